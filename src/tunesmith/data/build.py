@@ -1,0 +1,299 @@
+"""Rows to tokens, once: built aside, sealed, and found again by a hash of all they depend on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from filelock import FileLock
+
+from tunesmith.data.meaning import Meaning, read_set
+from tunesmith.data.progress import track
+from tunesmith.data.report import DataReport
+from tunesmith.data.rows import Conversation, Learn, Place, Problem, Text
+from tunesmith.data.sources import RowSet
+from tunesmith.data.store import ROWS_FILE, Store, StoreWriter, read_seal, seal_store, write_store
+from tunesmith.data.tokens import TokenRow, encode_rows, encode_texts
+from tunesmith.errors import DataError, TunesmithError
+from tunesmith.recipe.data import Data
+from tunesmith.settings import read_settings
+from tunesmith.templates import Piece, Template
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+FORM = 1
+"""Number of the way tokens are made and kept; raise it when that changes."""
+BATCH_ROWS, BATCH_CHARS = 256, 1 << 21
+Row = Conversation | Text
+
+
+@dataclass(frozen=True)
+class Tokenizing:
+    """All that decides the tokens of a row, besides the row.
+
+    Attributes:
+        seed: draws the rows where a set's `max_rows` asks for fewer than there are.
+    """
+
+    options: Data
+    learn: Learn
+    tokenizer: PreTrainedTokenizerFast
+    template: Template | None
+    seed: int
+
+    def key(self, rows: RowSet, meaning: Meaning) -> str:
+        """Hash everything that the tokens of a set depend on."""
+        drawn = {"max_rows": rows.max_rows, "seed": self.seed} if rows.max_rows else {}
+        limits = [self.options.max_tokens, self.options.on_long_row]
+        parts = {
+            "form": FORM,
+            "files": [[path.suffix.lower(), _hash_file(path)] for path in rows.files],
+            "format": meaning.format.name,
+            "columns": dict(meaning.columns),
+            "tags": dict(meaning.tags),
+            "encoding": self.options.encoding,
+            "system": self.options.system,
+            "limits": limits if self.learn.kind == "conversation" else [],
+            "learn": [self.learn.kind, self.learn.prompts, self.learn.history],
+            "tokenizer": hash_tokenizer(self.tokenizer),
+            "template": self.template.sha256 if self.template else "",
+            **drawn,
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def hash_tokenizer(tokenizer: PreTrainedTokenizerFast) -> str:
+    """Hash what a tokenizer does to a text."""
+    specials = sorted((name, str(token)) for name, token in tokenizer.special_tokens_map.items())
+    spelled = tokenizer.backend_tokenizer.to_str() + json.dumps(specials)
+    return hashlib.sha256(spelled.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def build_store(how: Tokenizing, rows: RowSet, meaning: Meaning) -> tuple[Store, DataReport, str]:
+    """Return the tokens of a set, from the cache or made now.
+
+    Only one process makes the tokens of a set; others wait and take them.
+
+    Returns:
+        The rows (none of them if some are bad and the recipe stops at that), what became of every
+        row, and the key they are cached under.
+    """
+    key = how.key(rows, meaning)
+    folder = read_settings().cache / "tokens" / key
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_suffix(".lock")):
+            report = _read_report(folder, rows) or _make(how, rows, meaning, folder)
+    except OSError as problem:
+        raise DataError(
+            f"the tokens cannot be kept: {problem.strerror or problem}",
+            hint="make room, or set TUNESMITH_CACHE to a folder that has some",
+            where=str(folder.parent),
+        ) from None
+    return Store(folder, rows.files), report, key
+
+
+def _make(how: Tokenizing, rows: RowSet, meaning: Meaning, folder: Path) -> DataReport:
+    aside = folder.with_suffix(".part")
+    for stale in (aside, folder):
+        shutil.rmtree(stale, ignore_errors=True)
+    aside.mkdir()
+    with write_store(aside / ROWS_FILE) as writer:
+        job = _Job(how, rows, meaning, writer)
+        report = job.run()
+    seal_store(aside, _pack_report(report, rows))
+    aside.rename(folder)
+    return report
+
+
+class _Job:
+    """One pass over a set: read, render, tokenize, write."""
+
+    def __init__(
+        self, how: Tokenizing, rows: RowSet, meaning: Meaning, writer: StoreWriter
+    ) -> None:
+        self._how, self._rows, self._meaning, self._writer = how, rows, meaning, writer
+        self._report = DataReport(files=[str(path) for path in rows.files])
+        self._numbers = {str(path): number for number, path in enumerate(rows.files)}
+        self._units = 0
+
+    def run(self) -> DataReport:
+        """Tokenize every good row, or the drawn ones."""
+        drawn = self._draw()
+        good = 0
+        batch: list[Row] = []
+        chars = 0
+        for row in self._read():
+            if isinstance(row, Problem):
+                continue
+            good += 1
+            if self._gave_up() or (drawn is not None and good - 1 not in drawn):
+                self._report.num_kept += 1
+                continue
+            batch.append(row)
+            chars += _count_chars(row)
+            if len(batch) == BATCH_ROWS or chars > BATCH_CHARS:
+                self._write(batch)
+                batch, chars = [], 0
+        self._write(batch)
+        return self._report
+
+    def _gave_up(self) -> bool:
+        return self._how.options.on_bad_row == "stop" and self._report.num_bad > 0
+
+    def _read(self) -> Iterator[Row | Problem]:
+        """Read the set and count what is not a good row."""
+        options = self._how.options
+        found = read_set(self._rows, self._meaning, options.encoding, options.system)
+        for row in track(found, f"tokens of {self._rows.name}"):
+            self._report.num_read += 1
+            if isinstance(row, Problem):
+                self._report.add_problem(row)
+            yield row
+
+    def _draw(self) -> set[int] | None:
+        """Choose the numbers of the good rows to use; None for all."""
+        if self._rows.max_rows is None:
+            return None
+        options = self._how.options
+        found = read_set(self._rows, self._meaning, options.encoding, options.system)
+        total = sum(not isinstance(row, Problem) for row in found)
+        if total <= self._rows.max_rows:
+            return None
+        random = np.random.default_rng([self._how.seed, 1])
+        return set(random.choice(total, self._rows.max_rows, replace=False).tolist())
+
+    def _write(self, batch: Sequence[Row]) -> None:
+        if not batch:
+            return
+        for row, result in zip(batch, self._tokenize(batch), strict=True):
+            if isinstance(result, Problem):
+                self._report.add_problem(result)
+                continue
+            self._report.num_kept += 1
+            self._report.num_split += len(result) > 1
+            file = self._numbers[row.place.path]
+            for source, tokens in result:
+                self._writer.add(tokens, source, file, self._units)
+            self._units += 1
+
+    def _tokenize(self, batch: Sequence[Row]) -> list[list[tuple[Row, TokenRow]] | Problem]:
+        if self._how.learn.kind == "text":
+            texts = [row.text for row in batch if isinstance(row, Text)]
+            encoded = encode_texts(self._how.tokenizer, texts)
+            return [[pair] for pair in zip(batch, encoded, strict=True)]
+        conversations = [row for row in batch if isinstance(row, Conversation)]
+        rendered = [render_conversation(row, self._how) for row in conversations]
+        flat = [pieces for each in rendered if not isinstance(each, Problem) for _, pieces in each]
+        tokens = iter(encode_rows(self._how.tokenizer, flat))
+        result: list[list[tuple[Row, TokenRow]] | Problem] = []
+        for each in rendered:
+            if isinstance(each, Problem):
+                result.append(each)
+            else:
+                result.append(self._fit([(source, next(tokens)) for source, _ in each]))
+        return result
+
+    def _fit(self, parts: list[tuple[Conversation, TokenRow]]) -> (
+        list[tuple[Row, TokenRow]] | Problem
+    ):
+        """Hold the rows of one conversation to the limit of length."""
+        limit, policy = self._how.options.max_tokens, self._how.options.on_long_row
+        longest = max(len(tokens.ids) for _, tokens in parts)
+        place = parts[0][0].place
+        fitted: list[tuple[Row, TokenRow]] = []
+        if longest > limit:
+            reason = f"it has {longest:,} tokens, over data.max_tokens ({limit:,})"
+            if policy != "cut":
+                return Problem(place, reason, bad=policy == "stop")
+            self._report.num_cut += 1
+        for source, tokens in parts:
+            cut = tokens.cut(limit)
+            if cut.num_learned:
+                fitted.append((source, cut))
+        if not fitted:
+            return Problem(place, self._nothing_learned(longest))
+        return fitted
+
+    def _nothing_learned(self, longest: int) -> str:
+        limit = self._how.options.max_tokens
+        if longest > limit:
+            self._report.num_cut -= 1
+            return (
+                f"nothing of it is learned: its prompt fills data.max_tokens ({limit:,} of "
+                f"{longest:,} tokens)"
+            )
+        return "nothing of it is learned: the chat template marks no answer"
+
+
+def render_conversation(
+    row: Conversation, how: Tokenizing
+) -> list[tuple[Conversation, Sequence[Piece]]] | Problem:
+    """Render the rows of a conversation, each with the messages it holds."""
+    if how.template is None:
+        raise TunesmithError(
+            "the model has no chat template, so conversations cannot be written as it expects",
+            hint="write `model.template: chatml` or alpaca, or a path to a .jinja file",
+            where="model.template",
+        )
+    try:
+        rendered = how.template.render_rows(row.as_dicts(), learn_history=how.learn.history)
+    except DataError as problem:
+        return Problem(row.place, problem.message)
+    if how.learn.prompts:
+        rendered = [tuple(replace(piece, learned=True) for piece in row) for row in rendered]
+    if len(rendered) == 1:
+        return [(row, rendered[0])]
+    answers = [at for at, message in enumerate(row.messages, 1) if message.role == "assistant"]
+    return [
+        (Conversation(row.messages[:end], row.place), pieces)
+        for end, pieces in zip(answers, rendered, strict=True)
+    ]
+
+
+def _count_chars(row: Row) -> int:
+    if isinstance(row, Text):
+        return len(row.text)
+    return sum(len(message.content) for message in row.messages)
+
+
+def _hash_file(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as problem:
+        raise DataError(
+            f"the file cannot be read: {problem.strerror or problem}",
+            hint="check the path and its permissions",
+            where=str(path),
+        ) from None
+
+
+def _pack_report(report: DataReport, rows: RowSet) -> dict[str, Any]:
+    """Write a report for the cache, with files by number: the same bytes may lie elsewhere."""
+    numbers = {str(path): number for number, path in enumerate(rows.files)}
+    problems = [
+        [numbers[p.place.path], p.place.line, p.place.column, p.reason, p.bad]
+        for p in report.problems
+    ]
+    return {**vars(report), "problems": problems, "files": []}
+
+
+def _read_report(folder: Path, rows: RowSet) -> DataReport | None:
+    sealed = read_seal(folder)
+    if sealed is None:
+        return None
+    files = [str(path) for path in rows.files]
+    problems = [
+        Problem(Place(files[number], line, column), reason, bad)
+        for number, line, column, reason, bad in sealed["problems"]
+    ]
+    counts = {name: sealed[name] for name in vars(DataReport())}
+    return DataReport(**{**counts, "problems": problems, "files": files})

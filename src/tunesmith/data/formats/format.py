@@ -1,0 +1,141 @@
+"""What every format gives, and the checks that formats share."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from tunesmith.data.rows import Kind, Message, RowFault
+
+Fields = Mapping[str, object]
+Names = Mapping[str, str]
+
+UNUSABLE = re.compile("[\x00\ud800-\udfff\ufdd0-\ufdd2]")
+TYPE_NAMES = {
+    "NoneType": "null",
+    "bool": "true or false",
+    "int": "a number",
+    "float": "a number",
+    "str": "a text",
+    "list": "a list",
+    "dict": "an object",
+}
+
+
+@dataclass(frozen=True)
+class Format:
+    """A way to write rows.
+
+    Attributes:
+        columns: our name of each column to the name it has unless `data.columns` says otherwise.
+        tags: likewise for roles and keys inside messages.
+        matches: whether a row looks written in this format; gets columns under our names.
+        read: gives the messages, or the text, of a row; raises RowFault. Gets columns under our
+            names, and the tags.
+    """
+
+    name: str
+    kind: Kind
+    columns: Mapping[str, str]
+    tags: Mapping[str, str]
+    matches: Callable[[Fields, Names], bool]
+    read: Callable[[Fields, Names], tuple[Message, ...] | str]
+
+
+def describe(value: object) -> str:
+    """Name the kind of a value as a person would."""
+    name = type(value).__name__
+    return TYPE_NAMES.get(name, name)
+
+
+def read_text(fields: Fields, name: str, label: str = "") -> str:
+    """Return a column that must hold a text; the text may be blank.
+
+    Raises:
+        RowFault: if it is missing, of another type, or holds characters no text may hold.
+    """
+    label = label or f"`{name}`"
+    if name not in fields:
+        raise RowFault(f"{label} is missing")
+    return check_text(fields[name], label)
+
+
+def read_optional(fields: Fields, name: str, label: str = "") -> str:
+    """Return a column that may be missing or null, then an empty text."""
+    if fields.get(name) is None:
+        return ""
+    return read_text(fields, name, label)
+
+
+def check_text(value: object, label: str) -> str:
+    """Return a value that must be a text.
+
+    Raises:
+        RowFault: naming what is wrong with it.
+    """
+    if not isinstance(value, str):
+        raise RowFault(f"{label} is {describe(value)}, not a text")
+    found = None if value.isascii() and "\x00" not in value else UNUSABLE.search(value)
+    if found is None:
+        return value
+    code = ord(found.group())
+    if code == 0:
+        reason = "a NUL character"
+    elif code <= 0xDFFF:
+        reason = f"half of a character (U+{code:04X})"
+    else:
+        reason = f"the reserved character U+{code:04X}"
+    raise RowFault(f"{label} holds {reason} at character {found.start() + 1}")
+
+
+def read_list(fields: Fields, name: str) -> Sequence[object]:
+    """Return a column that must hold a list; tables spell it as JSON.
+
+    Raises:
+        RowFault: if it is missing or of another type.
+    """
+    if name not in fields:
+        raise RowFault(f"`{name}` is missing")
+    value = fields[name]
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            raise RowFault(f"`{name}` is a text, and not JSON either") from None
+    if not isinstance(value, list):
+        raise RowFault(f"`{name}` is {describe(value)}, not a list")
+    return value
+
+
+def check_turns(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """Check that user and assistant take turns and that every question has an answer.
+
+    Raises:
+        RowFault: naming the message that breaks the order.
+    """
+    expected = ("system", "user")
+    for number, message in enumerate(messages, 1):
+        if message.role not in expected:
+            raise RowFault(
+                f"message {number} is of role {message.role}; expected {' or '.join(expected)}"
+            )
+        if message.role != "system" and not message.content.strip():
+            side = "question" if message.role == "user" else "answer"
+            raise RowFault(f"the {side} in message {number} is empty")
+        expected = ("assistant",) if message.role == "user" else ("user",)
+    if not messages or messages[-1].role != "assistant":
+        raise RowFault("the conversation ends without an answer")
+    kept = [m for m in messages if m.role != "system" or m.content.strip()]
+    return tuple(kept)
+
+
+def refuse_tools(fields: Fields) -> None:
+    """Refuse a row that offers tools.
+
+    Raises:
+        RowFault: if `tools` is not empty.
+    """
+    if fields.get("tools") not in (None, "", "[]", []):
+        raise RowFault("it offers `tools`, which are not supported yet")

@@ -1,0 +1,72 @@
+"""OpenAI messages: role and content, as their API takes them."""
+
+from __future__ import annotations
+
+from tunesmith.data.formats.format import (
+    Fields,
+    Format,
+    Names,
+    check_text,
+    check_turns,
+    describe,
+    read_list,
+    refuse_tools,
+)
+from tunesmith.data.rows import Message, RowFault
+
+ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
+TOOL_KEYS = ("tool_calls", "function_call", "tool_call_id")
+
+
+def _matches(fields: Fields, tags: Names) -> bool:
+    messages = fields.get("messages")
+    if isinstance(messages, str):
+        return messages.lstrip().startswith("[")
+    first = messages[0] if isinstance(messages, list) and messages else None
+    return isinstance(first, dict) and "role" in first
+
+
+def _read(fields: Fields, tags: Names) -> tuple[Message, ...]:
+    refuse_tools(fields)
+    values = read_list(fields, "messages")
+    return check_turns([_read_message(value, number) for number, value in enumerate(values, 1)])
+
+
+def _read_message(value: object, number: int) -> Message:
+    label = f"message {number}"
+    if not isinstance(value, dict):
+        raise RowFault(f"{label} is {describe(value)}, not an object")
+    if "role" not in value:
+        raise RowFault(f"{label} has no `role`")
+    role = value["role"]
+    if role in ("tool", "function") or any(value.get(key) for key in TOOL_KEYS):
+        raise RowFault(f"{label} is a tool's or calls one; tools are not supported yet")
+    if not isinstance(role, str) or role not in ROLES:
+        raise RowFault(f"{label} has the role {role!r:.40}; expected {', '.join(ROLES)}")
+    if value.get("weight") not in (None, 1):
+        raise RowFault(f"{label} has a `weight`, which is not supported yet")
+    if "content" not in value:
+        raise RowFault(f"{label} has no `content`")
+    return Message(ROLES[role], _read_content(value["content"], label))
+
+
+def _read_content(content: object, label: str) -> str:
+    if not isinstance(content, list):
+        return check_text(content, label)
+    parts: list[str] = []
+    for part in content:
+        kind = part.get("type") if isinstance(part, dict) else describe(part)
+        if kind != "text":
+            raise RowFault(f"{label} holds {kind!r:.40}; only texts are supported yet")
+        parts.append(check_text(part.get("text"), label))
+    return "".join(parts)
+
+
+MESSAGES = Format(
+    name="messages",
+    kind="conversation",
+    columns={name: name for name in ("messages", "tools")},
+    tags={},
+    matches=_matches,
+    read=_read,
+)

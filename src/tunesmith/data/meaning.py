@@ -1,0 +1,179 @@
+"""From records to conversations and texts: which format a set is in, and its rows."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import Any
+
+from tunesmith.data.formats import FORMATS, Format
+from tunesmith.data.reading import read_records
+from tunesmith.data.rows import (
+    Conversation,
+    Kind,
+    Message,
+    Place,
+    Problem,
+    Record,
+    RowFault,
+    Text,
+)
+from tunesmith.data.sources import RowSet
+from tunesmith.errors import DataError
+
+FIRST_ROWS = 100
+Row = Conversation | Text
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """A format with the names of columns and tags that a set uses."""
+
+    format: Format
+    columns: Mapping[str, str]
+    tags: Mapping[str, str]
+
+    def rename(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a row's columns under our names; the ones the format does not use are left out."""
+        return {ours: fields[name] for ours, name in self.columns.items() if name in fields}
+
+    def matches(self, fields: Mapping[str, Any]) -> bool:
+        """Whether a row looks written so."""
+        return self.format.matches(self.rename(fields), self.tags)
+
+    def read(self, record: Record, system: str | None) -> Row | Problem:
+        """Give a record its meaning."""
+        try:
+            content = self.format.read(self.rename(record.fields), self.tags)
+        except RowFault as fault:
+            return Problem(record.place, str(fault))
+        if isinstance(content, str):
+            return Text(content, record.place)
+        if system and content[0].role != "system":
+            content = (Message("system", system), *content)
+        return Conversation(content, record.place)
+
+
+def read_set(rows: RowSet, meaning: Meaning, encoding: str, system: str | None) -> Iterator[
+    Row | Problem
+]:
+    """Read all rows of a set, streaming; every record gives a row or a problem."""
+    for path in rows.files:
+        for record in read_records(path, encoding):
+            yield record if isinstance(record, Problem) else meaning.read(record, system)
+
+
+def find_meaning(rows: RowSet, encoding: str) -> Meaning:
+    """Tell the format of a set: the one it names, or the one its first rows look like.
+
+    Raises:
+        DataError: if it has no row, or its rows look like no format.
+    """
+    if rows.format != "auto":
+        return _meaning(FORMATS[rows.format], rows, strict=True)
+    candidates = [_meaning(known, rows, strict=False) for known in FORMATS.values()]
+    everything = chain.from_iterable(read_records(path, encoding) for path in rows.files)
+    first: Record | None = None
+    problem: Problem | None = None
+    for record in islice(everything, FIRST_ROWS):
+        if isinstance(record, Problem):
+            problem = problem or record
+            continue
+        first = first or record
+        found = next((known for known in candidates if known.matches(record.fields)), None)
+        if found is not None:
+            return _meaning(found.format, rows, strict=True)
+    raise _unknown(rows, first, problem)
+
+
+def check_kind(meaning: Meaning, rows: RowSet, kind: Kind) -> None:
+    """Check that a set holds what the method learns from.
+
+    Raises:
+        DataError: naming the method that would take it.
+    """
+    if meaning.format.kind == kind:
+        return
+    if kind == "text":
+        raise DataError(
+            f"the rows are conversations ({meaning.format.name}); pretraining learns plain text",
+            hint="use `method.name: sft`, or rows with a `text`",
+            where=rows.name,
+        )
+    raise DataError(
+        "the rows are plain text; sft learns from questions and answers",
+        hint="use `method.name: pretrain`, or rows with `instruction` and `output`",
+        where=rows.name,
+    )
+
+
+def _meaning(known: Format, rows: RowSet, *, strict: bool) -> Meaning:
+    if strict:
+        _check_names(rows.columns, known.columns, "columns", known.name, rows.name)
+        _check_names(rows.tags, known.tags, "tags", known.name, rows.name)
+    columns = {ours: rows.columns.get(ours, name) for ours, name in known.columns.items()}
+    tags = {ours: rows.tags.get(ours, name) for ours, name in known.tags.items()}
+    return Meaning(known, columns, tags)
+
+
+def _check_names(
+    given: Mapping[str, str], known: Mapping[str, str], what: str, name: str, where: str
+) -> None:
+    for wrong in given.keys() - known.keys():
+        near = difflib.get_close_matches(wrong, known, n=1)
+        guess = f"did you mean {near[0]}? " if near else ""
+        raise DataError(
+            f"{wrong!r} is none of the {what} of the format {name}",
+            hint=f"{guess}{name} has {', '.join(known) or 'none'}",
+            where=where,
+        )
+
+
+def _unknown(rows: RowSet, first: Record | None, problem: Problem | None) -> DataError:
+    if first is None and problem is None:
+        return DataError(
+            "there are no rows", hint="give a file that holds some", where=_names(rows)
+        )
+    if first is None:
+        return DataError(
+            f"none of the first rows can be read; the first: {problem and problem.reason}",
+            hint="mend the file, or set data.encoding if its text looks wrong",
+            where=str(problem and problem.place),
+        )
+    message, hint = _explain(first.fields)
+    return DataError(message, hint=hint, where=str(first.place))
+
+
+def _explain(fields: Mapping[str, Any]) -> tuple[str, str]:
+    """Say what a row of no known format looks like, and what to do."""
+    names = ", ".join(list(fields)[:12]) or "none"
+    lists = [name for name, value in fields.items() if isinstance(value, list)]
+    if "chosen" in fields and "rejected" in fields:
+        return "the rows are preference pairs, which no method learns from yet", "use other rows"
+    if len(lists) == len(fields) > 1:
+        return (
+            f"the file is one object of columns ({names}), not rows",
+            "write a list of objects, one a row",
+        )
+    if len(lists) == 1 and isinstance(next(iter(fields[lists[0]]), None), dict):
+        return (
+            f"the rows look like no format; the columns are {names}",
+            f"if the rows lie under `{lists[0]}`, write that list alone; "
+            f"if they are messages, name it: `columns: {{conversations: {lists[0]}}}`",
+        )
+    return (
+        f"the rows look like no format; the columns are {names}",
+        "accepted are instruction and output, conversations, messages, or text; other names go "
+        "into `columns: {instruction: question, output: answer}`",
+    )
+
+
+def _names(rows: RowSet) -> str:
+    return ", ".join(str(path) for path in rows.files[:3])
+
+
+def file_place(rows: RowSet, number: int, line: int, column: int) -> Place:
+    """Name a place by the number of its file in the set."""
+    return Place(str(rows.files[number]), line, column)

@@ -1,0 +1,186 @@
+"""Files to rows of tokens, training and validation: the one way data comes to a method."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tunesmith.data.build import Tokenizing, build_store
+from tunesmith.data.meaning import check_kind, find_meaning
+from tunesmith.data.mix import Unit, find_units, hold_out, limit, mix, shuffle
+from tunesmith.data.report import DataReport
+from tunesmith.data.rows import Learn
+from tunesmith.data.sources import RowSet, find_sets
+from tunesmith.data.store import Store
+from tunesmith.data.token_rows import TokenRows, cut_rows, pack_rows, whole_rows
+from tunesmith.errors import DataError
+from tunesmith.logs import logger
+from tunesmith.recipe.data import Data, Source
+from tunesmith.templates import Template
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+log = logger(__name__)
+
+
+@dataclass(frozen=True)
+class Splits:
+    """What a run learns from and is measured on.
+
+    Attributes:
+        fingerprint: hash of all that the rows and their order depend on.
+    """
+
+    train: TokenRows
+    validation: TokenRows | None
+    report: DataReport
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class _Built:
+    """Stores of some sources, with what was counted and the keys they are cached under."""
+
+    sets: list[RowSet]
+    stores: list[Store]
+    keys: list[str]
+
+
+def prepare(
+    options: Data,
+    learn: Learn,
+    tokenizer: PreTrainedTokenizerFast,
+    template: Template | None,
+    *,
+    seed: int,
+) -> Splits:
+    """Read, check, render, tokenize and part the rows of a recipe.
+
+    Tokens are kept in the cache: a second call with the same content makes none.
+
+    Args:
+        template: needed for conversations only.
+        seed: of every draw: rows left out by `max_rows`, held out, or mixed by weight.
+
+    Raises:
+        DataError: if rows are bad and `on_bad_row` is stop, or nothing is left to learn.
+    """
+    how = Tokenizing(options, learn, tokenizer, template, seed)
+    _check_tokenizer(how)
+    report = DataReport()
+    train = _build(options.train, how, report)
+    held = _build(options.validation, how, report)
+    if options.on_bad_row == "stop" or options.on_long_row == "stop":
+        _stop_if_bad(report, options)
+    learned, measured = _part(train, held, options, seed, report)
+    rows = _rows(train.stores, learned, how)
+    validation = None
+    if len(measured):
+        validation = _rows(held.stores if held.stores else train.stores, measured, how)
+    report.num_train, report.num_tokens = len(rows), rows.num_tokens
+    report.num_learned = rows.num_learned
+    report.num_validation = len(validation) if validation else 0
+    _log_outcome(report)
+    return Splits(rows, validation, report, _fingerprint(how, train, held))
+
+
+def _check_tokenizer(how: Tokenizing) -> None:
+    if how.learn.kind == "text" and how.tokenizer.eos_token_id is None:
+        raise DataError(
+            "the tokenizer has no end-of-text token, so no model could learn where a text ends",
+            hint="name its eos_token in tokenizer_config.json",
+        )
+
+
+def _build(sources: Sequence[Source], how: Tokenizing, report: DataReport) -> _Built:
+    built = _Built(find_sets(sources, how.options, how.learn.kind), [], [])
+    meanings = [find_meaning(rows, how.options.encoding) for rows in built.sets]
+    for rows, meaning in zip(built.sets, meanings, strict=True):
+        check_kind(meaning, rows, how.learn.kind)
+    for rows, meaning in zip(built.sets, meanings, strict=True):
+        store, counted, key = build_store(how, rows, meaning)
+        if counted.num_read == 0:
+            raise DataError(
+                "there are no rows", hint="give a file that holds some", where=rows.name
+            )
+        report.add(counted)
+        built.stores.append(store)
+        built.keys.append(key)
+    return built
+
+
+def _stop_if_bad(report: DataReport, options: Data) -> None:
+    report.raise_if_bad()
+
+
+def _part(
+    train: _Built, held: _Built, options: Data, seed: int, report: DataReport
+) -> tuple[Unit, Unit]:
+    """Choose the rows to learn and the rows to measure on, no row among both."""
+    units = find_units(train.stores)
+    if held.stores:
+        measured = find_units(held.stores)
+        apart = ~np.isin(measured.digest, units.digest)
+        report.num_overlap = int((~apart).sum())
+        measured = measured.take(np.flatnonzero(apart))
+        if not len(measured):
+            raise DataError(
+                "every validation row is a training row too, or none can be used",
+                hint="give other rows, or leave data.validation out and set data.validation_share",
+                where="data.validation",
+            )
+    else:
+        units, measured = hold_out(units, options.validation_share, seed)
+    weights = [rows.weight for rows in train.sets]
+    learned = limit(mix(units, weights, seed), options.max_rows, seed)
+    if not len(learned):
+        raise DataError(
+            f"none of the {report.num_read:,} rows can be learned; "
+            f"the first: {report.problems[0] if report.problems else 'nothing is left'}",
+            hint="see `tunesmith data check` for what is wrong with each",
+            where=", ".join(report.files[:3]),
+        )
+    return learned, measured
+
+
+def _rows(stores: Sequence[Store], units: Unit, how: Tokenizing) -> TokenRows:
+    if how.learn.kind == "conversation":
+        return whole_rows(stores, units.rows())
+    if how.learn.pack:
+        return pack_rows(stores, shuffle(units, how.seed).rows(), how.options.max_tokens)
+    return cut_rows(stores, units.rows(), how.options.max_tokens)
+
+
+def _fingerprint(how: Tokenizing, train: _Built, held: _Built) -> str:
+    options = how.options
+    parts = [
+        [train.keys, held.keys, [rows.weight for rows in train.sets]],
+        [options.validation_share, options.max_rows, options.max_tokens, how.seed],
+        [how.learn.kind, how.learn.prompts, how.learn.history, how.learn.pack],
+    ]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _log_outcome(report: DataReport) -> None:
+    if report.num_reported:
+        log.warning(
+            "%s of %s rows are not used; the first: %s",
+            f"{report.num_reported:,}",
+            f"{report.num_read:,}",
+            report.problems[0],
+        )
+    if report.num_cut:
+        log.warning("%s rows were cut to data.max_tokens", f"{report.num_cut:,}")
+    if report.num_split:
+        log.info(
+            "the chat template rewrites earlier turns: %s conversations became one row an answer",
+            f"{report.num_split:,}",
+        )
+    if report.num_overlap:
+        log.warning("%s validation rows are training rows too: left out", report.num_overlap)

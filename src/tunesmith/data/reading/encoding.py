@@ -1,0 +1,122 @@
+"""Open text files whatever their encoding, without losing or hiding a byte.
+
+Bytes that are wrong in an encoding become lone surrogates in the text, so that the rows around
+them can still be read and the place of each is known; `find_bad_byte` finds them again.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from pathlib import Path
+from typing import TextIO
+
+from tunesmith.errors import DataError
+
+SAMPLE_BYTES = 1 << 20
+BOMS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+SURROGATE = re.compile("[\ud800-\udfff]")
+CHINESE = re.compile("[\u3000-\u303f\u4e00-\u9fff\uff00-\uffef\u2010-\u2026\u00b7]")
+MOSTLY = 0.8
+
+
+def open_text(path: Path, encoding: str = "auto") -> TextIO:
+    """Open a text file; line ends of any kind become one newline.
+
+    Args:
+        encoding: a codec's name, or `auto` to look at the file.
+
+    Raises:
+        DataError: if there is no codec of that name.
+    """
+    name = detect_encoding(path) if encoding == "auto" else _codec(encoding)
+    # utf-16 and utf-32 have no bytes to escape: their lone surrogates pass as they are.
+    errors = "surrogatepass" if name.startswith(("utf-16", "utf-32")) else "surrogateescape"
+    return open(path, encoding=name, errors=errors, newline=None)
+
+
+def detect_encoding(path: Path) -> str:
+    """Tell the encoding of a file from its first bytes that are not ASCII.
+
+    A byte order mark decides; then zero bytes (UTF-16); then UTF-8 wherever most of the text is
+    valid in it, even with a few bad bytes; then GB 18030 (GBK, GB 2312) where that gives mostly
+    Chinese. What is neither is taken as UTF-8, so that every bad byte is reported.
+    """
+    with path.open("rb") as file:
+        sample = file.read(SAMPLE_BYTES)
+        for mark, name in BOMS:
+            if sample.startswith(mark):
+                return name
+        wide = _wide(sample)
+        if wide:
+            return wide
+        while sample and sample.isascii():
+            sample = file.read(SAMPLE_BYTES)
+    return "utf-8-sig" if _looks_utf8(sample) or not _looks_chinese(sample) else "gb18030"
+
+
+def find_bad_byte(text: str) -> re.Match[str] | None:
+    """Find the first place where the file's bytes were wrong in its encoding."""
+    return None if text.isascii() else SURROGATE.search(text)
+
+
+def bad_byte_reason(found: re.Match[str]) -> str:
+    """Say what stands at such a place."""
+    code = ord(found.group())
+    if 0xDC80 <= code <= 0xDCFF:
+        return f"byte 0x{code - 0xDC00:02x} is wrong in the file's encoding (see data.encoding)"
+    return f"half of a character (U+{code:04X})"
+
+
+def _codec(encoding: str) -> str:
+    try:
+        name = codecs.lookup(encoding).name
+    except LookupError:
+        raise DataError(
+            f"there is no text encoding {encoding!r}",
+            hint="write auto, utf-8, utf-16, gbk or another codec's name",
+            where="data.encoding",
+        ) from None
+    # Supersets that read the same text, and a byte order mark or rarer characters too.
+    return {"utf-8": "utf-8-sig", "gbk": "gb18030", "gb2312": "gb18030"}.get(name, name)
+
+
+def _wide(sample: bytes) -> str:
+    """Name the UTF-16 without byte order mark that a sample is in, or nothing."""
+    head = sample[:4096]
+    if len(head) < 4:
+        return ""
+    even, odd = head[0::2].count(0), head[1::2].count(0)
+    half = len(head) // 2
+    starts_le, starts_be = head[0] and not head[1], head[1] and not head[0]
+    if starts_le and odd > half // 5 and even * 10 < odd:
+        return "utf-16-le"
+    if starts_be and even > half // 5 and odd * 10 < even:
+        return "utf-16-be"
+    return ""
+
+
+def _looks_utf8(sample: bytes) -> bool:
+    bad, good = _count(sample, "utf-8")
+    return bad <= good // 4
+
+
+def _looks_chinese(sample: bytes) -> bool:
+    bad, good = _count(sample, "gb18030")
+    text = sample.decode("gb18030", "ignore")
+    chinese = len(CHINESE.findall(text))
+    return good > 0 and bad * 20 <= good and chinese >= MOSTLY * good
+
+
+def _count(sample: bytes, encoding: str) -> tuple[int, int]:
+    """Count bad bytes and good characters beyond ASCII; a character cut by the end is neither."""
+    decoder = codecs.getincrementaldecoder(encoding)("surrogateescape")
+    text = decoder.decode(sample)
+    bad = len(SURROGATE.findall(text))
+    return bad, sum(not c.isascii() for c in text) - bad

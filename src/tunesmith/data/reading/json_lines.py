@@ -1,0 +1,94 @@
+"""JSON files: one object a line, or one array of objects, whatever the file is called."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TextIO
+
+from tunesmith.data.reading.encoding import bad_byte_reason, find_bad_byte, open_text
+from tunesmith.data.reading.json_array import read_values
+from tunesmith.data.reading.json_value import MAX_ROW, Decoder, NotJSON
+from tunesmith.data.rows import Place, Problem, Record, RowFault
+
+SPACE = " \t\n\r"
+HEAD = 1 << 16
+
+
+def read_json(path: Path, encoding: str = "auto") -> Iterator[Record | Problem]:
+    """Read a file of JSON objects.
+
+    An array is read as one; a `.json` file of objects over several lines, value after value; the
+    rest line by line, where a bad line never hides the next one.
+    """
+    with open_text(path, encoding) as file:
+        head = file.read(HEAD)
+        first = head.lstrip(SPACE)[:1]
+        file.seek(0)
+        if first == "[":
+            yield from read_values(file, path, closing="]")
+        elif path.suffix.lower() == ".json" and first == "{" and not _first_line_is_row(head):
+            yield from read_values(file, path, closing="")
+        else:
+            yield from read_lines(file, path)
+
+
+def _first_line_is_row(head: str) -> bool:
+    line, newline, _ = head.lstrip(SPACE).partition("\n")
+    if not newline and len(head) >= HEAD:
+        return True  # one very long line
+    try:
+        _, end = Decoder().decode(line, 0)
+    except RowFault:
+        return False
+    return not line[end:].strip(SPACE)
+
+
+def read_lines(file: TextIO, path: Path) -> Iterator[Record | Problem]:
+    """Read one object a line; blank lines are no rows."""
+    decoder = Decoder()
+    for number, line in number_lines(file):
+        place = Place(str(path), number, 1)
+        if isinstance(line, RowFault):
+            yield Problem(place, str(line))
+            continue
+        text = line.strip(SPACE)
+        if not text:
+            continue
+        indent = line.index(text[0])
+        try:
+            yield Record(Place(str(path), number, indent + 1), _decode_line(decoder, text))
+        except NotJSON as fault:
+            yield Problem(Place(str(path), number, indent + fault.position + 1), str(fault))
+
+
+def number_lines(file: TextIO, limit: int = MAX_ROW) -> Iterator[tuple[int, str | RowFault]]:
+    """Read lines with their numbers; one over `limit` characters gives a fault instead."""
+    for number in itertools.count(1):
+        try:
+            line = file.readline(limit + 1)
+            if len(line) > limit and not line.endswith("\n"):
+                while rest := file.readline(limit):
+                    if rest.endswith("\n"):
+                        break
+                yield number, RowFault(f"the row is longer than {limit:,} characters")
+                continue
+        except UnicodeDecodeError as problem:
+            yield number, RowFault(f"the file's last bytes are cut off: {problem.reason}")
+            return
+        if not line:
+            return
+        yield number, line
+
+
+def _decode_line(decoder: Decoder, text: str) -> dict[str, object]:
+    bad = find_bad_byte(text)
+    if bad is not None:
+        raise NotJSON(bad_byte_reason(bad), bad.start())
+    value, end = decoder.decode(text, 0)
+    fields = decoder.check(value, text, 0, end)
+    if text[end:].strip(SPACE):
+        after = end + len(text[end:]) - len(text[end:].lstrip(SPACE))
+        raise NotJSON("more than one value on the line; a row has one", after)
+    return fields

@@ -1,0 +1,92 @@
+"""What became of every row that was read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from tunesmith.data.rows import Problem
+from tunesmith.errors import DataError
+
+MAX_PROBLEMS = 1000
+SHOWN = 5
+
+
+@dataclass
+class DataReport:
+    """Counts of rows and tokens; `num_read` is always `num_kept + num_reported`.
+
+    Attributes:
+        num_kept: rows that can be learned; `max_rows` may leave some of them unused.
+        num_reported: rows that cannot, or that the recipe asked to leave out.
+        num_bad: of these, the ones that are wrong.
+        problems: the first 1000 of them.
+        num_cut: rows that were cut to `max_tokens`.
+        num_overlap: validation rows left out because they are training rows too.
+        num_split: conversations that became one row per answer.
+        num_train: rows of tokens to learn from.
+        num_validation: rows of tokens held out.
+        num_tokens: tokens of the training rows.
+        num_learned: of these, the learned ones.
+        files: the files read.
+    """
+
+    num_read: int = 0
+    num_kept: int = 0
+    num_reported: int = 0
+    num_bad: int = 0
+    problems: list[Problem] = field(default_factory=list)
+    num_cut: int = 0
+    num_overlap: int = 0
+    num_split: int = 0
+    num_train: int = 0
+    num_validation: int = 0
+    num_tokens: int = 0
+    num_learned: int = 0
+    files: list[str] = field(default_factory=list)
+
+    def add_problem(self, problem: Problem) -> None:
+        """Count a row that is not used."""
+        self.num_reported += 1
+        self.num_bad += problem.bad
+        if len(self.problems) < MAX_PROBLEMS:
+            self.problems.append(problem)
+
+    def add(self, other: DataReport) -> None:
+        """Add what was counted in another set."""
+        self.num_read += other.num_read
+        self.num_kept += other.num_kept
+        self.num_reported += other.num_reported
+        self.num_bad += other.num_bad
+        self.problems += other.problems[: MAX_PROBLEMS - len(self.problems)]
+        self.num_cut += other.num_cut
+        self.num_split += other.num_split
+        self.files += other.files
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as JSON takes it; problems as `file:line:column: reason`."""
+        return {**vars(self), "problems": [str(problem) for problem in self.problems]}
+
+    def raise_if_bad(self) -> None:
+        """Refuse to go on with bad rows.
+
+        Raises:
+            DataError: with their number, the first ones, and how to keep the good ones.
+        """
+        if not self.num_bad:
+            return
+        bad = [problem for problem in self.problems if problem.bad]
+        raise DataError(
+            f"{self.num_bad:,} of {self.num_read:,} rows are bad:\n{_list(bad, self.num_bad)}",
+            hint=f"mend them, or write `data.on_bad_row: skip` to learn the other "
+            f"{self.num_kept:,}",
+            where=str(bad[0].place) if bad else "",
+        )
+
+
+def _list(problems: Iterable[Problem], total: int) -> str:
+    lines = [f"  {problem}" for problem in list(problems)[:SHOWN]]
+    if total > len(lines):
+        lines.append(f"  and {total - len(lines):,} more")
+    return "\n".join(lines)

@@ -1,0 +1,101 @@
+"""What a data file holds, once read: conversations and texts, each knowing where it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["text", "conversation"]
+
+
+@dataclass(frozen=True)
+class Place:
+    """A place in a file, counted from 1.
+
+    Attributes:
+        line: the line, or the row in a file without lines (parquet, arrow).
+        column: in characters; 0 in a file without lines.
+    """
+
+    path: str
+    line: int
+    column: int = 0
+
+    def __str__(self) -> str:
+        """Spell the place as editors understand it."""
+        return f"{self.path}:{self.line}" + (f":{self.column}" if self.column else "")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A row that is not used, and why.
+
+    Attributes:
+        bad: whether it is wrong; False where the recipe asked to leave out such rows.
+    """
+
+    place: Place
+    reason: str
+    bad: bool = True
+
+    def __str__(self) -> str:
+        """Spell it as `file:line:column: reason`."""
+        return f"{self.place}: {self.reason}"
+
+
+class RowFault(Exception):
+    """Why a row cannot be used; whoever knows its place makes a `Problem` of it."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """A row as its file spells it, before a format gives it meaning."""
+
+    place: Place
+    fields: Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class Message:
+    """What one side said; `role` is system, user or assistant."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """Messages in turn, the last one an answer."""
+
+    messages: tuple[Message, ...]
+    place: Place
+
+    def as_dicts(self) -> list[dict[str, str]]:
+        """Return the messages as chat templates take them."""
+        return [{"role": message.role, "content": message.content} for message in self.messages]
+
+
+@dataclass(frozen=True)
+class Text:
+    """A plain text."""
+
+    text: str
+    place: Place
+
+
+@dataclass(frozen=True)
+class Learn:
+    """Which tokens a method learns.
+
+    Attributes:
+        kind: the rows it takes.
+        prompts: also the tokens that are not answers.
+        history: the answers before the last one too.
+        pack: join texts into rows of exactly `max_tokens`.
+    """
+
+    kind: Kind
+    prompts: bool = False
+    history: bool = True
+    pack: bool = False

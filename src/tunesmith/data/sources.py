@@ -1,0 +1,129 @@
+"""Which files a recipe's sources mean."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tunesmith.data.info import describe_set
+from tunesmith.data.reading import READERS
+from tunesmith.data.rows import Kind
+from tunesmith.errors import DataError
+from tunesmith.logs import logger
+from tunesmith.recipe.data import Data, Source
+
+log = logger(__name__)
+HELD_OUT = re.compile(r"(test|valid|validation|val|dev|eval)([-_.].*)?$")
+
+
+@dataclass(frozen=True)
+class RowSet:
+    """One set of rows: its files and how to read them.
+
+    Attributes:
+        name: what the recipe calls it.
+        format: a name of FORMATS, or auto.
+        columns: our name of a column to the file's.
+        weight: share in the mix; None uses every row once.
+    """
+
+    name: str
+    files: tuple[Path, ...]
+    format: str = "auto"
+    columns: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    weight: float | None = None
+    max_rows: int | None = None
+
+
+def find_sets(sources: Sequence[Source], options: Data, kind: Kind) -> list[RowSet]:
+    """Find the files of every source.
+
+    Args:
+        kind: what the method takes; a set that `data.info` describes by a lone prompt column is
+            plain text for one method and questions for another.
+
+    Raises:
+        DataError: naming the source that means nothing.
+    """
+    return [_find_set(source, options.info, kind) for source in sources]
+
+
+def _find_set(source: Source, info: Path | None, kind: Kind) -> RowSet:
+    path = Path(source.path).expanduser()
+    described = describe_set(source, info, kind)
+    if described is not None:
+        source, path = described, Path(described.path)
+    return RowSet(
+        name=source.path,
+        files=tuple(find_files(path, source.split)),
+        format=source.format,
+        columns=source.columns,
+        tags=source.tags,
+        weight=source.weight,
+        max_rows=source.max_rows,
+    )
+
+
+def find_files(path: Path, split: str | None = None) -> list[Path]:
+    """List the data files that a path means: itself, or those of a folder, in order of names.
+
+    Args:
+        split: keep only files of this name (`train` keeps train.jsonl, train-00000.parquet and
+            all in a folder train/).
+
+    Raises:
+        DataError: if there is none.
+    """
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise DataError(
+            "there is no such file or folder",
+            hint="check the path; names of sets need data.info, the dataset_info.json they are in",
+            where=str(path),
+        )
+    inside = sorted(p for p in path.rglob("*") if p.is_file() and not _hidden(p, path))
+    files = [p for p in inside if p.suffix.lower() in READERS and p.name != "dataset_info.json"]
+    ignored = [p.name for p in inside if p not in set(files)]
+    if ignored:
+        log.info("%s: not data, ignored: %s", path, ", ".join(ignored[:20]))
+    if not files:
+        raise DataError(
+            "the folder holds no data file",
+            hint=f"put files of kind {', '.join(READERS)} into it",
+            where=str(path),
+        )
+    return _take_split(files, path, split)
+
+
+def _hidden(path: Path, folder: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
+
+
+def _take_split(files: list[Path], folder: Path, split: str | None) -> list[Path]:
+    if split is None:
+        held_out = [p for p in files if HELD_OUT.match(p.stem.lower())]
+        if held_out and len(held_out) < len(files):
+            raise DataError(
+                f"the folder holds {held_out[0].name} beside other files, so learning all of it "
+                "would learn what is to be tested",
+                hint="name the part to read, such as `{path: ..., split: train}`",
+                where=str(folder),
+            )
+        return files
+    found = [p for p in files if _is_of_split(p.relative_to(folder), split)]
+    if not found:
+        raise DataError(
+            f"the folder holds no file of the split {split!r}",
+            hint=f"it holds {', '.join(p.name for p in files[:10])}",
+            where=str(folder),
+        )
+    return found
+
+
+def _is_of_split(path: Path, split: str) -> bool:
+    named = re.fullmatch(rf"{re.escape(split)}([-_.]\d.*)?", path.stem) is not None
+    return named or split in path.parts[:-1]

@@ -1,0 +1,195 @@
+"""Token rows on disk, memory-mapped: one Arrow file a set, and a manifest that seals it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+import pyarrow as pa
+
+from tunesmith.data.rows import Conversation, Message, Place, Text
+from tunesmith.data.tokens import TokenRow
+
+ROWS_FILE, MANIFEST_FILE = "rows.arrow", "manifest.json"
+BATCH = 512
+"""Rows of each record batch but the last, so that a row is found by division."""
+SCHEMA = pa.schema(
+    [
+        ("ids", pa.list_(pa.int32())),
+        ("learned", pa.list_(pa.int32())),
+        ("content", pa.large_binary()),
+        ("file", pa.int32()),
+        ("line", pa.int64()),
+        ("column", pa.int64()),
+        ("unit", pa.int64()),
+        ("digest", pa.uint64()),
+    ]
+)
+Ints = npt.NDArray[np.int64]
+
+
+class StoreWriter:
+    """Write rows in the order given."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = pa.OSFile(str(path), "wb")
+        self._writer = pa.ipc.new_file(self._file, SCHEMA)
+        self._columns: dict[str, list[Any]] = {name: [] for name in SCHEMA.names}
+
+    def add(self, row: TokenRow, source: Conversation | Text, file: int, unit: int) -> None:
+        """Append a row.
+
+        Args:
+            source: the row as read.
+            file: number of its file in the set.
+            unit: number of the conversation or text it comes from; rows of one unit are never
+                parted between training and validation.
+        """
+        content = _dump(source)
+        digest = hashlib.blake2b(content, digest_size=8).digest()
+        values = {
+            "ids": row.ids,
+            "learned": [edge for span in row.learned for edge in span],
+            "content": content,
+            "file": file,
+            "line": source.place.line,
+            "column": source.place.column,
+            "unit": unit,
+            "digest": int.from_bytes(digest, "little"),
+        }
+        for name, value in values.items():
+            self._columns[name].append(value)
+        if len(self._columns["ids"]) == BATCH:
+            self._flush()
+
+    def close(self) -> None:
+        """Write what is waiting and the footer."""
+        if self._columns["ids"]:
+            self._flush()
+        self._writer.close()
+        self._file.close()
+
+    def _flush(self) -> None:
+        self._writer.write_batch(pa.record_batch(self._columns, schema=SCHEMA))
+        self._columns = {name: [] for name in SCHEMA.names}
+
+
+@contextmanager
+def write_store(path: Path) -> Iterator[StoreWriter]:
+    """Open a writer and close it, whatever happens."""
+    writer = StoreWriter(path)
+    try:
+        yield writer
+    finally:
+        writer.close()
+
+
+class Store:
+    """Rows of tokens in a memory-mapped file.
+
+    Attributes:
+        lengths: tokens of each row, [rows].
+        num_learned: learned tokens of each row, [rows].
+        units: number of the conversation or text of each row, ascending, [rows].
+        digests: 64 bits of hash of each row as read, [rows].
+    """
+
+    def __init__(self, folder: Path, files: tuple[Path, ...]) -> None:
+        self.folder, self.files = folder, files
+        self._reader = pa.ipc.open_file(pa.memory_map(str(folder / ROWS_FILE)))
+        parts = [self._measure(batch) for batch in self._batches()]
+        columns = zip(*parts, strict=True) if parts else ([np.zeros(0, np.int64)] for _ in range(4))
+        self.lengths, self.num_learned, self.units, digests = map(np.concatenate, columns)
+        self.digests = digests.astype(np.uint64)
+
+    def __len__(self) -> int:
+        """Count the rows."""
+        return len(self.lengths)
+
+    def __reduce__(self) -> tuple[type[Store], tuple[Path, tuple[Path, ...]]]:
+        """Open the file anew in another process."""
+        return Store, (self.folder, self.files)
+
+    def ids(self, row: int) -> Ints:
+        """Return the token ids of a row, [seq]."""
+        return self._values("ids", row)
+
+    def learned(self, row: int) -> list[tuple[int, int]]:
+        """Return the spans of tokens that are learned."""
+        edges = self._values("learned", row).tolist()
+        return list(zip(edges[::2], edges[1::2], strict=True))
+
+    def source(self, row: int) -> Conversation | Text:
+        """Return a row as it was read."""
+        batch, at = self._find(row)
+        file, line, column = (int(batch[name][at].as_py()) for name in ("file", "line", "column"))
+        place = Place(str(self.files[file]), line, column)
+        return _load(batch["content"][at].as_py(), place)
+
+    def _values(self, name: str, row: int) -> Ints:
+        batch, at = self._find(row)
+        values: Ints = batch[name][at].values.to_numpy()
+        return values
+
+    def _find(self, row: int) -> tuple[pa.RecordBatch, int]:
+        return self._reader.get_batch(row // BATCH), row % BATCH
+
+    def _batches(self) -> Iterator[pa.RecordBatch]:
+        for number in range(self._reader.num_record_batches):
+            yield self._reader.get_batch(number)
+
+    @staticmethod
+    def _measure(batch: pa.RecordBatch) -> tuple[Any, ...]:
+        lengths = np.diff(batch["ids"].offsets.to_numpy())
+        offsets = batch["learned"].offsets.to_numpy()
+        edges = batch["learned"].values.to_numpy().reshape(-1, 2)
+        sums = np.concatenate([[0], np.cumsum(edges[:, 1] - edges[:, 0])])
+        num_learned = np.diff(sums[offsets // 2])
+        return lengths, num_learned, batch["unit"].to_numpy(), batch["digest"].to_numpy()
+
+
+def seal_store(folder: Path, content: dict[str, Any]) -> None:
+    """Write the manifest: what was counted, and the size and hash of the rows."""
+    rows = folder / ROWS_FILE
+    sealed = {**content, "size": rows.stat().st_size, "sha256": _sha256(rows)}
+    with (folder / MANIFEST_FILE).open("w", encoding="utf-8") as file:
+        json.dump(sealed, file, ensure_ascii=False)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_seal(folder: Path) -> dict[str, Any] | None:
+    """Return the manifest of an undamaged store; None if it is missing or damaged."""
+    rows = folder / ROWS_FILE
+    try:
+        manifest = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
+        sound = rows.stat().st_size == manifest["size"] and _sha256(rows) == manifest["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return manifest if sound else None
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _dump(row: Conversation | Text) -> bytes:
+    if isinstance(row, Text):
+        return orjson.dumps(row.text)
+    return orjson.dumps([[message.role, message.content] for message in row.messages])
+
+
+def _load(content: bytes, place: Place) -> Conversation | Text:
+    value = orjson.loads(content)
+    if isinstance(value, str):
+        return Text(value, place)
+    return Conversation(tuple(Message(role, text) for role, text in value), place)

@@ -1,0 +1,128 @@
+"""The rows a training loop takes, put together from stored tokens without copying them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from tunesmith.data.rows import Conversation, Text
+from tunesmith.data.store import Ints, Store
+
+UNLEARNED = -100
+
+
+class TokenRows:
+    """Rows of token ids and labels, backed by memory-mapped files.
+
+    A row is made of parts, each a stretch of a stored row: one part if rows stand alone, several
+    if texts were packed.
+
+    Args:
+        stores: where the tokens lie.
+        parts: [parts, 4]: number of the store, row in it, first token, end.
+        starts: first part of each row, ascending, [rows].
+
+    Attributes:
+        lengths: tokens of each row, [rows].
+        num_tokens: tokens of all rows.
+        num_learned: tokens that carry a label, of all rows.
+    """
+
+    def __init__(self, stores: Sequence[Store], parts: Ints, starts: Ints) -> None:
+        self._stores, self._parts, self._starts = tuple(stores), parts, starts
+        sizes = parts[:, 3] - parts[:, 2]
+        total = np.add.reduceat(sizes, starts) if len(starts) else np.zeros(0, np.int64)
+        self.lengths: npt.NDArray[np.int32] = total.astype(np.int32)
+        self.num_tokens = int(total.sum())
+        self.num_learned = self._count_learned(sizes)
+
+    def __len__(self) -> int:
+        """Count the rows."""
+        return len(self._starts)
+
+    def __getitem__(self, row: int) -> dict[str, list[int]]:
+        """Return `input_ids` and `labels` of a row; -100 where nothing is learned, not shifted."""
+        ids: list[int] = []
+        labels: list[int] = []
+        for store, stored, start, end in self._parts_of(row):
+            source = self._stores[store]
+            part = source.ids(stored)[start:end].tolist()
+            marked = [UNLEARNED] * len(part)
+            for first, last in source.learned(stored):
+                inside = slice(max(first - start, 0), max(min(last, end) - start, 0))
+                marked[inside] = part[inside]
+            ids += part
+            labels += marked
+        return {"input_ids": ids, "labels": labels}
+
+    def conversation(self, row: int) -> Conversation | Text:
+        """Return a row as it was read; of packed texts, the first that begins in it."""
+        parts = self._parts_of(row)
+        begins = next((part for part in parts if part[2] == 0), parts[0])
+        return self._stores[begins[0]].source(begins[1])
+
+    def _parts_of(self, row: int) -> list[list[int]]:
+        if not -len(self) <= row < len(self):
+            raise IndexError(f"row {row} of {len(self)}")
+        row %= len(self)
+        start = self._starts[row]
+        end = self._starts[row + 1] if row + 1 < len(self) else len(self._parts)
+        parts: list[list[int]] = self._parts[start:end].tolist()
+        return parts
+
+    def _count_learned(self, sizes: Ints) -> int:
+        total = 0
+        for number, store in enumerate(self._stores):
+            mine = self._parts[:, 0] == number
+            rows = self._parts[mine, 1]
+            whole = sizes[mine] == store.lengths[rows]
+            total += int(store.num_learned[rows][whole].sum())
+            total += int(sizes[mine][~whole].sum())  # only texts are parted; all of them is learned
+        return total
+
+
+def whole_rows(stores: Sequence[Store], chosen: Ints) -> TokenRows:
+    """Let each chosen row stand alone.
+
+    Args:
+        chosen: [rows, 2]: number of the store, row in it.
+    """
+    lengths = _lengths(stores, chosen)
+    parts = np.column_stack([chosen, np.zeros(len(chosen), np.int64), lengths])
+    return TokenRows(stores, parts.reshape(-1, 4), np.arange(len(chosen)))
+
+
+def cut_rows(stores: Sequence[Store], chosen: Ints, size: int) -> TokenRows:
+    """Cut each chosen text into rows of at most `size` tokens."""
+    lengths = _lengths(stores, chosen)
+    counts = -(-lengths // size)
+    owner = np.repeat(np.arange(len(chosen)), counts)
+    first = np.repeat(np.cumsum(counts) - counts, counts)
+    start = (np.arange(len(owner)) - first) * size
+    end = np.minimum(start + size, lengths[owner])
+    parts = np.column_stack([chosen[owner], start, end])
+    return TokenRows(stores, parts.reshape(-1, 4), np.arange(len(parts)))
+
+
+def pack_rows(stores: Sequence[Store], chosen: Ints, size: int) -> TokenRows:
+    """Join the chosen texts and cut the whole into rows of exactly `size` tokens, but the last."""
+    lengths = _lengths(stores, chosen)
+    ends = np.cumsum(lengths)
+    total = int(ends[-1]) if len(ends) else 0
+    edges = np.union1d(np.concatenate([[0], ends]), np.arange(0, total, size))
+    start, end = edges[:-1], edges[1:]
+    owner = np.searchsorted(ends, start, side="right")
+    shift = (ends - lengths)[owner]
+    parts = np.column_stack([chosen[owner], start - shift, end - shift])
+    starts = np.searchsorted(start, np.arange(0, total, size))
+    return TokenRows(stores, parts.reshape(-1, 4), starts)
+
+
+def _lengths(stores: Sequence[Store], chosen: Ints) -> Ints:
+    lengths = np.zeros(len(chosen), np.int64)
+    for number, store in enumerate(stores):
+        mine = chosen[:, 0] == number
+        lengths[mine] = store.lengths[chosen[mine, 1]]
+    return lengths

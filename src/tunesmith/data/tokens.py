@@ -1,0 +1,208 @@
+"""Text to token ids, the same way for training and for serving.
+
+A text is split where a special token was merely spelled (see templates.breaks) and each side is
+tokenized alone, so that nothing a person writes is ever read as a special token.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from tunesmith.templates import BREAK, Breaker, Piece
+
+if TYPE_CHECKING:
+    from tokenizers import Encoding
+    from transformers import PreTrainedTokenizerFast
+
+Span = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class TokenRow:
+    """Token ids and the spans of them that are learned."""
+
+    ids: list[int]
+    learned: list[Span]
+
+    @property
+    def num_learned(self) -> int:
+        """Count the learned tokens."""
+        return sum(end - start for start, end in self.learned)
+
+    def cut(self, length: int) -> TokenRow:
+        """Keep the first `length` tokens."""
+        kept = [(start, min(end, length)) for start, end in self.learned if start < length]
+        return TokenRow(self.ids[:length], kept)
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of a row without BREAKs, with the spans of its characters that are learned."""
+
+    row: int
+    text: str
+    learned: tuple[Span, ...]
+    first: bool
+
+
+def encode(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
+    """Tokenize a rendered text; only special tokens that a template wrote are read as such."""
+    return encode_rows(tokenizer, [(Piece(text, False),)])[0].ids
+
+
+def encode_texts(
+    tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]
+) -> list[TokenRow]:
+    """Tokenize plain texts, each between the tokens that begin and end a text, all learned.
+
+    The beginning is written where the tokenizer itself puts one before plain text.
+
+    Args:
+        tokenizer: one with an end-of-text token.
+        texts: may spell special tokens; they are not read as such.
+    """
+    specials = [str(t) for t in tokenizer.added_tokens_decoder.values() if t.special]
+    broken = Breaker(specials)
+    rows = encode_rows(tokenizer, [(Piece(broken(text), True),) for text in texts])
+    before, after = _around(tokenizer)
+    return [
+        TokenRow(ids, [(0, len(ids))])
+        for ids in ([*before, *row.ids, *after] for row in rows)
+    ]
+
+
+def _around(tokenizer: PreTrainedTokenizerFast) -> tuple[list[int], list[int]]:
+    bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
+    starts = tokenizer.backend_tokenizer.encode("a").ids[:1]
+    before = [int(bos)] if isinstance(bos, int) and starts == [bos] else []
+    return before, [int(eos)] if isinstance(eos, int) else []
+
+
+def encode_rows(
+    tokenizer: PreTrainedTokenizerFast, rows: Sequence[Sequence[Piece]]
+) -> list[TokenRow]:
+    """Tokenize rows of pieces in one batch.
+
+    Each row is tokenized as the one text it is. Where a token would reach from an unlearned piece
+    into a learned one, the text is split there, as it is when a server asks for the answer.
+    """
+    backend = tokenizer.backend_tokenizer
+    backend.no_truncation()
+    backend.no_padding()
+    joined = _Joiner(tokenizer)
+    segments = [segment for at, pieces in enumerate(rows) for segment in _segments(at, pieces)]
+    firsts = [segment.text for segment in segments if segment.first]
+    encoded = iter(backend.encode_batch(firsts, add_special_tokens=False))
+    result = [TokenRow([], []) for _ in rows]
+    for segment in segments:
+        if segment.first:
+            encoding = next(encoded)
+            ids, spans = list(encoding.ids), _learned_tokens(encoding, segment)
+        else:
+            ids, spans = joined.encode(segment.text, segment.learned)
+        if spans is None:
+            ids, spans = _encode_split(joined, segment)
+        _append(result[segment.row], ids, spans)
+    return result
+
+
+def _segments(row: int, pieces: Sequence[Piece]) -> list[Segment]:
+    text = "".join(piece.text for piece in pieces)
+    spans: list[Span] = []
+    at = 0
+    for piece in pieces:
+        if piece.learned:
+            spans.append((at, at + len(piece.text)))
+        at += len(piece.text)
+    found: list[Segment] = []
+    start = 0
+    for part in text.split(BREAK):
+        end = start + len(part)
+        inside = tuple(
+            (max(s, start) - start, min(e, end) - start) for s, e in spans if s < end and e > start
+        )
+        if part:
+            found.append(Segment(row, part, inside, first=not found))
+        start = end + 1
+    return found
+
+
+def _learned_tokens(encoding: Encoding, segment: Segment) -> list[Span] | None:
+    """Find the learned tokens; None if a token reaches over the edge of a learned span."""
+    if not segment.learned:
+        return []
+    whole = (0, len(segment.text))
+    if segment.learned == (whole,):
+        return [(0, len(encoding.ids))]
+    offsets = encoding.offsets
+    starts = [start for start, _ in offsets]
+    found: list[Span] = []
+    for span in segment.learned:
+        edges = [bisect_left(starts, edge) for edge in span]
+        for edge, at in zip(span, edges, strict=True):
+            if at and offsets[at - 1][1] > edge:
+                return None
+        found.append((edges[0], edges[1]))
+    return found
+
+
+def _encode_split(joined: _Joiner, segment: Segment) -> tuple[list[int], list[Span]]:
+    """Tokenize a segment in parts, one a learned span and one a stretch between."""
+    edges = sorted({0, len(segment.text), *(edge for span in segment.learned for edge in span)})
+    row = TokenRow([], [])
+    for start, end in pairwise(edges):
+        part = segment.text[start:end]
+        if start == 0 and segment.first:
+            ids = list(joined.backend.encode(part, add_special_tokens=False).ids)
+        else:
+            ids, _ = joined.encode(part, ())
+        learned = any(s <= start and end <= e for s, e in segment.learned)
+        _append(row, ids, [(0, len(ids))] if learned else [])
+    return row.ids, row.learned
+
+
+def _append(row: TokenRow, ids: list[int], spans: Sequence[Span]) -> None:
+    shift = len(row.ids)
+    row.ids.extend(ids)
+    for start, end in spans:
+        if row.learned and row.learned[-1][1] == start + shift:
+            row.learned[-1] = (row.learned[-1][0], end + shift)
+        elif end > start:
+            row.learned.append((start + shift, end + shift))
+
+
+class _Joiner:
+    """Tokenize a text that goes on from another one.
+
+    Some tokenizers put a space before every text. A text that goes on gets a newline before it
+    instead, whose tokens are taken away again.
+    """
+
+    LEAD = "\n"
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
+        self.backend = tokenizer.backend_tokenizer
+        self._lead = list(self.backend.encode(self.LEAD, add_special_tokens=False).ids)
+        alone = list(self.backend.encode("a", add_special_tokens=False).ids)
+        after = list(self.backend.encode(self.LEAD + "a", add_special_tokens=False).ids)
+        self._needs_lead = bool(self._lead) and after == self._lead + after[len(self._lead) :]
+        self._needs_lead = self._needs_lead and after[len(self._lead) :] != alone
+
+    def encode(
+        self, text: str, learned: tuple[Span, ...]
+    ) -> tuple[list[int], list[Span] | None]:
+        """Tokenize a text that goes on, and find its learned tokens."""
+        plain = self.backend.encode(text, add_special_tokens=False)
+        if self._needs_lead:
+            led = self.backend.encode(self.LEAD + text, add_special_tokens=False)
+            count = len(self._lead)
+            if led.ids[:count] == self._lead:
+                shifted = tuple((start + 1, end + 1) for start, end in learned)
+                spans = _learned_tokens(led, Segment(0, self.LEAD + text, shifted, first=False))
+                moved = None if spans is None else [(s - count, e - count) for s, e in spans]
+                return list(led.ids[count:]), moved
+        return list(plain.ids), _learned_tokens(plain, Segment(0, text, learned, first=False))

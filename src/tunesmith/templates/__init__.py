@@ -1,0 +1,17 @@
+"""Conversation to text, the way a model's own chat template writes it; never tokenizes."""
+
+from __future__ import annotations
+
+from tunesmith.templates.breaks import BREAK, Breaker, has_reserved
+from tunesmith.templates.named import named_template
+from tunesmith.templates.template import Piece, Template, build_template
+
+__all__ = [
+    "BREAK",
+    "Breaker",
+    "Piece",
+    "Template",
+    "build_template",
+    "has_reserved",
+    "named_template",
+]

@@ -1,0 +1,70 @@
+"""The jinja dialect of chat templates, in a sandbox.
+
+What transformers offers to templates is offered here too, so that any model's template renders to
+the same text: `raise_exception`, `strftime_now`, `tojson` without escapes, loop controls, and
+`{% generation %}` around what the assistant says.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from jinja2 import Template as Compiled
+from jinja2 import TemplateError, TemplateSyntaxError, nodes
+from jinja2.ext import Extension
+from jinja2.parser import Parser
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from tunesmith.errors import ModelError
+from tunesmith.templates.breaks import MARK_END, MARK_START
+
+
+class GenerationMarks(Extension):
+    """Put marks around each `{% generation %}` block of the output."""
+
+    tags = {"generation"}  # noqa: RUF012  jinja2 reads it as a plain class attribute
+
+    def parse(self, parser: Parser) -> nodes.Node:
+        """Turn the block into a call that gets its rendered body."""
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return nodes.CallBlock(self.call_method("_mark"), [], [], body).set_lineno(line)
+
+    def _mark(self, caller: Callable[[], str]) -> str:
+        return MARK_START + caller() + MARK_END
+
+
+def compile_template(source: str, name: str) -> Compiled:
+    """Compile a template's source.
+
+    Raises:
+        ModelError: naming the line at which it stops being jinja.
+    """
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True,
+        lstrip_blocks=True,
+        extensions=[GenerationMarks, "jinja2.ext.loopcontrols"],
+    )
+    environment.filters["tojson"] = _to_json
+    environment.globals["raise_exception"] = _raise_exception
+    environment.globals["strftime_now"] = lambda pattern: datetime.now().strftime(pattern)
+    try:
+        return environment.from_string(source)
+    except TemplateSyntaxError as problem:
+        raise ModelError(
+            f"the chat template is not valid jinja: {problem.message}",
+            hint="mend it, or name another one with model.template",
+            where=f"{name}:{problem.lineno}",
+        ) from None
+
+
+def _to_json(value: Any, indent: int | None = None, **options: Any) -> str:
+    options.setdefault("ensure_ascii", False)
+    return json.dumps(value, indent=indent, **options)
+
+
+def _raise_exception(message: str) -> None:
+    raise TemplateError(message)
