@@ -18,7 +18,14 @@ from tunesmith.data.progress import track
 from tunesmith.data.report import DataReport
 from tunesmith.data.rows import Conversation, Learn, Place, Problem, Text
 from tunesmith.data.sources import RowSet
-from tunesmith.data.store import ROWS_FILE, Store, StoreWriter, read_seal, seal_store, write_store
+from tunesmith.data.store import (
+    ROWS_FILE,
+    Store,
+    StoreWriter,
+    read_seal,
+    seal_store,
+    write_store,
+)
 from tunesmith.data.tokens import TokenRow, encode_rows, encode_texts
 from tunesmith.errors import DataError, TunesmithError
 from tunesmith.recipe.data import Data
@@ -76,14 +83,26 @@ def hash_tokenizer(tokenizer: PreTrainedTokenizerFast) -> str:
     return hashlib.sha256(spelled.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def build_store(how: Tokenizing, rows: RowSet, meaning: Meaning) -> tuple[Store, DataReport, str]:
+@dataclass(frozen=True)
+class Built:
+    """The tokens of a set.
+
+    Attributes:
+        store: None where bad rows stop the run.
+        report: what became of every row.
+        key: hash of all that the tokens depend on.
+    """
+
+    store: Store | None
+    report: DataReport
+    key: str
+
+
+def build_store(how: Tokenizing, rows: RowSet, meaning: Meaning) -> Built:
     """Return the tokens of a set, from the cache or made now.
 
     Only one process makes the tokens of a set; others wait and take them.
-
-    Returns:
-        The rows (none of them if some are bad and the recipe stops at that), what became of every
-        row, and the key they are cached under.
+    Where the recipe stops at bad rows, the first one ends the making and the rest is only checked.
     """
     key = how.key(rows, meaning)
     folder = read_settings().cache / "tokens" / key
@@ -97,7 +116,7 @@ def build_store(how: Tokenizing, rows: RowSet, meaning: Meaning) -> tuple[Store,
             hint="make room, or set TUNESMITH_CACHE to a folder that has some",
             where=str(folder.parent),
         ) from None
-    return Store(folder, rows.files), report, key
+    return Built(Store(folder, rows.files) if folder.is_dir() else None, report, key)
 
 
 def _make(how: Tokenizing, rows: RowSet, meaning: Meaning, folder: Path) -> DataReport:
@@ -108,6 +127,9 @@ def _make(how: Tokenizing, rows: RowSet, meaning: Meaning, folder: Path) -> Data
     with write_store(aside / ROWS_FILE) as writer:
         job = _Job(how, rows, meaning, writer)
         report = job.run()
+    if job.gave_up():
+        shutil.rmtree(aside)
+        return report
     seal_store(aside, _pack_report(report, rows))
     aside.rename(folder)
     return report
@@ -134,7 +156,7 @@ class _Job:
             if isinstance(row, Problem):
                 continue
             good += 1
-            if self._gave_up() or (drawn is not None and good - 1 not in drawn):
+            if self.gave_up() or (drawn is not None and good - 1 not in drawn):
                 self._report.num_kept += 1
                 continue
             batch.append(row)
@@ -145,7 +167,8 @@ class _Job:
         self._write(batch)
         return self._report
 
-    def _gave_up(self) -> bool:
+    def gave_up(self) -> bool:
+        """Whether a bad row made tokens useless."""
         return self._how.options.on_bad_row == "stop" and self._report.num_bad > 0
 
     def _read(self) -> Iterator[Row | Problem]:
@@ -201,9 +224,9 @@ class _Job:
                 result.append(self._fit([(source, next(tokens)) for source, _ in each]))
         return result
 
-    def _fit(self, parts: list[tuple[Conversation, TokenRow]]) -> (
-        list[tuple[Row, TokenRow]] | Problem
-    ):
+    def _fit(
+        self, parts: list[tuple[Conversation, TokenRow]]
+    ) -> list[tuple[Row, TokenRow]] | Problem:
         """Hold the rows of one conversation to the limit of length."""
         limit, policy = self._how.options.max_tokens, self._how.options.on_long_row
         longest = max(len(tokens.ids) for _, tokens in parts)
@@ -212,7 +235,7 @@ class _Job:
         if longest > limit:
             reason = f"it has {longest:,} tokens, over data.max_tokens ({limit:,})"
             if policy != "cut":
-                return Problem(place, reason, bad=policy == "stop")
+                return Problem(place, reason, "long")
             self._report.num_cut += 1
         for source, tokens in parts:
             cut = tokens.cut(limit)
@@ -280,7 +303,7 @@ def _pack_report(report: DataReport, rows: RowSet) -> dict[str, Any]:
     """Write a report for the cache, with files by number: the same bytes may lie elsewhere."""
     numbers = {str(path): number for number, path in enumerate(rows.files)}
     problems = [
-        [numbers[p.place.path], p.place.line, p.place.column, p.reason, p.bad]
+        [numbers[p.place.path], p.place.line, p.place.column, p.reason, p.kind]
         for p in report.problems
     ]
     return {**vars(report), "problems": problems, "files": []}
@@ -288,12 +311,13 @@ def _pack_report(report: DataReport, rows: RowSet) -> dict[str, Any]:
 
 def _read_report(folder: Path, rows: RowSet) -> DataReport | None:
     sealed = read_seal(folder)
-    if sealed is None:
+    names = vars(DataReport()).keys()
+    if sealed is None or not names <= sealed.keys():
         return None
     files = [str(path) for path in rows.files]
     problems = [
-        Problem(Place(files[number], line, column), reason, bad)
-        for number, line, column, reason, bad in sealed["problems"]
+        Problem(Place(files[number], line, column), reason, kind)
+        for number, line, column, reason, kind in sealed["problems"]
     ]
-    counts = {name: sealed[name] for name in vars(DataReport())}
+    counts = {name: sealed[name] for name in names}
     return DataReport(**{**counts, "problems": problems, "files": files})

@@ -56,9 +56,9 @@ class Meaning:
         return Conversation(content, record.place)
 
 
-def read_set(rows: RowSet, meaning: Meaning, encoding: str, system: str | None) -> Iterator[
-    Row | Problem
-]:
+def read_set(
+    rows: RowSet, meaning: Meaning, encoding: str, system: str | None
+) -> Iterator[Row | Problem]:
     """Read all rows of a set, streaming; every record gives a row or a problem."""
     for path in rows.files:
         for record in read_records(path, encoding):

@@ -45,7 +45,7 @@ class Splits:
 
 @dataclass(frozen=True)
 class _Built:
-    """Stores of some sources, with what was counted and the keys they are cached under."""
+    """Some sources, their tokens, and the keys that these are cached under."""
 
     sets: list[RowSet]
     stores: list[Store]
@@ -76,8 +76,10 @@ def prepare(
     report = DataReport()
     train = _build(options.train, how, report)
     held = _build(options.validation, how, report)
-    if options.on_bad_row == "stop" or options.on_long_row == "stop":
-        _stop_if_bad(report, options)
+    if options.on_bad_row == "stop":
+        report.raise_if_bad()
+    if options.on_long_row == "stop":
+        report.raise_if_long()
     learned, measured = _part(train, held, options, seed, report)
     rows = _rows(train.stores, learned, how)
     validation = None
@@ -104,19 +106,16 @@ def _build(sources: Sequence[Source], how: Tokenizing, report: DataReport) -> _B
     for rows, meaning in zip(built.sets, meanings, strict=True):
         check_kind(meaning, rows, how.learn.kind)
     for rows, meaning in zip(built.sets, meanings, strict=True):
-        store, counted, key = build_store(how, rows, meaning)
-        if counted.num_read == 0:
+        made = build_store(how, rows, meaning)
+        if made.report.num_read == 0:
             raise DataError(
                 "there are no rows", hint="give a file that holds some", where=rows.name
             )
-        report.add(counted)
-        built.stores.append(store)
-        built.keys.append(key)
+        report.add(made.report)
+        built.keys.append(made.key)
+        if made.store is not None:
+            built.stores.append(made.store)
     return built
-
-
-def _stop_if_bad(report: DataReport, options: Data) -> None:
-    report.raise_if_bad()
 
 
 def _part(

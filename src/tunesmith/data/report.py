@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +20,7 @@ class DataReport:
         num_kept: rows that can be learned; `max_rows` may leave some of them unused.
         num_reported: rows that cannot, or that the recipe asked to leave out.
         num_bad: of these, the ones that are wrong.
+        num_long: of these, the ones left out for their length.
         problems: the first 1000 of them.
         num_cut: rows that were cut to `max_tokens`.
         num_overlap: validation rows left out because they are training rows too.
@@ -36,6 +36,7 @@ class DataReport:
     num_kept: int = 0
     num_reported: int = 0
     num_bad: int = 0
+    num_long: int = 0
     problems: list[Problem] = field(default_factory=list)
     num_cut: int = 0
     num_overlap: int = 0
@@ -49,7 +50,8 @@ class DataReport:
     def add_problem(self, problem: Problem) -> None:
         """Count a row that is not used."""
         self.num_reported += 1
-        self.num_bad += problem.bad
+        self.num_bad += problem.kind == "bad"
+        self.num_long += problem.kind == "long"
         if len(self.problems) < MAX_PROBLEMS:
             self.problems.append(problem)
 
@@ -59,6 +61,7 @@ class DataReport:
         self.num_kept += other.num_kept
         self.num_reported += other.num_reported
         self.num_bad += other.num_bad
+        self.num_long += other.num_long
         self.problems += other.problems[: MAX_PROBLEMS - len(self.problems)]
         self.num_cut += other.num_cut
         self.num_split += other.num_split
@@ -74,19 +77,32 @@ class DataReport:
         Raises:
             DataError: with their number, the first ones, and how to keep the good ones.
         """
-        if not self.num_bad:
-            return
-        bad = [problem for problem in self.problems if problem.bad]
-        raise DataError(
-            f"{self.num_bad:,} of {self.num_read:,} rows are bad:\n{_list(bad, self.num_bad)}",
-            hint=f"mend them, or write `data.on_bad_row: skip` to learn the other "
-            f"{self.num_kept:,}",
-            where=str(bad[0].place) if bad else "",
-        )
+        if self.num_bad:
+            raise self._refusal(
+                "bad",
+                f"{self.num_bad:,} of {self.num_read:,} rows are bad",
+                f"mend them, or write `data.on_bad_row: skip` to learn the other "
+                f"{self.num_read - self.num_bad:,}",
+            )
 
+    def raise_if_long(self) -> None:
+        """Refuse to go on with rows over the limit of length.
 
-def _list(problems: Iterable[Problem], total: int) -> str:
-    lines = [f"  {problem}" for problem in list(problems)[:SHOWN]]
-    if total > len(lines):
-        lines.append(f"  and {total - len(lines):,} more")
-    return "\n".join(lines)
+        Raises:
+            DataError: with their number, the first ones, and what else can be done with them.
+        """
+        if self.num_long:
+            raise self._refusal(
+                "long",
+                f"{self.num_long:,} of {self.num_read:,} rows are over data.max_tokens",
+                "raise data.max_tokens, or write `data.on_long_row: cut` or skip",
+            )
+
+    def _refusal(self, kind: str, message: str, hint: str) -> DataError:
+        named = [problem for problem in self.problems if problem.kind == kind]
+        total = self.num_bad if kind == "bad" else self.num_long
+        lines = [f"  {problem}" for problem in named[:SHOWN]]
+        if total > len(lines):
+            lines.append(f"  and {total - len(lines):,} more")
+        where = str(named[0].place) if named else ""
+        return DataError("\n".join([f"{message}:", *lines]), hint=hint, where=where)

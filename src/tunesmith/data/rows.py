@@ -32,12 +32,12 @@ class Problem:
     """A row that is not used, and why.
 
     Attributes:
-        bad: whether it is wrong; False where the recipe asked to leave out such rows.
+        kind: `bad` if it is wrong, `long` if it only has too many tokens.
     """
 
     place: Place
     reason: str
-    bad: bool = True
+    kind: Literal["bad", "long"] = "bad"
 
     def __str__(self) -> str:
         """Spell it as `file:line:column: reason`."""

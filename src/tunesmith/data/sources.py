@@ -38,12 +38,12 @@ class RowSet:
     max_rows: int | None = None
 
 
-def find_sets(sources: Sequence[Source], options: Data, kind: Kind) -> list[RowSet]:
+def find_sets(sources: Sequence[Source], options: Data, kind: Kind | None) -> list[RowSet]:
     """Find the files of every source.
 
     Args:
         kind: what the method takes; a set that `data.info` describes by a lone prompt column is
-            plain text for one method and questions for another.
+            plain text for one method and questions for another. None only looks.
 
     Raises:
         DataError: naming the source that means nothing.
@@ -51,7 +51,7 @@ def find_sets(sources: Sequence[Source], options: Data, kind: Kind) -> list[RowS
     return [_find_set(source, options.info, kind) for source in sources]
 
 
-def _find_set(source: Source, info: Path | None, kind: Kind) -> RowSet:
+def _find_set(source: Source, info: Path | None, kind: Kind | None) -> RowSet:
     path = Path(source.path).expanduser()
     described = describe_set(source, info, kind)
     if described is not None:

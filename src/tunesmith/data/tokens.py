@@ -54,9 +54,7 @@ def encode(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
     return encode_rows(tokenizer, [(Piece(text, False),)])[0].ids
 
 
-def encode_texts(
-    tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]
-) -> list[TokenRow]:
+def encode_texts(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> list[TokenRow]:
     """Tokenize plain texts, each between the tokens that begin and end a text, all learned.
 
     The beginning is written where the tokenizer itself puts one before plain text.
@@ -69,10 +67,7 @@ def encode_texts(
     broken = Breaker(specials)
     rows = encode_rows(tokenizer, [(Piece(broken(text), True),) for text in texts])
     before, after = _around(tokenizer)
-    return [
-        TokenRow(ids, [(0, len(ids))])
-        for ids in ([*before, *row.ids, *after] for row in rows)
-    ]
+    return [TokenRow(ids, [(0, len(ids))]) for ids in ([*before, *row.ids, *after] for row in rows)]
 
 
 def _around(tokenizer: PreTrainedTokenizerFast) -> tuple[list[int], list[int]]:
@@ -192,9 +187,7 @@ class _Joiner:
         self._needs_lead = bool(self._lead) and after == self._lead + after[len(self._lead) :]
         self._needs_lead = self._needs_lead and after[len(self._lead) :] != alone
 
-    def encode(
-        self, text: str, learned: tuple[Span, ...]
-    ) -> tuple[list[int], list[Span] | None]:
+    def encode(self, text: str, learned: tuple[Span, ...]) -> tuple[list[int], list[Span] | None]:
         """Tokenize a text that goes on, and find its learned tokens."""
         plain = self.backend.encode(text, add_special_tokens=False)
         if self._needs_lead:

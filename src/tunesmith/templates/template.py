@@ -12,7 +12,6 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from os.path import commonprefix
 
 from tunesmith.errors import DataError, ModelError
 from tunesmith.templates.breaks import MARK_END, MARK_START, Breaker, has_reserved
@@ -134,9 +133,7 @@ class Template:
         """
         answers = [at for at, message in enumerate(messages) if message["role"] == "assistant"]
         if not answers:
-            raise DataError(
-                "the conversation has no answer", hint="add one", where=self.name
-            )
+            raise DataError("the conversation has no answer", hint="add one", where=self.name)
         asked = answers if learn_history else answers[-1:]
         turns = [self._render_turn(messages, at) for at in asked]
         whole = self._join(turns)
@@ -159,7 +156,7 @@ class Template:
         # The prompt opens what the answer does not have, such as a thought: compare with another
         # answer, so that an answer's own first letters are never taken for the template's.
         probe = self._render([*before, {"role": "assistant", "content": PROBE}]).text
-        header = commonprefix([prompt, probe])
+        header = _common_start(prompt, probe)
         if header and full.startswith(header):
             return len(header)
         raise DataError(
@@ -263,6 +260,12 @@ class Template:
             hint="name another template with model.template, such as chatml or alpaca",
             where=self.name,
         )
+
+
+def _common_start(one: str, other: str) -> str:
+    pairs = zip(one, other, strict=False)
+    length = next((at for at, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
+    return one[:length]
 
 
 def _read_marks(text: str) -> Rendering:

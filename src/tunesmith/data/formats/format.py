@@ -115,7 +115,7 @@ def check_turns(messages: Sequence[Message]) -> tuple[Message, ...]:
     Raises:
         RowFault: naming the message that breaks the order.
     """
-    expected = ("system", "user")
+    expected: tuple[str, ...] = ("system", "user")
     for number, message in enumerate(messages, 1):
         if message.role not in expected:
             raise RowFault(

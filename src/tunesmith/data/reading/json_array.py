@@ -158,7 +158,9 @@ class _Values:
                     raise
                 ahead = fault.position - window.at
                 if window.ended or not window.grow():
-                    raise NotJSON(f"the file ends inside this row ({fault})", window.at + ahead) from None
+                    raise NotJSON(
+                        f"the file ends inside this row ({fault})", window.at + ahead
+                    ) from None
 
     def _skip_row(self) -> None:
         """Move to where the next row may start, or to the end of the file."""

@@ -1,0 +1,170 @@
+"""Look at data before it is learned: counts, lengths, repetitions and contradictions."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tunesmith.data.build import Tokenizing, render_conversation
+from tunesmith.data.check_report import CheckReport, Lengths
+from tunesmith.data.meaning import Meaning, find_meaning
+from tunesmith.data.progress import track
+from tunesmith.data.reading import read_records
+from tunesmith.data.repetitions import SHOWN, Repetitions
+from tunesmith.data.report import MAX_PROBLEMS
+from tunesmith.data.rows import Conversation, Learn, Problem, Text
+from tunesmith.data.sources import RowSet, find_sets
+from tunesmith.data.tokens import encode_rows, encode_texts
+from tunesmith.errors import DataError
+from tunesmith.recipe.data import Data, Source
+from tunesmith.templates import Piece, Template
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+BATCH = 256
+Row = Conversation | Text
+
+
+def check(
+    data: Data | Path | str,
+    tokenizer: PreTrainedTokenizerFast | None = None,
+    template: Template | None = None,
+) -> CheckReport:
+    """Read every row of a file, or of a recipe's data, and report what it holds.
+
+    Bad rows are reported, never raised.
+
+    Args:
+        tokenizer: measures lengths in tokens too.
+        template: adds what it writes around the messages to these lengths.
+
+    Raises:
+        DataError: if there is no file, no row, or a format that is not known.
+    """
+    options = data if isinstance(data, Data) else Data(train=(Source(path=str(data)),))
+    return _Check(options, tokenizer, template).run()
+
+
+class _Check:
+    def __init__(
+        self,
+        options: Data,
+        tokenizer: PreTrainedTokenizerFast | None,
+        template: Template | None,
+    ) -> None:
+        self._options = options
+        self._tokenizer, self._template = tokenizer, template
+        self._report = CheckReport("text", max_tokens=options.max_tokens)
+        self._chars, self._tokens = array("q"), array("q")
+        self._unused: dict[str, None] = {}
+
+    def run(self) -> CheckReport:
+        report = self._report
+        learned = self._read(self._options.train)
+        measured = self._read(self._options.validation)
+        report.chars, report.tokens = _measure(self._chars), _measure(self._tokens)
+        report.num_duplicate_rows, report.duplicate_rows = learned.duplicate_rows()
+        if report.kind == "conversation":
+            report.num_duplicate_answers, report.duplicate_answers = learned.duplicate_answers()
+            report.num_contradictions, report.contradictions = learned.contradictions()
+        report.num_overlap, report.num_overlap_questions, report.overlap = learned.overlap(measured)
+        if report.kind == "text":
+            report.num_overlap_questions = 0
+        report.unused_columns = list(self._unused)
+        return report
+
+    def _read(self, sources: Sequence[Source]) -> Repetitions:
+        """Read some sources to their end."""
+        seen = Repetitions()
+        for rows in find_sets(sources, self._options, None):
+            meaning = find_meaning(rows, self._options.encoding)
+            self._report.kind = meaning.format.kind
+            self._report.formats[rows.name] = meaning.format.name
+            self._report.files += [str(path) for path in rows.files]
+            before = self._report.num_read
+            good = track(self._good_rows(rows, meaning), f"reading {rows.name}")
+            while batch := list(islice(good, BATCH)):
+                for row in batch:
+                    seen.add(row)
+                    self._chars.append(count_chars(row))
+                self._count_tokens(batch)
+            if self._report.num_read == before:
+                raise DataError(
+                    "there are no rows", hint="give a file that holds some", where=rows.name
+                )
+        return seen
+
+    def _good_rows(self, rows: RowSet, meaning: Meaning) -> Iterator[Row]:
+        known = set(meaning.columns.values())
+        for path in rows.files:
+            for record in read_records(path, self._options.encoding):
+                self._report.num_read += 1
+                row: Row | Problem
+                if isinstance(record, Problem):
+                    row = record
+                else:
+                    self._unused.update(dict.fromkeys(record.fields.keys() - known))
+                    row = meaning.read(record, self._options.system)
+                if isinstance(row, Problem):
+                    self._add_problem(row)
+                else:
+                    self._report.num_kept += 1
+                    yield row
+
+    def _add_problem(self, problem: Problem) -> None:
+        self._report.num_reported += 1
+        self._report.num_empty_answers += "the answer" in problem.reason and (
+            "is empty" in problem.reason
+        )
+        if len(self._report.problems) < MAX_PROBLEMS:
+            self._report.problems.append(problem)
+
+    def _count_tokens(self, batch: Sequence[Row]) -> None:
+        if self._tokenizer is None:
+            return
+        for row, length in zip(batch, self._lengths(batch), strict=True):
+            self._tokens.append(length)
+            if length > self._options.max_tokens and isinstance(row, Conversation):
+                self._report.num_long += 1
+                if len(self._report.long_rows) < SHOWN:
+                    self._report.long_rows.append(row.place)
+
+    def _lengths(self, batch: Sequence[Row]) -> list[int]:
+        assert self._tokenizer is not None
+        if isinstance(batch[0], Text):
+            texts = [row.text for row in batch if isinstance(row, Text)]
+            return [len(row.ids) for row in encode_texts(self._tokenizer, texts)]
+        rows = [self._pieces(row) for row in batch if isinstance(row, Conversation)]
+        return [len(row.ids) for row in encode_rows(self._tokenizer, rows)]
+
+    def _pieces(self, row: Conversation) -> Sequence[Piece]:
+        """Return the longest text that the conversation gives."""
+        if self._template is not None and self._tokenizer is not None:
+            how = Tokenizing(
+                self._options, Learn("conversation"), self._tokenizer, self._template, seed=0
+            )
+            rendered = render_conversation(row, how)
+            if not isinstance(rendered, Problem):
+                return rendered[-1][1]
+        return [Piece(message.content, False) for message in row.messages]
+
+
+def count_chars(row: Row) -> int:
+    """Count the characters of a row, without what a template writes around them."""
+    if isinstance(row, Text):
+        return len(row.text)
+    return sum(len(message.content) for message in row.messages)
+
+
+def _measure(lengths: array[int]) -> Lengths | None:
+    if not lengths:
+        return None
+    values = np.frombuffer(lengths, dtype=np.int64)
+    median, p90, p99 = (int(q) for q in np.percentile(values, (50, 90, 99)))
+    return Lengths(float(values.mean()), int(values.min()), median, p90, p99, int(values.max()))

@@ -1,0 +1,172 @@
+"""Show a row as the exact tokens a model learns from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from rich.text import Text as RichText
+
+from tunesmith.data.build import Tokenizing, render_conversation
+from tunesmith.data.meaning import check_kind, find_meaning, read_set
+from tunesmith.data.rows import Conversation, Learn, Place, Problem, Text
+from tunesmith.data.sources import find_sets
+from tunesmith.data.tokens import TokenRow, encode_rows, encode_texts
+from tunesmith.errors import DataError
+from tunesmith.recipe.data import Data, Source
+from tunesmith.templates import Template
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+LEARNED, UNLEARNED = ("bold green", "bold cyan"), ("dim", "")
+"""Neighbouring tokens take turns, so that the edges between them are seen."""
+
+
+class ShownToken(NamedTuple):
+    """A token: its number, the text it stands for, and whether it is learned."""
+
+    id: int
+    text: str
+    learned: bool
+
+
+@dataclass(frozen=True)
+class ShownRow:
+    """A row of tokens, as `prepare` gives it to the training loop.
+
+    Attributes:
+        place: where the row stands in its file.
+        num_cut: tokens over `max_tokens` that were cut off.
+        more: the further rows of a conversation that became one row per answer.
+    """
+
+    place: Place
+    tokens: list[ShownToken]
+    num_cut: int = 0
+    more: tuple[ShownRow, ...] = ()
+
+    @property
+    def num_learned(self) -> int:
+        """Count the learned tokens."""
+        return sum(token.learned for token in self.tokens)
+
+
+def show(
+    data: Data | Path | str,
+    row: int,
+    tokenizer: PreTrainedTokenizerFast,
+    template: Template | None,
+    learn: Learn,
+) -> ShownRow:
+    """Tokenize one row.
+
+    Args:
+        data: a file, or a recipe's data.
+        row: its number in the file, counted from 1, bad rows counted too.
+
+    Raises:
+        DataError: if there is no such row, or it is bad.
+    """
+    options = data if isinstance(data, Data) else Data(train=(Source(path=str(data)),))
+    how = Tokenizing(options, learn, tokenizer, template, seed=0)
+    found = _find_row(how, row)
+    if isinstance(found, Problem):
+        raise DataError(
+            f"row {row} is bad: {found.reason}",
+            hint="mend it, or show another one",
+            where=str(found.place),
+        )
+    shown = [_show(tokens, how, found.place) for tokens in _tokenize(found, how)]
+    first, *more = shown
+    return ShownRow(first.place, first.tokens, first.num_cut, tuple(more))
+
+
+def render(shown: ShownRow) -> RichText:
+    """Colour the tokens: learned ones green, newlines marked so that they are seen."""
+    text = RichText()
+    for number, row in enumerate((shown, *shown.more), 1):
+        title = f"row {number} of {len(shown.more) + 1}, " if shown.more else ""
+        cut = f", {row.num_cut:,} more cut off" if row.num_cut else ""
+        text.append(
+            f"{row.place}: {title}{len(row.tokens):,} tokens, {row.num_learned:,} learned{cut}\n",
+            style="bold",
+        )
+        for place, token in enumerate(row.tokens):
+            styles = LEARNED if token.learned else UNLEARNED
+            text.append(token.text.replace("\n", "⏎\n"), style=styles[place % 2])
+        text.append("\n")
+    return text
+
+
+def _find_row(how: Tokenizing, number: int) -> Conversation | Text | Problem:
+    options = how.options
+    seen = 0
+    for rows in find_sets(options.train, options, how.learn.kind):
+        meaning = find_meaning(rows, options.encoding)
+        check_kind(meaning, rows, how.learn.kind)
+        found = read_set(rows, meaning, options.encoding, options.system)
+        if number < 1:
+            break
+        for row in islice(found, number - 1 - seen, None):
+            return row
+        seen += sum(1 for _ in read_set(rows, meaning, options.encoding, options.system))
+    raise DataError(
+        f"there is no row {number}; there are {seen:,}",
+        hint=f"give a number from 1 to {seen:,}" if seen else "rows are counted from 1",
+        where=", ".join(source.path for source in options.train),
+    )
+
+
+def _tokenize(row: Conversation | Text, how: Tokenizing) -> list[TokenRow]:
+    if isinstance(row, Text):
+        return encode_texts(how.tokenizer, [row.text])
+    rendered = render_conversation(row, how)
+    if isinstance(rendered, Problem):
+        raise DataError(
+            f"the row is bad: {rendered.reason}", hint="mend it", where=str(rendered.place)
+        )
+    return encode_rows(how.tokenizer, [pieces for _, pieces in rendered])
+
+
+def _show(row: TokenRow, how: Tokenizing, place: Place) -> ShownRow:
+    cut = row if how.learn.kind == "text" else row.cut(how.options.max_tokens)
+    learned = {at for start, end in cut.learned for at in range(start, end)}
+    texts = spell_tokens(cut.ids, how.tokenizer)
+    tokens = [
+        ShownToken(token, text, at in learned)
+        for at, (token, text) in enumerate(zip(cut.ids, texts, strict=True))
+    ]
+    return ShownRow(place, tokens, len(row.ids) - len(cut.ids))
+
+
+def spell_tokens(ids: list[int], tokenizer: PreTrainedTokenizerFast) -> Iterator[str]:
+    """Spell tokens so that nothing is hidden: bytes that are part of a character as <E4>."""
+    letters = _byte_letters()
+    added = tokenizer.added_tokens_decoder
+    for number in ids:
+        token = str(tokenizer.convert_ids_to_tokens(number))
+        if number in added:
+            yield token
+        elif "▁" in token:
+            yield token.replace("▁", " ")
+        elif all(letter in letters for letter in token):
+            yield _spell_bytes(bytes(letters[letter] for letter in token))
+        else:
+            yield token
+
+
+def _spell_bytes(data: bytes) -> str:
+    text = data.decode("utf-8", "surrogateescape")
+    return "".join(f"<{ord(c) - 0xDC00:02X}>" if 0xDC80 <= ord(c) <= 0xDCFF else c for c in text)
+
+
+def _byte_letters() -> dict[str, int]:
+    """Map the letters in which byte-level vocabularies spell bytes (Radford et al. 2019)."""
+    plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in plain]
+    letters = {chr(byte): byte for byte in plain}
+    return letters | {chr(256 + at): byte for at, byte in enumerate(others)}
