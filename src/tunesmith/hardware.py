@@ -1,0 +1,104 @@
+"""What this machine can do: cores, memory, device, precision."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import psutil
+
+from tunesmith.errors import RecipeError
+
+if TYPE_CHECKING:
+    import torch
+
+DeviceOption = Literal["auto", "cpu", "cuda"]
+PrecisionOption = Literal["auto", "fp32", "bf16", "pure_bf16"]
+Precision = Literal["fp32", "bf16", "pure_bf16"]
+GIB = 1024**3
+
+
+def num_cores() -> int:
+    """Count the cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def memory_gib() -> float:
+    """Measure the main memory that is free now, in GiB."""
+    return float(psutil.virtual_memory().available) / GIB
+
+
+def disk_free(path: Path) -> int:
+    """Measure the free bytes of the disk that holds `path`, or would hold it."""
+    existing = path.absolute()
+    while not existing.exists():
+        existing = existing.parent
+    return shutil.disk_usage(existing).free
+
+
+def choose_device(option: DeviceOption) -> torch.device:
+    """Turn the option into a device that exists.
+
+    Raises:
+        RecipeError: if CUDA is asked for and not there.
+    """
+    import torch
+
+    available = torch.cuda.is_available()
+    if option == "cuda" and not available:
+        raise RecipeError(
+            "CUDA is asked for, but torch sees no such device",
+            hint="write compute.device: auto, or install a CUDA build of torch and its driver",
+            where="compute.device",
+        )
+    return torch.device("cuda" if available and option != "cpu" else "cpu")
+
+
+def choose_precision(option: PrecisionOption, device: torch.device) -> Precision:
+    """Turn `auto` into bf16 where the hardware multiplies it fast, else fp32."""
+    if option != "auto":
+        return option
+    return "bf16" if has_fast_bf16(device) else "fp32"
+
+
+def has_fast_bf16(device: torch.device) -> bool:
+    """Whether bf16 products are faster than fp32 ones on `device`.
+
+    A CPU without bf16 instructions takes 130 times as long for the gradient's products.
+    """
+    import torch
+
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the results of a run depend on besides its recipe."""
+
+    system: str
+    processor: str
+    cores: int
+    memory_gib: float
+    device: str
+
+
+def describe_machine(device: torch.device) -> Machine:
+    """Describe this machine for `environment.json`."""
+    import torch
+
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    return Machine(
+        system=f"{platform.system()} {platform.machine()}",
+        processor=platform.processor() or platform.machine(),
+        cores=num_cores(),
+        memory_gib=round(psutil.virtual_memory().total / GIB, 1),
+        device=name,
+    )

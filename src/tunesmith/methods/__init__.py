@@ -1,0 +1,24 @@
+"""One file a method: its rows, its batches, its loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tunesmith.methods.method import LossSum, Method
+from tunesmith.methods.pretrain import PretrainMethod
+from tunesmith.methods.sft import SFTMethod
+from tunesmith.recipe.method import Method as MethodOptions
+
+METHODS: dict[str, Callable[[Any], Method]] = {
+    "pretrain": PretrainMethod,
+    "sft": SFTMethod,
+}
+
+
+def build_method(options: MethodOptions) -> Method:
+    """Build the method that the recipe's section names."""
+    return METHODS[options.name](options)
+
+
+__all__ = ["METHODS", "LossSum", "Method", "build_method"]

@@ -1,0 +1,40 @@
+"""Supervised fine-tuning: imitate the answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tunesmith.data.rows import Learn
+from tunesmith.methods.method import Batch, LossSum, Row
+from tunesmith.methods.next_token import next_token_loss, pad
+from tunesmith.recipe.method import SFT
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class SFTMethod:
+    """Next-token loss on the answers of conversations."""
+
+    options: SFT
+
+    @property
+    def learn(self) -> Learn:
+        """Which tokens of a row are learned."""
+        return Learn(
+            kind="conversation",
+            prompts=self.options.learn_prompts,
+            history=self.options.learn_history,
+            pack=False,
+        )
+
+    def collate(self, rows: Sequence[Row]) -> Batch:
+        """Join rows into one padded batch."""
+        return pad(rows)
+
+    def loss(self, model: torch.nn.Module, batch: Batch) -> LossSum:
+        """Sum the loss over the learned tokens of a batch."""
+        return next_token_loss(model, batch)

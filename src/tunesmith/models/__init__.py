@@ -1,0 +1,1 @@
+"""From a name to models that are ready to train or to answer."""

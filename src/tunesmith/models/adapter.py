@@ -1,0 +1,115 @@
+"""Save and load adapters that know which base they belong to."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError, safe_open
+
+from tunesmith.errors import ModelError
+from tunesmith.models.fingerprint import weights_sha256
+from tunesmith.models.inspect import check_files, read_config
+from tunesmith.runs.write import write_json
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
+
+WEIGHTS = "adapter_model.safetensors"
+BELONGS_TO = "base.json"
+
+
+def note_base(folder: Path, *, base: Path, sha256: str) -> None:
+    """Write beside an adapter which base it was trained on."""
+    write_json(folder / BELONGS_TO, {"base": str(base), "weights_sha256": sha256})
+
+
+def load_adapter(model: PreTrainedModel, folder: Path, base: Path) -> PeftModel:
+    """Put an adapter on its base, every tensor of it or none.
+
+    Raises:
+        ModelError: if it was made for another base, is damaged, or does not fit tensor by tensor.
+    """
+    from peft import PeftModel
+
+    check_base(folder, base)
+    stored = _stored_shapes(folder)
+    try:
+        adapted = PeftModel.from_pretrained(model, str(folder), local_files_only=True)
+    except Exception as problem:  # the library raises many kinds for a misfit
+        raise ModelError(
+            f"the adapter does not fit its base: {_first_line(problem)}",
+            hint="use the base that stands in the run's recipe.yaml",
+            where=str(folder),
+        ) from problem
+    _check_fit(folder, stored, _expected_shapes(adapted))
+    return adapted
+
+
+def check_base(folder: Path, base: Path) -> None:
+    """Refuse a base whose weights are not those the adapter was trained on."""
+    read_config(folder / "adapter_config.json")
+    if not (folder / WEIGHTS).is_file():
+        raise ModelError(
+            f"the adapter has no {WEIGHTS}",
+            hint="resume the run, which writes it again, or copy the folder again",
+            where=str(folder),
+        )
+    note = folder / BELONGS_TO
+    if not note.is_file():
+        return
+    try:
+        expected = str(json.loads(note.read_text(encoding="utf-8"))["weights_sha256"])
+    except (json.JSONDecodeError, KeyError, UnicodeDecodeError):
+        raise ModelError(
+            "the note about the adapter's base is damaged",
+            hint="copy the adapter's folder again",
+            where=str(note),
+        ) from None
+    check_files(base)
+    if weights_sha256(base) != expected:
+        raise ModelError(
+            "the adapter was trained on another base: the weights differ",
+            hint="use the very folder it was trained on",
+            where=f"{folder} on {base}",
+        )
+
+
+def _stored_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    try:
+        with safe_open(folder / WEIGHTS, framework="pt") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as problem:
+        raise ModelError(
+            f"the adapter is damaged: {_first_line(problem)}",
+            hint="resume the run, which writes it again, or copy the folder again",
+            where=str(folder / WEIGHTS),
+        ) from problem
+
+
+def _expected_shapes(model: PeftModel) -> dict[str, tuple[int, ...]]:
+    from peft import get_peft_model_state_dict
+
+    state: dict[str, Any] = get_peft_model_state_dict(model)
+    return {name: tuple(tensor.shape) for name, tensor in state.items()}
+
+
+def _check_fit(
+    folder: Path, stored: dict[str, tuple[int, ...]], expected: dict[str, tuple[int, ...]]
+) -> None:
+    missing = sorted(expected.keys() - stored.keys())
+    extra = sorted(stored.keys() - expected.keys())
+    wrong = sorted(name for name in expected.keys() & stored if expected[name] != stored[name])
+    for what, names in (("missing", missing), ("left over", extra), ("of another shape", wrong)):
+        if names:
+            raise ModelError(
+                f"{len(names)} tensors of the adapter are {what}, such as {names[0]}",
+                hint="the adapter belongs to another base, or is damaged; copy it again",
+                where=str(folder),
+            )
+
+
+def _first_line(problem: Exception) -> str:
+    return (str(problem).strip().splitlines() or [type(problem).__name__])[0][:200]

@@ -1,0 +1,114 @@
+"""Look at a model's files before any library may act on them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tunesmith.errors import ModelError
+
+REMOTE_CODE_KEYS = ("auto_map", "trust_remote_code")
+CONFIG_FILES = (
+    "config.json",
+    "tokenizer_config.json",
+    "generation_config.json",
+    "adapter_config.json",
+    "processor_config.json",
+    "preprocessor_config.json",
+)
+
+
+def check_files(folder: Path, *, weights: bool = True) -> dict[str, Any]:
+    """Refuse a folder that could run code or that lacks its weights; return its config.
+
+    Never opens a pickle and never imports a module that the folder names.
+
+    Raises:
+        ModelError: naming the file and the field.
+    """
+    for name in CONFIG_FILES:
+        if (folder / name).exists():
+            _check_config(folder / name)
+    config = read_config(folder / "config.json")
+    if weights and not list(folder.glob("*.safetensors")):
+        raise _no_weights(folder)
+    return config
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        ModelError: if it is missing, not JSON or not an object.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelError(
+            f"{path.name} is missing",
+            hint="copy the whole model folder",
+            where=str(path.parent),
+        ) from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as problem:
+        raise ModelError(
+            f"not readable as JSON: {problem}",
+            hint="copy the model folder again; the file is damaged",
+            where=str(path),
+        ) from None
+    if not isinstance(content, dict):
+        raise ModelError(
+            "not a JSON object",
+            hint="copy the model folder again; the file is damaged",
+            where=str(path),
+        )
+    return content
+
+
+def _check_config(path: Path) -> None:
+    for dotted, value in _walk(read_config(path), ""):
+        key = dotted.rsplit(".", 1)[-1]
+        if (key in REMOTE_CODE_KEYS and value) or _asks_for_kernel(key, value):
+            raise ModelError(
+                f"the field {dotted} asks for code from outside",
+                hint="tunesmith never runs code of a model folder; remove the field if the "
+                "architecture is built into transformers",
+                where=str(path),
+            )
+
+
+def _asks_for_kernel(key: str, value: Any) -> bool:
+    """Whether an attention implementation names a repository instead of a built-in one."""
+    return key.lstrip("_").startswith("attn_implementation") and "/" in str(value)
+
+
+def _walk(value: Any, dotted: str) -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+    items = value.items() if isinstance(value, dict) else []
+    for key, inner in items:
+        name = f"{dotted}.{key}" if dotted else str(key)
+        found.append((name, inner))
+        found += _walk(inner, name)
+    if isinstance(value, list):
+        for inner in value:
+            found += _walk(inner, dotted)
+    return found
+
+
+def _no_weights(folder: Path) -> ModelError:
+    pickles = sorted(
+        path.name
+        for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+        for path in folder.glob(pattern)
+    )
+    if pickles:
+        return ModelError(
+            f"the weights are a pickle ({pickles[0]}), which can run code when it is opened",
+            hint="convert them to safetensors on a machine where you trust the file",
+            where=str(folder),
+        )
+    return ModelError(
+        "the folder holds no weights (*.safetensors)",
+        hint="copy the whole model folder, or write model.from_scratch: true",
+        where=str(folder),
+    )

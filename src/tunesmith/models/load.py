@@ -1,0 +1,116 @@
+"""Load weights, all of them or none: the one place that calls from_pretrained for a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tunesmith.errors import ModelError
+from tunesmith.models.inspect import check_files
+from tunesmith.settings import forbid_network
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedConfig, PreTrainedModel
+
+
+def load_model(folder: Path, *, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
+    """Load a causal language model from safetensors.
+
+    Raises:
+        ModelError: if a tensor is missing, left over or of the wrong shape, if a file is
+            damaged, or if the folder asks for code of its own.
+    """
+    forbid_network()
+    check_files(folder)
+    load_config(folder)
+    from transformers import AutoModelForCausalLM
+
+    try:
+        model, loaded = AutoModelForCausalLM.from_pretrained(
+            str(folder),
+            dtype=dtype,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    except Exception as problem:  # safetensors, OSError, RuntimeError, ValueError, KeyError
+        raise ModelError(
+            f"the weights cannot be loaded: {_first_line(problem)}",
+            hint="copy the model folder again and compare its checksums",
+            where=str(folder),
+        ) from problem
+    _refuse_partial(folder, loaded)
+    return model.to(device)
+
+
+def build_random_model(folder: Path, *, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
+    """Build a model of random weights from a folder's config.json, by torch's current seed."""
+    forbid_network()
+    check_files(folder, weights=False)
+    from transformers import AutoModelForCausalLM
+
+    config = load_config(folder)
+    model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=dtype)
+    return model.to(device)
+
+
+def load_config(folder: Path) -> PreTrainedConfig:
+    """Read the architecture of a model folder.
+
+    Raises:
+        ModelError: if transformers does not know it, or a field is impossible.
+    """
+    forbid_network()
+    from transformers import AutoConfig
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    raw = check_files(folder, weights=False)
+    kind = raw.get("model_type")
+    if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        raise ModelError(
+            f"the architecture {kind!r} is not a causal language model that transformers knows",
+            hint="use a model of another family, or a newer tunesmith",
+            where=str(folder / "config.json"),
+        )
+    try:
+        config: PreTrainedConfig = AutoConfig.from_pretrained(
+            str(folder), local_files_only=True, trust_remote_code=False
+        )
+    except Exception as problem:
+        raise ModelError(
+            f"the configuration cannot be used: {_first_line(problem)}",
+            hint="copy config.json of the model again",
+            where=str(folder / "config.json"),
+        ) from problem
+    return config
+
+
+def check_vocabulary(folder: Path, num_tokens: int, num_embeddings: int) -> None:
+    """Refuse a tokenizer that knows more tokens than the model has embeddings for."""
+    if num_tokens > num_embeddings:
+        raise ModelError(
+            f"the tokenizer has {num_tokens:,} tokens, the model only {num_embeddings:,} embeddings",
+            hint="use the tokenizer that came with the model",
+            where=str(folder),
+        )
+
+
+def _refuse_partial(folder: Path, loaded: dict[str, Any]) -> None:
+    problems = {
+        "missing": sorted(map(str, loaded.get("missing_keys", ()))),
+        "not part of the model": sorted(map(str, loaded.get("unexpected_keys", ()))),
+        "of another shape": sorted(map(str, loaded.get("mismatched_keys", ()))),
+    }
+    for what, names in problems.items():
+        if names:
+            raise ModelError(
+                f"{len(names)} tensors are {what}, such as {names[0]}",
+                hint="config.json and the weights do not belong together; copy the folder again",
+                where=str(folder),
+            )
+
+
+def _first_line(problem: Exception) -> str:
+    return (str(problem).strip().splitlines() or [type(problem).__name__])[0][:200]

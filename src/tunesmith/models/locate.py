@@ -1,0 +1,112 @@
+"""Find the folder of a model by what a person would call it."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+from tunesmith import starter
+from tunesmith.errors import ModelError
+from tunesmith.settings import read_settings
+
+
+def locate(name: str | Path) -> Path:
+    """Return the folder that holds config.json.
+
+    Args:
+        name: `starter`; a folder; an entry of a Hugging Face cache (`models--Org--Name`), one of
+            its snapshots; or `Org/Name`, looked up in the caches of this machine. Nothing is
+            ever downloaded.
+
+    Raises:
+        ModelError: naming the places that were searched, or the broken link.
+    """
+    if str(name) == "starter":
+        return starter.MODEL
+    folder = Path(name).expanduser()
+    if folder.exists():
+        return _resolve(folder)
+    entry = _find_in_caches(str(name))
+    if entry is not None:
+        return _resolve(entry)
+    raise _not_found(str(name))
+
+
+def _resolve(folder: Path) -> Path:
+    if folder.is_file():
+        raise ModelError(
+            "a model is a folder, this is a file",
+            hint="name the folder that holds config.json",
+            where=str(folder),
+        )
+    if (folder / "snapshots").is_dir():
+        folder = _snapshot(folder)
+    _check_links(folder)
+    if (folder / "config.json").is_file():
+        return folder.absolute()
+    inside = sorted(path.name for path in folder.iterdir())[:6]
+    entries = [path for path in folder.iterdir() if path.name.startswith("models--")]
+    if len(entries) == 1:
+        return _resolve(entries[0])
+    raise ModelError(
+        "the folder holds no config.json",
+        hint=f"it holds {', '.join(inside) or 'nothing'}; name the folder of the model itself",
+        where=str(folder),
+    )
+
+
+def _snapshot(entry: Path) -> Path:
+    reference = entry / "refs" / "main"
+    snapshots = sorted(path for path in (entry / "snapshots").iterdir() if path.is_dir())
+    if reference.is_file():
+        wanted = entry / "snapshots" / reference.read_text(encoding="utf-8").strip()
+        if wanted.is_dir():
+            return wanted
+        raise ModelError(
+            f"refs/main names the snapshot {wanted.name}, which is not there",
+            hint="copy the whole folder again, or name one of its snapshots",
+            where=str(entry),
+        )
+    if len(snapshots) == 1:
+        return snapshots[0]
+    raise ModelError(
+        f"the cache entry has {len(snapshots)} snapshots and no refs/main",
+        hint="name one of its snapshots" if snapshots else "copy the whole folder again",
+        where=str(entry),
+    )
+
+
+def _check_links(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_symlink() and not path.exists():
+            raise ModelError(
+                f"{path.name} is a link to {path.readlink()}, which is not there",
+                hint="copy the whole models--Org--Name folder with its blobs, or use `cp -rL`",
+                where=str(folder),
+            )
+
+
+def _find_in_caches(name: str) -> Path | None:
+    entry = "models--" + name.replace("/", "--")
+    for cache in read_settings().hub_caches:
+        if (cache / entry).is_dir():
+            return cache / entry
+    return None
+
+
+def _not_found(name: str) -> ModelError:
+    caches = read_settings().hub_caches
+    known = ["starter"]
+    for cache in caches:
+        known += [
+            path.name.removeprefix("models--").replace("--", "/")
+            for path in cache.glob("models--*--*")
+        ]
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return ModelError(
+        f"there is no model {name}: no such folder, nor an entry in a Hugging Face cache",
+        hint=f"did you mean {near[0]}?"
+        if near
+        else "copy the model's folder to this machine and give its path, or set HF_HOME",
+        where=", ".join(str(cache) for cache in caches),
+    )

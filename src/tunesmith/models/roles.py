@@ -1,0 +1,86 @@
+"""Make ready the models that a run trains with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tunesmith.errors import ModelError
+from tunesmith.hardware import Precision, choose_device, choose_precision
+from tunesmith.models.load import build_random_model, check_vocabulary, load_model
+from tunesmith.models.locate import locate
+from tunesmith.models.tokenizer import load_template, load_tokenizer, stop_ids
+from tunesmith.models.tuning import apply_tuning, is_full
+from tunesmith.recipe.options import Recipe
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedTokenizerFast
+
+    from tunesmith.templates import Template
+
+
+@dataclass(frozen=True)
+class Reader:
+    """What turns text into tokens and back: everything of a model but its weights."""
+
+    folder: Path
+    tokenizer: PreTrainedTokenizerFast
+    template: Template | None
+    stop_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Roles:
+    """The models of one run; later methods add reference, reward and value."""
+
+    policy: torch.nn.Module
+    reader: Reader
+    precision: Precision
+    device: torch.device
+
+
+def load_reader(recipe: Recipe) -> Reader:
+    """Load tokenizer and template of the recipe's model.
+
+    Raises:
+        ModelError: if the method needs a chat template and there is none.
+    """
+    folder = locate(recipe.model.name)
+    tokenizer = load_tokenizer(folder)
+    template = load_template(folder, tokenizer, recipe.model.template)
+    if template is None and recipe.method.name != "pretrain":
+        raise ModelError(
+            "the model has no chat template",
+            hint="write model.template: chatml or alpaca, or method.name: pretrain for plain text",
+            where=str(folder),
+        )
+    return Reader(folder, tokenizer, template, stop_ids(folder, tokenizer, template))
+
+
+def load_roles(recipe: Recipe, reader: Reader) -> Roles:
+    """Load the policy with its tuning applied; new weights follow torch's current seed."""
+    import torch
+
+    device = choose_device(recipe.compute.device)
+    precision = choose_precision(recipe.compute.precision, device)
+    dtype = base_dtype(recipe, precision)
+    build = build_random_model if recipe.model.from_scratch else load_model
+    base = build(reader.folder, dtype=dtype, device=device)
+    check_vocabulary(
+        reader.folder, len(reader.tokenizer), base.get_input_embeddings().weight.shape[0]
+    )
+    policy = apply_tuning(base, recipe.tuning)
+    if precision == "pure_bf16":
+        policy = policy.to(torch.bfloat16)
+    return Roles(policy, reader, precision, device)
+
+
+def base_dtype(recipe: Recipe, precision: Precision) -> torch.dtype:
+    """Choose how weights are stored: what moves stays fp32 under bf16 computation."""
+    import torch
+
+    if precision == "fp32" or (precision == "bf16" and is_full(recipe.tuning)):
+        return torch.float32
+    return torch.bfloat16

@@ -1,0 +1,107 @@
+"""Load a tokenizer, its chat template and the tokens that end an answer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tunesmith.errors import ModelError
+from tunesmith.models.inspect import check_files, read_config
+from tunesmith.settings import forbid_network
+from tunesmith.templates import Template, build_template, named_template
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
+    """Load the fast tokenizer of a model folder.
+
+    Raises:
+        ModelError: if there is none, or it is damaged.
+    """
+    forbid_network()
+    check_files(folder, weights=False)
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            str(folder), local_files_only=True, trust_remote_code=False
+        )
+    except Exception as problem:  # the library raises many kinds for a damaged file
+        raise ModelError(
+            f"the tokenizer cannot be loaded: {_first_line(problem)}",
+            hint="copy tokenizer.json and tokenizer_config.json of the model again",
+            where=str(folder),
+        ) from problem
+    if not isinstance(tokenizer, PreTrainedTokenizerFast) or len(tokenizer) == 0:
+        raise ModelError(
+            "the model has no fast tokenizer (tokenizer.json)",
+            hint="convert it with transformers on a machine that holds the original files",
+            where=str(folder),
+        )
+    return tokenizer
+
+
+def load_template(
+    folder: Path, tokenizer: PreTrainedTokenizerFast, override: str | None = None
+) -> Template | None:
+    """Build the chat template: the override if there is one, else the tokenizer's own.
+
+    Raises:
+        ModelError: if the template needs tokens that the vocabulary lacks.
+    """
+    source = named_template(override) if override else tokenizer.chat_template
+    if source is None:
+        return None
+    if isinstance(source, dict):
+        source = source["default"]
+    specials = {
+        name: str(token)
+        for name, token in tokenizer.special_tokens_map.items()
+        if isinstance(token, str)
+    }
+    template = build_template(
+        str(source),
+        special_tokens=specials,
+        all_specials=special_texts(tokenizer),
+        name=override or folder.name,
+    )
+    if override == "chatml" and "<|im_end|>" not in tokenizer.get_vocab():
+        raise ModelError(
+            "the template chatml needs the token <|im_end|>, which the vocabulary lacks",
+            hint="write model.template: alpaca, which needs no token of its own",
+            where=str(folder),
+        )
+    return template
+
+
+def special_texts(tokenizer: PreTrainedTokenizerFast) -> list[str]:
+    """List the spellings that the tokenizer would read as one token wherever they stand."""
+    return sorted({str(token) for token in tokenizer.added_tokens_decoder.values()})
+
+
+def stop_ids(
+    folder: Path, tokenizer: PreTrainedTokenizerFast, template: Template | None
+) -> tuple[int, ...]:
+    """List the tokens at which an answer is over, the template's turn end first."""
+    found: list[int] = []
+    if template is not None:
+        found.append(int(tokenizer.convert_tokens_to_ids(template.turn_end)))
+    if tokenizer.eos_token_id is not None:
+        found.append(int(tokenizer.eos_token_id))
+    generation = folder / "generation_config.json"
+    if generation.is_file():
+        declared = read_config(generation).get("eos_token_id")
+        found += _as_ids(declared)
+    return tuple(dict.fromkeys(found))
+
+
+def _as_ids(value: Any) -> list[int]:
+    if isinstance(value, int):
+        return [value]
+    return [entry for entry in value if isinstance(entry, int)] if isinstance(value, list) else []
+
+
+def _first_line(problem: Exception) -> str:
+    return (str(problem).strip().splitlines() or [type(problem).__name__])[0][:200]

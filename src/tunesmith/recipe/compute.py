@@ -1,0 +1,25 @@
+"""On what a run computes."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, NonNegativeInt
+
+from tunesmith.recipe.section import Section
+
+
+class Compute(Section):
+    """The device and its numbers."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """`auto` takes CUDA where there is one, else the CPU with all its cores."""
+    precision: Literal["auto", "fp32", "bf16", "pure_bf16"] = "auto"
+    """`auto` takes bf16 where the hardware has it, else fp32. Trained weights stay fp32 unless
+    `pure_bf16` is asked for."""
+    threads: NonNegativeInt = 0
+    """CPU threads; 0 takes all cores. Results repeat to the bit only at the same number."""
+    gradient_checkpointing: Literal["auto", "on", "off"] = "auto"
+    """Compute activations twice to save memory; `auto` does so when memory demands it."""
+    memory_gib: float | None = Field(default=None, gt=0)
+    """Memory the run may use; the device's free memory if not given."""

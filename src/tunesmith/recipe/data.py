@@ -1,0 +1,71 @@
+"""Which rows a run learns from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt
+
+from tunesmith.recipe.section import Section
+
+FormatName = Literal["auto", "alpaca", "sharegpt", "messages", "text"]
+
+
+class Source(Section):
+    """One set of rows."""
+
+    path: str = Field(min_length=1)
+    """A file, a folder of files, or the name of an entry of `data.info`."""
+    format: FormatName = "auto"
+    """How rows are written; `auto` looks at the first ones."""
+    weight: PositiveFloat | None = None
+    """Share of this set in the mix, relative to the others; without one, every row is used once."""
+    max_rows: PositiveInt | None = None
+    """Use at most so many rows of this set, drawn with the run's seed."""
+    split: str | None = None
+    """Read only files of this name in a folder (`train` reads train.jsonl, train-00000.parquet)."""
+    columns: dict[str, str] = {}
+    """Names of the columns where they differ: `{instruction: question, output: answer}`."""
+    tags: dict[str, str] = {}
+    """Names of roles and keys inside sharegpt messages: `{role_tag: from, user_tag: human}`."""
+
+
+def _as_source(value: Any) -> Any:
+    return {"path": str(value)} if isinstance(value, str | Path) else value
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str | Path | dict | Source) else value
+
+
+Sources = Annotated[
+    tuple[Annotated[Source, BeforeValidator(_as_source)], ...], BeforeValidator(_as_list)
+]
+
+
+class Data(Section):
+    """The rows we learn from."""
+
+    train: Sources = Field(min_length=1)
+    """Files, folders or names of `info` to learn from; a path or `{path, weight, format, ...}`."""
+    validation: Sources = ()
+    """Files to measure the held-out loss on; never learned."""
+    validation_share: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Share of the training rows held out for validation, drawn with the run's seed."""
+    info: Path | None = None
+    """A LLaMA-Factory `dataset_info.json` that describes sets by name."""
+    max_tokens: PositiveInt = 1024
+    """Longest row in tokens; see `on_long_row`."""
+    max_rows: PositiveInt | None = None
+    """Use at most so many training rows in all, drawn with the run's seed."""
+    on_bad_row: Literal["stop", "skip"] = "stop"
+    """`stop` names every bad row and ends; `skip` leaves them out and says how many."""
+    on_long_row: Literal["cut", "skip", "stop"] = "cut"
+    """What to do with rows over `max_tokens`: cut their end, leave them out, or stop."""
+    system: str | None = None
+    """System prompt for conversations that have none."""
+    encoding: str = "auto"
+    """Text encoding of the files: `auto`, `utf-8`, `utf-16`, `gbk`, ..."""
+    workers: NonNegativeInt = 0
+    """Processes that load batches beside training; 0 loads them in the training process."""

@@ -1,0 +1,32 @@
+"""What the loss of a run is: one class a method."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeFloat
+
+from tunesmith.recipe.section import Section
+
+
+class Pretrain(Section):
+    """Learn to continue plain text (next-token loss on every token)."""
+
+    name: Literal["pretrain"] = "pretrain"
+    pack: bool = True
+    """Join short texts into rows of `data.max_tokens`; otherwise one text is one row."""
+
+
+class SFT(Section):
+    """Imitate the answers (next-token loss on answer tokens only)."""
+
+    name: Literal["sft"] = "sft"
+    learn_prompts: bool = False
+    """Also learn to predict the prompts."""
+    learn_history: bool = True
+    """Learn every answer of a conversation; otherwise only the last one."""
+    neftune_alpha: NonNegativeFloat = 0.0
+    """Strength of noise on the embeddings, 0 for none, 5 to 15 usual (arXiv:2310.05914)."""
+
+
+Method = Annotated[Pretrain | SFT, Field(discriminator="name")]

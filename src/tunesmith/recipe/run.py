@@ -1,0 +1,30 @@
+"""The run itself: its name, length, seed and checkpoints."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+
+from tunesmith.recipe.section import Section
+
+
+class RunOptions(Section):
+    """How long a run lasts, what it is called and what it keeps."""
+
+    name: str = Field(default="run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    """Last part of the run directory's name: letters, digits, dot, dash, underscore."""
+    epochs: PositiveFloat | None = None
+    """Times every training row is seen; 3 if neither this nor `steps` is given."""
+    steps: PositiveInt | None = None
+    """Updates to make, instead of epochs."""
+    seed: NonNegativeInt = 42
+    """Seed of the rows' order, of new weights and of dropout."""
+    log_every_steps: PositiveInt = 1
+    """Write the loss each so many steps."""
+    save_every_steps: NonNegativeInt = 0
+    """Save a checkpoint each so many steps; 0 saves once an epoch."""
+    keep_checkpoints: PositiveInt = 3
+    """Newest checkpoints kept, besides the best one."""
+    extra: dict[str, Any] = {}
+    """Rare options of transformers' TrainingArguments, by their names there."""

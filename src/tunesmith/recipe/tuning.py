@@ -1,0 +1,44 @@
+"""Which weights of the model move: one class a kind."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveInt
+
+from tunesmith.recipe.section import Section
+
+
+class Full(Section):
+    """Train every weight."""
+
+    kind: Literal["full"] = "full"
+
+
+class Freeze(Section):
+    """Train some layers as they are and keep the rest."""
+
+    kind: Literal["freeze"] = "freeze"
+    layers: int = 2
+    """Train the last n layers; a negative number trains the first n."""
+    names: tuple[str, ...] = ()
+    """Train the parameters whose names contain one of these, instead of counting layers."""
+    embeddings: bool = False
+    """Also train the embeddings and the head."""
+
+
+class LoRA(Section):
+    """Train small low-rank matrices beside frozen weights (Hu et al. 2021, arXiv:2106.09685)."""
+
+    kind: Literal["lora"] = "lora"
+    rank: PositiveInt = 8
+    """Width of the added matrices."""
+    alpha: PositiveInt | None = None
+    """Scale: the product is multiplied by alpha / rank; twice the rank if not given."""
+    dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Share of the adapter's inputs dropped in training."""
+    targets: tuple[str, ...] = ("all-linear",)
+    """Names of the linear layers to adapt, such as q_proj; `all-linear` takes all but the head."""
+
+
+Tuning = Annotated[Full | Freeze | LoRA, Field(discriminator="kind")]

@@ -1,0 +1,1 @@
+"""Run directories: the one place that knows how they are laid out."""

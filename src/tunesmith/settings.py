@@ -1,0 +1,49 @@
+"""Settings of the machine, read from the environment; a run never depends on them silently."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from platformdirs import user_cache_path
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where things lie on this machine.
+
+    Attributes:
+        runs: folder that holds the run directories (`TUNESMITH_RUNS`, else `./runs`).
+        cache: folder of what can be made again (`TUNESMITH_CACHE`).
+        hub_caches: folders in the Hugging Face cache layout, searched in this order
+            (`HF_HUB_CACHE`, `HF_HOME`/hub, `HF_HOME`, the default place).
+    """
+
+    runs: Path
+    cache: Path
+    hub_caches: tuple[Path, ...]
+
+
+def read_settings() -> Settings:
+    """Read the environment, now: tests and servers may change it between calls."""
+    environment = os.environ
+    runs = Path(environment.get("TUNESMITH_RUNS") or "runs")
+    cache = Path(environment.get("TUNESMITH_CACHE") or user_cache_path("tunesmith"))
+    hubs: list[Path] = []
+    if environment.get("HF_HUB_CACHE"):
+        hubs.append(Path(environment["HF_HUB_CACHE"]))
+    if environment.get("HF_HOME"):
+        hubs += [Path(environment["HF_HOME"]) / "hub", Path(environment["HF_HOME"])]
+    else:
+        hubs.append(Path.home() / ".cache" / "huggingface" / "hub")
+    return Settings(runs=runs.expanduser(), cache=cache.expanduser(), hub_caches=tuple(hubs))
+
+
+def forbid_network() -> None:
+    """Tell every library underneath to stay offline; call before importing them."""
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE"):
+        os.environ.setdefault(name, "1")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

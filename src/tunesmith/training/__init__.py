@@ -1,0 +1,1 @@
+"""The one loop: a recipe in, a run directory out."""

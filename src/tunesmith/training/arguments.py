@@ -1,0 +1,92 @@
+"""Turn a recipe into the arguments of transformers' Trainer."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tunesmith.errors import RecipeError
+from tunesmith.hardware import Precision
+from tunesmith.recipe.method import SFT
+from tunesmith.recipe.options import Recipe
+
+if TYPE_CHECKING:
+    from transformers import TrainingArguments
+
+SCHEDULERS = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
+DEFAULT_EPOCHS = 3.0
+
+
+def build_arguments(
+    recipe: Recipe, folder: Path, *, precision: Precision, cpu: bool, checkpointing: bool
+) -> TrainingArguments:
+    """Build the arguments; checkpoints go to `folder`.
+
+    Raises:
+        RecipeError: if `run.extra` names an option that does not exist or that is ours.
+    """
+    from transformers import TrainingArguments
+
+    optimizer, run = recipe.optimizer, recipe.run
+    ours: dict[str, Any] = {
+        "output_dir": str(folder),
+        "per_device_train_batch_size": optimizer.batch_size,
+        "gradient_accumulation_steps": optimizer.accumulation,
+        "learning_rate": optimizer.learning_rate,
+        "lr_scheduler_type": SCHEDULERS[optimizer.scheduler],
+        "warmup_steps": optimizer.warmup,
+        "weight_decay": optimizer.weight_decay,
+        "max_grad_norm": optimizer.max_grad_norm,
+        "adam_beta1": optimizer.beta1,
+        "adam_beta2": optimizer.beta2,
+        "num_train_epochs": run.epochs or DEFAULT_EPOCHS,
+        "max_steps": run.steps or -1,
+        "seed": run.seed,
+        "use_cpu": cpu,
+        "bf16": precision == "bf16",
+        "activation_checkpointing": checkpointing,
+        "dataloader_num_workers": recipe.data.workers,
+        "dataloader_pin_memory": not cpu,
+        "neftune_noise_alpha": _neftune(recipe),
+        "logging_strategy": "no",
+        "eval_strategy": "no",
+        "save_strategy": "no",
+        "logging_nan_inf_filter": False,
+        "disable_tqdm": True,
+        "report_to": "none",
+        "remove_unused_columns": False,
+    }
+    check_extra(run.extra, ours, set(TrainingArguments.__dataclass_fields__))
+    try:
+        return TrainingArguments(**ours, **run.extra)
+    except (TypeError, ValueError) as problem:
+        raise RecipeError(
+            f"transformers refuses an option: {problem}",
+            hint="mend or remove it; its values are described in transformers' TrainingArguments",
+            where="run.extra",
+        ) from None
+
+
+def check_extra(extra: dict[str, Any], ours: dict[str, Any], known: set[str]) -> None:
+    """Refuse an extra option that is unknown or that the recipe sets in its own words."""
+    for name in extra:
+        if name in ours:
+            raise RecipeError(
+                f"{name} is set by the recipe's own options",
+                hint="see `tunesmith recipe explain optimizer` and `... explain run`",
+                where=f"run.extra.{name}",
+            )
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            raise RecipeError(
+                f"transformers has no option {name}",
+                hint=f"did you mean {near[0]}?" if near else "remove it",
+                where=f"run.extra.{name}",
+            )
+
+
+def _neftune(recipe: Recipe) -> float | None:
+    if isinstance(recipe.method, SFT) and recipe.method.neftune_alpha > 0:
+        return recipe.method.neftune_alpha
+    return None

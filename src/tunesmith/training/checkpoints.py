@@ -1,0 +1,125 @@
+"""Sealed checkpoints: written aside, synced, listed with their hashes, then renamed into place.
+
+A folder under `checkpoints/` is either whole or it is not there. Resuming checks every byte, takes
+the newest checkpoint that is whole, and sets damaged ones aside by name instead of deleting them.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+
+from tunesmith.models.fingerprint import file_sha256
+from tunesmith.runs.write import sync_folder, sync_tree, write_json
+
+MANIFEST = "manifest.json"
+PARTIAL = ".partial"
+REQUIRED = ("trainer_state.json", "optimizer.pt", "scheduler.pt", "rng_state.pth")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A folder of one step.
+
+    Attributes:
+        problem: empty if every file is there with the bytes it was sealed with.
+    """
+
+    path: Path
+    step: int
+    problem: str = ""
+
+
+def partial_folder(checkpoints: Path) -> Path:
+    """Return the folder that unfinished checkpoints are written to."""
+    return checkpoints / PARTIAL
+
+
+def clear_partial(checkpoints: Path) -> None:
+    """Remove what a killed process left half written."""
+    shutil.rmtree(partial_folder(checkpoints), ignore_errors=True)
+
+
+def seal(written: Path, checkpoints: Path, step: int) -> Path:
+    """Make a written folder durable and give it its name, `step-000200`.
+
+    Returns:
+        The sealed folder. A folder of that name that was there before is replaced.
+    """
+    files = {}
+    for path in sorted(p for p in written.rglob("*") if p.is_file()):
+        files[str(path.relative_to(written))] = {
+            "bytes": path.stat().st_size,
+            "sha256": file_sha256(path),
+        }
+    write_json(written / MANIFEST, {"step": step, "files": files})
+    sync_tree(written)
+    target = checkpoints / f"step-{step:06d}"
+    if target.exists():
+        target.rename(_free_name(checkpoints / f"damaged-{target.name}"))
+    written.rename(target)
+    sync_folder(checkpoints)
+    return target
+
+
+def verify(path: Path) -> Checkpoint:
+    """Compare a checkpoint with its manifest, byte by byte."""
+    step = int(path.name.removeprefix("step-"))
+    try:
+        manifest = orjson.loads((path / MANIFEST).read_bytes())
+        files = {str(name): entry for name, entry in manifest["files"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return Checkpoint(path, step, f"{MANIFEST} is missing or damaged")
+    for name in REQUIRED:
+        if name not in files:
+            return Checkpoint(path, step, f"{name} is not listed")
+    for name, entry in files.items():
+        file = path / name
+        if not file.is_file():
+            return Checkpoint(path, step, f"{name} is missing")
+        if file.stat().st_size != entry["bytes"] or file_sha256(file) != entry["sha256"]:
+            return Checkpoint(path, step, f"{name} is not what was saved")
+    return Checkpoint(path, step)
+
+
+def list_checkpoints(checkpoints: Path) -> list[Path]:
+    """List the sealed checkpoints, oldest first, without reading them."""
+    found = [path for path in checkpoints.glob("step-*") if path.name[5:].isdigit()]
+    return sorted(found, key=lambda path: int(path.name[5:]))
+
+
+def newest_whole(checkpoints: Path) -> tuple[Path | None, list[Checkpoint]]:
+    """Find the newest checkpoint that verifies.
+
+    Returns:
+        Its folder, or None; and the damaged ones that were passed over, now renamed
+        `damaged-step-...` so that nobody takes them for whole.
+    """
+    damaged: list[Checkpoint] = []
+    for path in reversed(list_checkpoints(checkpoints)):
+        checkpoint = verify(path)
+        if not checkpoint.problem:
+            return path, damaged
+        path.rename(_free_name(checkpoints / f"damaged-{path.name}"))
+        damaged.append(checkpoint)
+    return None, damaged
+
+
+def rotate(checkpoints: Path, *, keep: int, best_step: int | None) -> None:
+    """Delete all but the newest `keep` checkpoints and the one of the best held-out loss."""
+    for path in list_checkpoints(checkpoints)[:-keep]:
+        if int(path.name[5:]) != best_step:
+            doomed = checkpoints / f".deleted-{path.name}"
+            path.rename(doomed)
+            shutil.rmtree(doomed)
+
+
+def _free_name(path: Path) -> Path:
+    number = 1
+    while path.exists():
+        path = path.with_name(f"{path.name.split('~')[0]}~{number}")
+        number += 1
+    return path

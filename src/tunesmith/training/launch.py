@@ -1,0 +1,57 @@
+"""Start a run in a session of its own, so that it outlives the terminal."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+
+from tunesmith.errors import RunError
+from tunesmith.recipe.options import Recipe
+from tunesmith.runs.run import Run
+from tunesmith.runs.store import create_run
+from tunesmith.training.train import prepare_run
+
+SECONDS_TO_START = 60.0
+
+
+def train_detached(recipe: Recipe) -> Run:
+    """Check and tokenize here, where mistakes are seen, then train in another process."""
+    prepare_run(recipe)
+    run = create_run(recipe)
+    start_detached(run)
+    return run
+
+
+def start_detached(run: Run, *, accept_changes: bool = False) -> int:
+    """Go on with a run in a process that survives this one; return its pid.
+
+    Raises:
+        RunError: if that process ends before it has taken the run.
+    """
+    command = [sys.executable, "-m", "tunesmith", "runs", "resume", str(run.path)]
+    if accept_changes:
+        command.append("--accept-changes")
+    run.log_file.touch()
+    with run.log_file.open("ab") as log:
+        process = subprocess.Popen(  # noqa: S603
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=os.name != "nt",
+            close_fds=True,
+        )
+    deadline = time.monotonic() + SECONDS_TO_START
+    while time.monotonic() < deadline:
+        if run.status().state != "new":
+            return process.pid
+        if process.poll() is not None:
+            raise RunError(
+                f"the detached process ended at once with code {process.returncode}",
+                hint="its messages stand in the log",
+                where=str(run.log_file),
+            )
+        time.sleep(0.1)
+    return process.pid

@@ -1,0 +1,72 @@
+"""Hold a run while working on it, and write down how the work ended."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tunesmith.errors import TrainingError, TunesmithError
+from tunesmith.logs import logger, stop_writing, write_log_to
+from tunesmith.runs.run import Run
+from tunesmith.runs.write import write_text
+from tunesmith.training.stop import StopRequest, hear_stop
+
+log = logger(__name__)
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "bad_alloc")
+
+
+@contextmanager
+def working_on(run: Run) -> Iterator[StopRequest]:
+    """Take the run's lock, write its log and status, hear signals; free all of it at the end.
+
+    Raises:
+        RunError: if another process works on it.
+        TrainingError: if memory ran out, naming the cause.
+    """
+    lock = run.take()
+    handler = write_log_to(run.log_file)
+    try:
+        run.stop_file.unlink(missing_ok=True)
+        run.write_status(state="running", message="", hint="", where="")
+        with hear_stop(run.stop_file) as stop:
+            yield stop
+    except TunesmithError as problem:
+        _note_failure(run, problem)
+        raise
+    except KeyboardInterrupt:
+        run.write_status(state="stopped", message="stopped at once, without saving")
+        raise
+    except BaseException as problem:
+        failure = explain_memory(problem)
+        if failure is None:
+            write_text(run.path / "crash.txt", traceback.format_exc())
+            run.write_status(
+                state="failed", message=f"unexpected: {problem!r}", hint="see crash.txt"
+            )
+            raise
+        _note_failure(run, failure)
+        raise failure from problem
+    finally:
+        stop_writing(handler)
+        lock.release()
+
+
+def _note_failure(run: Run, problem: TunesmithError) -> None:
+    log.error("%s (%s) %s", problem.message, problem.where, problem.hint)
+    run.write_status(
+        state="failed", message=problem.message, hint=problem.hint, where=problem.where
+    )
+
+
+def explain_memory(problem: BaseException) -> TrainingError | None:
+    """Turn any library's way of saying that memory ran out into ours."""
+    text = str(problem).lower()
+    if not isinstance(problem, MemoryError) and not any(sign in text for sign in OUT_OF_MEMORY):
+        return None
+    return TrainingError(
+        f"memory ran out: {str(problem).splitlines()[0] if str(problem) else 'no memory left'}",
+        hint="halve optimizer.batch_size and double optimizer.accumulation (the result stays the "
+        "same), lower data.max_tokens, or write compute.gradient_checkpointing: on",
+        where="compute",
+    )

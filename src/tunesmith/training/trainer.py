@@ -1,0 +1,189 @@
+"""The borrowed loop, with our loss, our row order and our sealed checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch.utils.data import DataLoader
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_callback import ProgressCallback
+
+from tunesmith.data.prepare import Splits, TokenRows
+from tunesmith.errors import RunError, TrainingError
+from tunesmith.hardware import disk_free
+from tunesmith.methods import Method
+from tunesmith.methods.next_token import UNLEARNED
+from tunesmith.models.adapter import note_base
+from tunesmith.models.roles import Roles
+from tunesmith.recipe.options import Recipe
+from tunesmith.training.checkpoints import partial_folder, rotate, seal
+from tunesmith.training.order import UpdateOrder
+from tunesmith.training.stop import StopRequest
+
+
+class RunTrainer(Trainer):
+    """transformers' Trainer for one run of ours."""
+
+    def __init__(
+        self,
+        *,
+        recipe: Recipe,
+        roles: Roles,
+        method: Method,
+        splits: Splits,
+        arguments: TrainingArguments,
+        stop: StopRequest,
+        checkpoints: Path,
+        base_sha256: str,
+    ) -> None:
+        self.recipe, self.roles, self.method, self.splits = recipe, roles, method, splits
+        self.stop, self.checkpoints, self.base_sha256 = stop, checkpoints, base_sha256
+        self.order = UpdateOrder(
+            splits.train.lengths,
+            batch_size=recipe.optimizer.batch_size,
+            accumulation=recipe.optimizer.accumulation,
+            seed=recipe.run.seed,
+        )
+        super().__init__(model=roles.policy, args=arguments, train_dataset=splits.train)
+        self.model_accepts_loss_kwargs = True
+        self.tokens_seen = 0
+        for callback in (PrinterCallback, ProgressCallback):
+            self.remove_callback(callback)
+        self.add_callback(_EpochOrder(self.order))
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Load batches in our order."""
+        loader: DataLoader[Any] = DataLoader(
+            self.splits.train,  # type: ignore[arg-type]
+            batch_sampler=self.order,
+            collate_fn=self.method.collate,
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
+        prepared: DataLoader[Any] = self.accelerator.prepare(loader)
+        return prepared
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: Mapping[str, torch.Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> torch.Tensor:
+        """Average over the learned tokens of the whole update, not of this micro-step."""
+        self.tokens_seen += int(inputs["attention_mask"].sum())
+        summed = self.method.loss(model, dict(inputs))
+        loss = summed.total / (summed.count if num_items_in_batch is None else num_items_in_batch)
+        if not torch.isfinite(loss):
+            raise self.diverged("the loss is not a number any more")
+        return loss
+
+    def _get_num_items_in_batch(
+        self, batch_samples: list[dict[str, torch.Tensor]], device: torch.device
+    ) -> torch.Tensor:
+        counts = [(batch["labels"][:, 1:] != UNLEARNED).sum() for batch in batch_samples]
+        return torch.stack(counts).sum().clamp(min=1).to(device)
+
+    def diverged(self, what: str) -> TrainingError:
+        """Say at which step, and where the last good weights are."""
+        step = self.state.global_step + 1
+        return TrainingError(
+            f"{what} at step {step}",
+            hint="lower optimizer.learning_rate, or look for damaged rows with `tunesmith data "
+            "check`; the checkpoints before this step are whole and can be used",
+            where=str(self.checkpoints),
+        )
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """Measure the held-out loss, averaged over all its learned tokens.
+
+        Draws no random number, so that measuring does not change the training. Gives up without a
+        figure when a stop is asked for.
+        """
+        rows = self.splits.validation
+        if rows is None:
+            return {}
+        total, count = self._held_out(rows)
+        if count == 0:
+            return {}
+        metrics = {"eval_loss": total / count}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, metrics
+        )
+        return metrics
+
+    def _held_out(self, rows: TokenRows) -> tuple[float, int]:
+        self.model.eval()
+        total, count = 0.0, 0
+        size = self.recipe.evaluate.batch_size
+        by_length = sorted(range(len(rows)), key=lambda row: int(rows.lengths[row]))
+        for start in range(0, len(by_length), size):
+            if self.stop.is_asked():
+                return 0.0, 0
+            batch = self._prepare_inputs(
+                self.method.collate([rows[row] for row in by_length[start : start + size]])
+            )
+            with torch.no_grad(), self.compute_loss_context_manager():
+                summed = self.method.loss(self.model, batch)
+            total += float(summed.total)
+            count += int(summed.count)
+        self.model.train()
+        return total, count
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        self.save_weights(Path(output_dir or self.args.output_dir))
+
+    def save_weights(self, folder: Path) -> None:
+        """Write what loads as a model or an adapter, and no pickled arguments."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.model.save_pretrained(str(folder))
+        if (folder / "adapter_config.json").exists():
+            note_base(folder, base=self.roles.reader.folder, sha256=self.base_sha256)
+        else:
+            self.roles.reader.tokenizer.save_pretrained(str(folder))
+
+    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
+        """Write aside, seal, then delete what is too old: never the other way round."""
+        aside = partial_folder(self.checkpoints)
+        written = aside / f"checkpoint-{self.state.global_step}"
+        try:
+            super()._save_checkpoint(model, trial)
+            seal(written, self.checkpoints, self.state.global_step)
+        except (OSError, RuntimeError, SafetensorError) as problem:
+            raise self._no_room(written, problem) from problem
+        rotate(
+            self.checkpoints,
+            keep=self.recipe.run.keep_checkpoints,
+            best_step=best_step(self.state.log_history),
+        )
+
+    def _no_room(self, written: Path, problem: Exception) -> RunError:
+        size = sum(path.stat().st_size for path in written.rglob("*") if path.is_file())
+        free = disk_free(self.checkpoints)
+        return RunError(
+            f"the checkpoint of step {self.state.global_step} cannot be written: {problem}; "
+            f"{size:,} bytes were written, {free:,} are free",
+            hint="free some space, then resume the run; the checkpoints before it are whole",
+            where=str(written),
+        )
+
+
+def best_step(history: list[dict[str, Any]]) -> int | None:
+    """Find the step of the lowest held-out loss in a Trainer's log."""
+    measured = [(entry["eval_loss"], entry["step"]) for entry in history if "eval_loss" in entry]
+    return int(min(measured)[1]) if measured else None
+
+
+class _EpochOrder(TrainerCallback):
+    """Tell the order which epoch begins; after a resume it is not the first."""
+
+    def __init__(self, order: UpdateOrder) -> None:
+        self.order = order
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.order.epoch = state.global_step // self.order.updates_per_epoch

@@ -1,0 +1,86 @@
+"""Watch a run step by step: log, measure, save, stop, and notice numbers that are none."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import psutil
+import torch
+from transformers import TrainerCallback
+
+from tunesmith.logs import logger
+from tunesmith.recipe.options import Recipe
+from tunesmith.runs.run import Run
+from tunesmith.training.screen import Screen
+from tunesmith.training.trainer import RunTrainer, best_step
+
+log = logger(__name__)
+
+
+class Watch(TrainerCallback):
+    """Decide at each step's end what is due, and write down what was measured."""
+
+    def __init__(self, recipe: Recipe, run: Run, trainer: RunTrainer, screen: Screen) -> None:
+        self.recipe, self.run, self.trainer, self.screen = recipe, run, trainer, screen
+        per_epoch = trainer.order.updates_per_epoch
+        self.evaluate_every = recipe.evaluate.every_steps or per_epoch
+        self.save_every = recipe.run.save_every_steps or per_epoch
+        self.started = self.logged_at = time.perf_counter()
+        self.tokens = 0
+        self.stopped_early = False
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Say how far there is to go."""
+        self.screen.begin(state.global_step, state.max_steps)
+        self.run.write_status(step=state.global_step, num_steps=state.max_steps)
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Stop before a gradient that is no number reaches the weights."""
+        for parameter in self.trainer.roles.policy.parameters():
+            if parameter.grad is not None and not torch.isfinite(parameter.grad).all():
+                raise self.trainer.diverged("the gradient is not a number any more")
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Ask the loop for what is due now."""
+        step, last = state.global_step, state.global_step >= state.max_steps
+        stopping = self.trainer.stop.is_asked()
+        control.should_log = last or stopping or step % self.recipe.run.log_every_steps == 0
+        if self.trainer.splits.validation is not None:
+            control.should_evaluate = (last or step % self.evaluate_every == 0) and not stopping
+        control.should_save = last or stopping or step % self.save_every == 0
+        if stopping:
+            control.should_training_stop = True
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **_: Any) -> None:
+        """Append what was measured to metrics.jsonl and show it."""
+        if "loss" not in logs and "eval_loss" not in logs:
+            return
+        record: dict[str, Any] = {"step": state.global_step, **logs}
+        if "loss" in logs:
+            record |= self._speed()
+            self.run.write_status(step=state.global_step)
+        self.run.append_metrics(record)
+        self.screen.update(record)
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Stop early once the held-out loss has not improved for long enough."""
+        patience = self.recipe.optimizer.early_stopping
+        history = [entry["step"] for entry in state.log_history if "eval_loss" in entry]
+        best = best_step(state.log_history)
+        if patience and best is not None and len(history) - 1 - history.index(best) >= patience:
+            log.info("no better held-out loss since step %d: stopping early", best)
+            self.stopped_early = True
+            control.should_save = True
+            control.should_training_stop = True
+
+    def _speed(self) -> dict[str, float]:
+        now = time.perf_counter()
+        tokens = self.trainer.tokens_seen - self.tokens
+        elapsed = max(now - self.logged_at, 1e-9)
+        self.tokens, self.logged_at = self.trainer.tokens_seen, now
+        return {
+            "tokens_per_second": round(tokens / elapsed, 1),
+            "seconds": round(now - self.started, 3),
+            "memory_gib": round(psutil.Process().memory_info().rss / 1024**3, 3),
+        }
