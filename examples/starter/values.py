@@ -162,6 +162,9 @@ def english_phrase(values: Values) -> str:
     return values.word("thing") if kind < 0.8 else values.word("color+material+thing")
 
 
+ANYTHING = ("phrase", "phrase", "name", "place", "code", "price", "count", "date", "word", "color")
+"""Kinds of values that any property may have."""
+
 ENGLISH: dict[str, Callable[[Values], str]] = {
     "person": english_person,
     "name": english_name,
@@ -188,6 +191,9 @@ ENGLISH: dict[str, Callable[[Values], str]] = {
     "percent": lambda v: f"{v.number(1, 99)}%",
     "creature": lambda v: v.word("animal") if v.random.random() < 0.7 else made_up(v).lower(),
     "product": lambda v: f"{made_up(v)} {v.word('thing')}",
+    "event": lambda v: f"the {made_up(v)} {v.word('occasion')}",
+    "machine": lambda v: v.code(),
+    "anything": lambda v: v.draw(v.random.choice(ANYTHING)),
 }
 
 
@@ -286,4 +292,7 @@ CHINESE: dict[str, Callable[[Values], str]] = {
     "percent": lambda v: f"{v.number(1, 99)}%",
     "creature": lambda v: v.word("animal") if v.random.random() < 0.7 else characters(v, 2, 3),
     "product": lambda v: characters(v, 2, 3) + v.word("thing"),
+    "event": lambda v: characters(v, 2, 3) + v.word("occasion"),
+    "machine": lambda v: v.code(),
+    "anything": lambda v: v.draw(v.random.choice(ANYTHING)),
 }

@@ -1,0 +1,281 @@
+"""Answer with a loaded model, whatever its architecture, through transformers' `generate`."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from tunesmith.data.tokens import encode
+from tunesmith.errors import ModelError, RequestError
+from tunesmith.inference.sampling import Sampling
+from tunesmith.inference.text_stream import TextStream
+
+if TYPE_CHECKING:
+    import torch
+
+    from tunesmith.models.chat import ChatModel
+
+Finish = Literal["stop", "length"]
+Messages = Sequence[Mapping[str, str]]
+BATCH_ROWS = 16
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model wrote.
+
+    Attributes:
+        tokens: ids of the answer, without the token that ended it.
+        finish: `stop` if the model or a stop text ended it, `length` if it was cut.
+    """
+
+    text: str
+    tokens: tuple[int, ...]
+    finish: Finish
+    num_prompt_tokens: int
+
+
+@dataclass
+class Stream:
+    """An answer while it is written: iterate over it for pieces of text.
+
+    Attributes:
+        num_tokens: tokens written so far.
+        finish: why it ended; None until then.
+    """
+
+    pieces: Iterator[str]
+    num_prompt_tokens: int
+    num_tokens: int = 0
+    finish: Finish | None = None
+    _cancel: threading.Event = field(default_factory=threading.Event)
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield pieces of text as they become certain."""
+        return self.pieces
+
+    def cancel(self) -> None:
+        """Stop writing after the token in work."""
+        self._cancel.set()
+
+
+def encode_prompt(model: ChatModel, messages: Messages) -> list[int]:
+    """Write messages as the model's template does and tokenize them.
+
+    Raises:
+        ModelError: if the model has no chat template.
+        DataError: if the template refuses the messages.
+    """
+    if model.template is None:
+        raise ModelError(
+            "the model has no chat template, so it can only continue text",
+            hint="name another model, or a template with model.template in the recipe",
+            where=model.name,
+        )
+    return encode(model.tokenizer, model.template.render_prompt(messages))
+
+
+def answer(
+    model: ChatModel, prompts: Sequence[Sequence[int]], sampling: Sampling | None = None
+) -> list[Answer]:
+    """Answer several prompts, several at a time.
+
+    Args:
+        prompts: token ids of each.
+
+    Raises:
+        RequestError: if a prompt is longer than the model takes.
+    """
+    sampling = sampling or Sampling()
+    sampling.check()
+    answers: dict[int, Answer] = {}
+    order = sorted(range(len(prompts)), key=lambda place: len(prompts[place]))
+    for start in range(0, len(order), BATCH_ROWS):
+        chosen = order[start : start + BATCH_ROWS]
+        found = _answer_batch(model, [prompts[place] for place in chosen], sampling)
+        answers.update(zip(chosen, found, strict=True))
+    return [answers[place] for place in range(len(prompts))]
+
+
+def stream_answer(model: ChatModel, prompt: Sequence[int], sampling: Sampling) -> Stream:
+    """Answer one prompt piece by piece; the work is done in a thread of its own.
+
+    Raises:
+        RequestError: at once, if the prompt is longer than the model takes.
+    """
+    sampling.check()
+    limit = _room(model, prompt, sampling)
+    stream = Stream(iter(()), len(prompt))
+    stream.pieces = _write(model, prompt, sampling, limit, stream)
+    return stream
+
+
+def _write(
+    model: ChatModel, prompt: Sequence[int], sampling: Sampling, limit: int, stream: Stream
+) -> Iterator[str]:
+    tokens: queue.Queue[int | BaseException | None] = queue.Queue()
+
+    def work() -> None:
+        try:
+            _generate(model, [prompt], sampling, limit, tokens.put, stream._cancel.is_set)
+            tokens.put(None)
+        except BaseException as problem:  # handed over to whoever reads the stream
+            tokens.put(problem)
+
+    worker = threading.Thread(target=work, daemon=True)
+    worker.start()
+    text = TextStream(model.tokenizer, sampling.stop)
+    try:
+        while isinstance(token := tokens.get(), int):
+            if token in model.stop_ids:
+                stream.finish = "stop"
+                break
+            stream.num_tokens += 1
+            if piece := text.push(token):
+                yield piece
+            if text.stopped:
+                break
+        if isinstance(token, BaseException):
+            raise token
+        if rest := text.end():
+            yield rest
+        stream.finish = "stop" if text.stopped else stream.finish or "length"
+    finally:
+        stream.cancel()
+        worker.join()
+
+
+def _answer_batch(
+    model: ChatModel, prompts: list[Sequence[int]], sampling: Sampling
+) -> list[Answer]:
+    limit = min(_room(model, prompt, sampling) for prompt in prompts)
+    written = _generate(model, prompts, sampling, limit, None, None)
+    return [
+        _finish(model, prompt, row, sampling) for prompt, row in zip(prompts, written, strict=True)
+    ]
+
+
+def _finish(
+    model: ChatModel, prompt: Sequence[int], tokens: list[int], sampling: Sampling
+) -> Answer:
+    end = next((place for place, token in enumerate(tokens) if token in model.stop_ids), None)
+    kept = tokens if end is None else tokens[:end]
+    text = TextStream(model.tokenizer, sampling.stop)
+    spelled = "".join([*map(text.push, kept), text.end()])
+    finish: Finish = "stop" if end is not None or text.stopped else "length"
+    return Answer(spelled, tuple(kept), finish, len(prompt))
+
+
+def _room(model: ChatModel, prompt: Sequence[int], sampling: Sampling) -> int:
+    """Return how many tokens may be written before the model's longest text is full."""
+    longest = max_positions(model)
+    if len(prompt) >= longest:
+        raise RequestError(
+            f"the prompt has {len(prompt):,} tokens, the model takes {longest:,} with its answer",
+            hint="shorten the messages",
+            where="messages",
+        )
+    return min(sampling.max_tokens, longest - len(prompt))
+
+
+def max_positions(model: ChatModel) -> int:
+    """Return the longest text the model takes, prompt and answer together."""
+    config = model.model.config.get_text_config()  # type: ignore[union-attr,operator]
+    return int(config.to_dict().get("max_position_embeddings") or 1 << 30)
+
+
+def _generate(
+    model: ChatModel,
+    prompts: list[Sequence[int]],
+    sampling: Sampling,
+    limit: int,
+    hear: Callable[[int], None] | None,
+    is_cancelled: Callable[[], bool] | None,
+) -> list[list[int]]:
+    """Write on from prompts padded on the left; return what was written, ended rows padded."""
+    import torch
+
+    width = max(map(len, prompts))
+    pad = model.stop_ids[0] if model.stop_ids else 0
+    ids = torch.tensor([[pad] * (width - len(row)) + list(row) for row in prompts])
+    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in prompts])
+    device = next(model.model.parameters()).device
+    options: dict[str, Any] = {
+        "generation_config": _generation_config(sampling, limit, model.stop_ids, pad),
+        "stopping_criteria": _criteria(is_cancelled),
+        "streamer": _Streamer(hear) if hear else None,
+    }
+    with torch.no_grad(), _seeded(sampling.seed):
+        written = model.model.generate(  # type: ignore[operator]
+            input_ids=ids.to(device), attention_mask=mask.to(device), **options
+        )
+    rows: list[list[int]] = written[:, width:].tolist()
+    return rows
+
+
+def _generation_config(
+    sampling: Sampling, limit: int, stop_ids: Sequence[int], pad: int
+) -> Any:
+    from transformers import GenerationConfig
+
+    drawing: dict[str, Any] = {}
+    if sampling.temperature > 0:
+        drawing = {
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "top_k": sampling.top_k,
+        }
+    return GenerationConfig(
+        max_new_tokens=limit,
+        do_sample=bool(drawing),
+        repetition_penalty=sampling.repetition_penalty,
+        eos_token_id=list(stop_ids) or None,
+        pad_token_id=pad,
+        **drawing,
+    )
+
+
+class _Streamer:
+    """What `generate` gives tokens to; the first call holds the prompt."""
+
+    def __init__(self, hear: Callable[[int], None]) -> None:
+        self._hear, self._is_prompt = hear, True
+
+    def put(self, tokens: torch.Tensor) -> None:
+        if not self._is_prompt:
+            for token in tokens.flatten().tolist():
+                self._hear(int(token))
+        self._is_prompt = False
+
+    def end(self) -> None:
+        """Nothing is left over: text is made elsewhere."""
+
+
+def _criteria(is_cancelled: Callable[[], bool] | None) -> Any:
+    import torch
+    from transformers import StoppingCriteria, StoppingCriteriaList
+
+    if is_cancelled is None:
+        return None
+
+    class Cancelled(StoppingCriteria):
+        def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+            return torch.full((len(input_ids),), is_cancelled(), device=input_ids.device)
+
+    return StoppingCriteriaList([Cancelled()])
+
+
+@contextmanager
+def _seeded(seed: int | None) -> Iterator[None]:
+    import torch
+
+    if seed is None:
+        yield
+        return
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield

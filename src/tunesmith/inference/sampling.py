@@ -1,0 +1,71 @@
+"""How the next token is chosen."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tunesmith.errors import RequestError
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Options of one answer.
+
+    Attributes:
+        max_tokens: longest answer, at least 1.
+        temperature: 0 takes the likeliest token, always the same; above, draws.
+        top_p: draw from the likeliest tokens that together have this probability, (0, 1].
+        top_k: draw from so many likeliest tokens; 0 for all.
+        repetition_penalty: above 1, tokens that were already written become less likely.
+        seed: makes draws repeatable.
+        stop: texts at which an answer ends; they are not part of it.
+    """
+
+    max_tokens: int = 256
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    repetition_penalty: float = 1.0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+
+    def check(self) -> None:
+        """Refuse values that mean nothing.
+
+        Raises:
+            RequestError: naming the option.
+        """
+        limits = {
+            "max_tokens": (self.max_tokens >= 1, "write a number from 1"),
+            "temperature": (0 <= self.temperature <= 10, "write a number from 0 to 10"),
+            "top_p": (0 < self.top_p <= 1, "write a number above 0, up to 1"),
+            "top_k": (self.top_k >= 0, "write 0 for all tokens, or a number of them"),
+            "repetition_penalty": (
+                0.1 <= self.repetition_penalty <= 10,
+                "write a number from 0.1 to 10; 1 has no effect",
+            ),
+            "stop": (all(self.stop), "leave empty texts out"),
+        }
+        for name, (fine, hint) in limits.items():
+            if not fine:
+                value = getattr(self, name)  # noqa: B009
+                raise RequestError(f"{name} cannot be {value!r}", hint=hint, where=name)
+
+
+def default_sampling(folder: Path) -> Sampling:
+    """Read how a model's makers mean it to be sampled, from generation_config.json."""
+    path = folder / "generation_config.json"
+    declared: dict[str, Any] = {}
+    if path.is_file():
+        declared = json.loads(path.read_text(encoding="utf-8"))
+    if not declared.get("do_sample"):
+        return Sampling(repetition_penalty=float(declared.get("repetition_penalty") or 1.0))
+    return Sampling(
+        temperature=float(declared.get("temperature") or 1.0),
+        top_p=float(declared.get("top_p") or 1.0),
+        top_k=int(declared.get("top_k") or 0),
+        repetition_penalty=float(declared.get("repetition_penalty") or 1.0),
+    )

@@ -1,0 +1,74 @@
+"""Tokens to text while they come: whole characters only, and nothing of a stop text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+UNFINISHED = "\ufffd"
+
+
+class TextStream:
+    """Turn token ids into pieces of text that, joined, are the text of all of them.
+
+    A character may be spread over several tokens; it comes out with the last of them. Text that
+    may turn out to be the beginning of a stop text is held back until that is decided.
+
+    Attributes:
+        stopped: whether a stop text was met; what comes after it is dropped.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, stop: Sequence[str] = ()) -> None:
+        self._tokenizer, self._stop = tokenizer, tuple(stop)
+        self._ids: list[int] = []
+        self._prefix = self._read = 0
+        self._held = ""
+        self.stopped = False
+
+    def push(self, token: int) -> str:
+        """Add a token and return the text that is now certain."""
+        self._ids.append(token)
+        before = self._decode(self._ids[self._prefix : self._read])
+        text = self._decode(self._ids[self._prefix :])
+        if text.endswith(UNFINISHED) or len(text) <= len(before):
+            return ""
+        self._prefix, self._read = self._read, len(self._ids)
+        return self._release(text[len(before) :])
+
+    def end(self) -> str:
+        """Return what was held back; a character that was never finished is marked as such."""
+        before = self._decode(self._ids[self._prefix : self._read])
+        text = self._decode(self._ids[self._prefix :])[len(before) :]
+        self._prefix = self._read = len(self._ids)
+        released = self._release(text)
+        held, self._held = self._held, ""
+        return released if self.stopped else released + held
+
+    def _decode(self, ids: list[int]) -> str:
+        text = self._tokenizer.decode(
+            ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        return str(text)
+
+    def _release(self, text: str) -> str:
+        if self.stopped:
+            return ""
+        text = self._held + text
+        places = [place for place in map(text.find, self._stop) if place >= 0]
+        if places:
+            self.stopped, self._held = True, ""
+            return text[: min(places)]
+        keep = max((_overlap(text, stop) for stop in self._stop), default=0)
+        self._held = text[len(text) - keep :]
+        return text[: len(text) - keep]
+
+
+def _overlap(text: str, stop: str) -> int:
+    """Count the characters at the end of a text that may begin a stop text."""
+    for size in range(min(len(text), len(stop) - 1), 0, -1):
+        if text.endswith(stop[:size]):
+            return size
+    return 0

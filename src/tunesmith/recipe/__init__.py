@@ -1,0 +1,1 @@
+"""What one run should do: validated options, read from a file, explained, checked. Never torch."""

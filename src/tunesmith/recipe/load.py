@@ -1,0 +1,118 @@
+"""Read a recipe file, apply `section.option=value` overrides, and explain what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from tunesmith.errors import RecipeError
+from tunesmith.recipe.mistakes import explain_mistake
+from tunesmith.recipe.options import Recipe
+from tunesmith.recipe.yaml_file import parse_value, read_yaml
+
+DEFAULT_CHOICE = {"method": ("name", "sft"), "tuning": ("kind", "lora")}
+"""What a section means that does not say which of its kinds it is."""
+
+
+def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Return the validated recipe in `path`.
+
+    Paths in the file are looked for beside the file, then in the current folder; paths in
+    overrides in the current folder only. What exists becomes absolute.
+
+    Args:
+        overrides: each `section.option=value`, the value as YAML spells it.
+
+    Raises:
+        RecipeError: naming the option, and the nearest one that exists.
+    """
+    raw = read_yaml(path)
+    find_paths(raw, [path.absolute().parent, Path.cwd()])
+    return build_recipe(raw, overrides, where=str(path))
+
+
+def build_recipe(raw: dict[str, Any], overrides: Sequence[str] = (), *, where: str = "") -> Recipe:
+    """Validate a recipe that is already a dict.
+
+    Raises:
+        RecipeError: naming the option, and the nearest one that exists.
+    """
+    for override in overrides:
+        apply_override(raw, override)
+    find_paths(raw, [Path.cwd()])
+    for section, (tag, choice) in DEFAULT_CHOICE.items():
+        if isinstance(raw.get(section), dict):
+            raw[section].setdefault(tag, choice)
+    try:
+        return Recipe.model_validate(raw)
+    except ValidationError as problem:
+        raise explain_mistake(problem, where) from None
+
+
+def apply_override(raw: dict[str, Any], override: str) -> None:
+    """Set one dotted option in `raw`, in place: `optimizer.learning_rate=1e-5`."""
+    dotted, equals, value = override.partition("=")
+    *sections, option = dotted.strip().split(".")
+    if not equals or not sections or not all((*sections, option)):
+        raise RecipeError(
+            f"{override!r} is no option",
+            hint="write section.option=value, such as optimizer.learning_rate=1e-5",
+            where="command line",
+        )
+    inner = raw
+    for section in sections:
+        following = inner.get(section)
+        if following is None:
+            following = inner[section] = {}
+        if not isinstance(following, dict):
+            raise RecipeError(
+                f"{section} is not a section, so {dotted} cannot be set in it",
+                hint="see `tunesmith recipe explain` for sections and their options",
+                where="command line",
+            )
+        inner = following
+    inner[option] = parse_value(value, where=override)
+
+
+def find_paths(raw: dict[str, Any], folders: Sequence[Path]) -> None:
+    """Make every path that exists below one of `folders` absolute, in place."""
+    for holder, key in _path_places(raw):
+        value = holder[key]
+        if isinstance(value, str) and value and value != "starter":
+            holder[key] = _absolute(value, folders)
+
+
+def _path_places(raw: dict[str, Any]) -> Iterator[tuple[Any, Any]]:
+    """Yield each place that may hold a path, as a holder and its key."""
+    sections = {name: raw[name] for name in ("model", "data") if isinstance(raw.get(name), dict)}
+    for section, options in {"model": ("name", "template"), "data": ("info",)}.items():
+        yield from ((sections[section], o) for o in options if o in sections.get(section, {}))
+    for option in ("train", "validation"):
+        value = sections.get("data", {}).get(option)
+        sources = value if isinstance(value, list) else [value]
+        yield from ((source, "path") for source in sources if isinstance(source, dict) and "path" in source)
+        if isinstance(value, list):
+            yield from ((value, place) for place, s in enumerate(value) if isinstance(s, str))
+        elif isinstance(value, str):
+            yield sections["data"], option
+
+
+def _absolute(value: str, folders: Sequence[Path]) -> str:
+    path = Path(value).expanduser()
+    for folder in folders:
+        try:
+            if (folder / path).exists():
+                return str((folder / path).absolute())
+        except (OSError, ValueError):  # too long for a path, or a NUL in it
+            return value
+    return value
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """Spell a recipe as YAML with every default written out."""
+    plain = recipe.model_dump(mode="json")
+    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=100)

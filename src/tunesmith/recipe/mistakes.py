@@ -1,0 +1,96 @@
+"""Turn what pydantic says of a recipe into what a person would say."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+from pydantic import ValidationError
+
+from tunesmith.errors import RecipeError
+from tunesmith.recipe.options import Recipe
+from tunesmith.recipe.schema import Option, list_options
+
+SECTIONS = tuple(Recipe.model_fields)
+
+
+def explain_mistake(problem: ValidationError, where: str) -> RecipeError:
+    """Describe the first mistake, preferring an unknown name: it often causes the others."""
+    mistakes = sorted(problem.errors(), key=lambda mistake: mistake["type"] != "extra_forbidden")
+    first = mistakes[0]
+    dotted = _dotted(first["loc"])
+    message, hint = _describe(first, dotted)
+    if len(mistakes) > 1:
+        message += f" (and {len(mistakes) - 1} more)"
+    return RecipeError(message, hint=hint, where=f"{where}, {dotted}" if where else dotted)
+
+
+def _describe(mistake: Any, dotted: str) -> tuple[str, str]:
+    kind, given = mistake["type"], mistake.get("input")
+    context = mistake.get("ctx", {})
+    if kind == "extra_forbidden":
+        section, _, name = dotted.rpartition(".")
+        return _unknown(section, name)
+    if kind == "missing":
+        return f"{dotted} is missing", _say_what(dotted)
+    if kind == "union_tag_invalid":
+        tags = [tag.strip("' ") for tag in context["expected_tags"].split(",")]
+        near = difflib.get_close_matches(str(context["tag"]), tags, n=1)
+        guess = f"did you mean {near[0]}? " if near else ""
+        name = context["discriminator"].strip("'")
+        return f"{dotted}.{name} cannot be {context['tag']!r}", f"{guess}write {_either(tags)}"
+    if kind == "literal_error":
+        return f"{dotted} cannot be {given!r}", f"write {context['expected']}"
+    if kind in ("model_type", "model_attributes_type", "dict_type"):
+        return (
+            f"{dotted} is a section, not {given!r}",
+            f"write options under it; see `tunesmith recipe explain {dotted.split('.')[0]}`",
+        )
+    reason = mistake["msg"].removeprefix("Value error, ")
+    return f"{dotted} cannot be {given!r}: {reason[:1].lower()}{reason[1:]}", _say_what(dotted)
+
+
+def _unknown(section: str, name: str) -> tuple[str, str]:
+    """Find who owns an option that stands in the wrong place, or what was meant by a typo."""
+    options = list_options()
+    owners = [option for option in options if option.name == name]
+    message = f"there is no option {name} in {section}" if section else f"there is no section {name}"
+    if owners:
+        places = _either([_place(option) for option in owners])
+        return message, f"{name} belongs to {places}"
+    if not section:
+        near = difflib.get_close_matches(name, SECTIONS, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"sections are {', '.join(SECTIONS)}"
+        return message, hint
+    here = [option.name for option in options if option.section == section]
+    near = difflib.get_close_matches(name, here, n=1)
+    if not near:
+        near = [_place(o) for o in options if difflib.get_close_matches(name, [o.name], n=1)][:1]
+    hint = f"did you mean {near[0]}?" if near else f"see `tunesmith recipe explain {section}`"
+    return message, hint
+
+
+def _place(option: Option) -> str:
+    if not option.choice:
+        return option.dotted
+    tag, value = option.choice
+    return f"{option.dotted}, where {option.section}.{tag} is {value}"
+
+
+def _say_what(dotted: str) -> str:
+    option = next((option for option in list_options() if option.dotted == dotted), None)
+    if option is None:
+        return "see `tunesmith recipe explain`"
+    return option.help.split("\n")[0]
+
+
+def _either(words: list[str]) -> str:
+    return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " or " + words[-1]
+
+
+def _dotted(location: tuple[Any, ...]) -> str:
+    """Leave out of a location what pydantic adds: the chosen kind and names of validators."""
+    parts = [str(part) for part in location if not str(part).startswith(("function-", "tagged-"))]
+    if len(parts) > 1 and parts[0] in ("method", "tuning"):
+        del parts[1]
+    return ".".join(parts)

@@ -1,0 +1,152 @@
+"""Rules across the sections of a recipe: one function each. An option without effect is an error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tunesmith.errors import RecipeError
+from tunesmith.recipe.method import Pretrain
+from tunesmith.recipe.options import Recipe
+from tunesmith.recipe.tuning import Freeze, Full
+
+
+def check_rules(recipe: Recipe) -> None:
+    """Refuse a recipe whose sections contradict each other.
+
+    Raises:
+        RecipeError: naming the option.
+    """
+    for rule in RULES:
+        rule(recipe)
+
+
+def one_length(recipe: Recipe) -> None:
+    """Epochs and steps both say how long a run lasts."""
+    if recipe.run.epochs is not None and recipe.run.steps is not None:
+        raise RecipeError(
+            "both run.epochs and run.steps are given, and only one can decide",
+            hint="remove one of them",
+            where="run.steps",
+        )
+
+
+def one_validation(recipe: Recipe) -> None:
+    """Held-out rows come from files or from the training rows."""
+    if recipe.data.validation and recipe.data.validation_share:
+        raise RecipeError(
+            "both data.validation and data.validation_share are given",
+            hint="remove one of them",
+            where="data.validation_share",
+        )
+
+
+def evaluation_needs_rows(recipe: Recipe) -> None:
+    """Nothing can be measured without held-out rows."""
+    if recipe.data.validation or recipe.data.validation_share:
+        return
+    wanted = {
+        "optimizer.early_stopping": recipe.optimizer.early_stopping > 0,
+        "evaluate.every_steps": recipe.evaluate.every_steps > 0,
+        "evaluate.batch_size": "batch_size" in recipe.evaluate.model_fields_set,
+    }
+    for option, asked in wanted.items():
+        if asked and not is_frozen_default(recipe, option):
+            raise RecipeError(
+                f"{option} has no effect: there are no held-out rows",
+                hint="write data.validation_share: 0.1, or name files in data.validation",
+                where=option,
+            )
+
+
+def is_frozen_default(recipe: Recipe, option: str) -> bool:
+    """Whether an option has its default value: a run's recipe writes all of them out."""
+    section, name = option.split(".")
+    chosen = getattr(recipe, section)  # noqa: B009
+    field = type(chosen).model_fields[name]
+    return bool(getattr(chosen, name) == field.default)
+
+
+def samples_have_length(recipe: Recipe) -> None:
+    """A length for answers that are not asked for means nothing."""
+    if not recipe.evaluate.sample_rows and not is_frozen_default(recipe, "evaluate.sample_tokens"):
+        raise RecipeError(
+            "evaluate.sample_tokens has no effect: evaluate.sample_rows is 0",
+            hint="remove it, or ask for samples",
+            where="evaluate.sample_tokens",
+        )
+
+
+def scratch_trains_all(recipe: Recipe) -> None:
+    """Random weights that never move are of no use."""
+    if recipe.model.from_scratch and not isinstance(recipe.tuning, Full):
+        raise RecipeError(
+            f"a model from scratch cannot be tuned by {recipe.tuning.kind}: the rest of it would "
+            "stay random",
+            hint="write tuning.kind: full",
+            where="tuning.kind",
+        )
+
+
+def plain_text_has_no_chat(recipe: Recipe) -> None:
+    """Pretraining reads texts, not conversations, and cuts none."""
+    if not isinstance(recipe.method, Pretrain):
+        return
+    given = {
+        "data.system": recipe.data.system is not None,
+        "model.template": recipe.model.template is not None,
+        "data.on_long_row": not is_frozen_default(recipe, "data.on_long_row"),
+    }
+    for option, asked in given.items():
+        if asked:
+            raise RecipeError(
+                f"{option} has no effect: pretraining learns plain text in rows of data.max_tokens",
+                hint="remove it, or write method.name: sft",
+                where=option,
+            )
+
+
+def weights_need_company(recipe: Recipe) -> None:
+    """The share of one set alone is always all of it."""
+    if len(recipe.data.train) == 1 and recipe.data.train[0].weight is not None:
+        raise RecipeError(
+            "a weight has no effect: there is one set only",
+            hint="remove it, or name another set to mix it with",
+            where="data.train.weight",
+        )
+    if any(source.weight is not None for source in recipe.data.validation):
+        raise RecipeError(
+            "a weight has no effect on validation rows: each is measured once",
+            hint="remove it",
+            where="data.validation.weight",
+        )
+
+
+def freeze_counts_or_names(recipe: Recipe) -> None:
+    """Frozen tuning opens layers by count or by name, and at least something."""
+    tuning = recipe.tuning
+    if not isinstance(tuning, Freeze):
+        return
+    if tuning.names and tuning.layers != type(tuning).model_fields["layers"].default:
+        raise RecipeError(
+            "tuning.layers has no effect: tuning.names says what is trained",
+            hint="remove one of them",
+            where="tuning.layers",
+        )
+    if not tuning.names and not tuning.layers and not tuning.embeddings:
+        raise RecipeError(
+            "nothing would be trained: tuning.layers is 0",
+            hint="write how many of the last layers to train, or names of parameters",
+            where="tuning.layers",
+        )
+
+
+RULES: tuple[Callable[[Recipe], None], ...] = (
+    one_length,
+    one_validation,
+    evaluation_needs_rows,
+    samples_have_length,
+    scratch_trains_all,
+    plain_text_has_no_chat,
+    weights_need_company,
+    freeze_counts_or_names,
+)

@@ -1,0 +1,144 @@
+"""The options of a recipe as data: one source for help, forms, editors and the reference."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, get_args
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from tunesmith.recipe.data import Source
+from tunesmith.recipe.options import Recipe
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of a recipe.
+
+    Attributes:
+        section: the section it stands in, `data.train` for the options of one source.
+        choice: tag and value of the kind it belongs to, such as (`kind`, `lora`).
+        type: how its values are spelled, for people.
+        default: its default, spelled as YAML spells it; empty if it must be given.
+        help: its docstring.
+    """
+
+    section: str
+    name: str
+    choice: tuple[str, str] | None
+    type: str
+    default: str
+    help: str
+
+    @property
+    def dotted(self) -> str:
+        """Spell it as overrides do."""
+        return f"{self.section}.{self.name}"
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON schema of a recipe, for editors and forms."""
+    schema = Recipe.model_json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+@cache
+def list_options() -> tuple[Option, ...]:
+    """List every option, in the order of the sections."""
+    found: list[Option] = []
+    for section, field in Recipe.model_fields.items():
+        for model in _models(field.annotation):
+            found += _options_of(section, model)
+        if section == "data":
+            found += _options_of("data.train", Source)
+    return tuple(found)
+
+
+def describe_section(section: str) -> dict[str, str]:
+    """Say what each kind of a section is for: docstring by tag value, or by an empty text."""
+    kinds = {}
+    for model in _models(Recipe.model_fields[section].annotation):
+        choice = _choice(model)
+        kinds[choice[1] if choice else ""] = (model.__doc__ or "").strip()
+    return kinds
+
+
+def _options_of(section: str, model: type[BaseModel]) -> list[Option]:
+    choice = _choice(model)
+    return [
+        Option(
+            section=section,
+            name=name,
+            choice=choice if not choice or name != choice[0] else None,
+            type=_spell_type(field, model, name),
+            default=_spell(field),
+            help=" ".join((field.description or _tag_help(section)).split()),
+        )
+        for name, field in model.model_fields.items()
+        if not (choice and name == choice[0] and section_has(section, model))
+    ]
+
+
+def section_has(section: str, model: type[BaseModel]) -> bool:
+    """Whether a section's tag is already listed by an earlier kind."""
+    return _models(Recipe.model_fields[section].annotation)[0] is not model
+
+
+def _choice(model: type[BaseModel]) -> tuple[str, str] | None:
+    for tag in ("name", "kind"):
+        field = model.model_fields.get(tag)
+        values = get_args(field.annotation) if field else ()
+        if field and values and field.default in values:
+            return tag, str(field.default)
+    return None
+
+
+def _tag_help(section: str) -> str:
+    kinds = ", ".join(describe_section(section))
+    return f"Which {section} to use: {kinds}."
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models(part)]
+
+
+def _spell(field: FieldInfo) -> str:
+    default = field.get_default(call_default_factory=True)
+    if default is PydanticUndefined:
+        return ""
+    plain = {True: "true", False: "false", None: "none"}
+    if isinstance(default, bool) or default is None:
+        return plain[default]
+    if isinstance(default, tuple):
+        return "[" + ", ".join(map(str, default)) + "]"
+    return str(default)
+
+
+def _spell_type(field: FieldInfo, model: type[BaseModel], name: str) -> str:
+    """Spell a type from the JSON schema, which knows limits and choices."""
+    schema = model.model_json_schema()["properties"][name]
+    kinds = schema.get("anyOf", [schema])
+    spelled = [_spell_kind(kind) for kind in kinds if kind.get("type") != "null"]
+    return " or ".join(dict.fromkeys(spelled))
+
+
+NUMBERS = {"integer": "whole number", "number": "number"}
+PLAIN = {"boolean": "true or false", "array": "list", "object": "mapping", "string": "text"}
+
+
+def _spell_kind(kind: dict[str, Any]) -> str:
+    if "enum" in kind:
+        return " | ".join(map(str, kind["enum"]))
+    if "const" in kind:
+        return str(kind["const"])
+    name = str(kind.get("type", "text"))
+    if name not in NUMBERS:
+        return PLAIN.get(name, "text")
+    limits = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
+    stated = [f"{sign} {kind[limit]:g}" for limit, sign in limits.items() if limit in kind]
+    return " ".join([NUMBERS[name], ", ".join(stated)]).strip()

@@ -1,0 +1,117 @@
+"""Read the curves of a run as somebody with experience would, and say what to try next."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Kind = Literal["diverged", "overfits", "falling", "slow", "settled", "short"]
+FEWEST_POINTS = 10
+"""With fewer losses than this, noise says as much as the curve."""
+WINDOW_SHARE = 0.15
+RISE, WORSE, FALL, SLOW = 1.3, 1.02, 0.03, 0.05
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What was seen in the curves and what to do about it.
+
+    Attributes:
+        step: the step it is about, if it is about one.
+    """
+
+    kind: Kind
+    seen: str
+    do: str
+    step: int | None = None
+
+
+def advise(metrics: Sequence[dict[str, Any]]) -> list[Advice]:
+    """Look at the losses of a run; the most important advice first, at least one."""
+    losses = [(int(record["step"]), float(record["loss"])) for record in metrics if "loss" in record]
+    held_out = [
+        (int(record["step"]), float(record["eval_loss"]))
+        for record in metrics
+        if "eval_loss" in record
+    ]
+    found = [_overfits(held_out)]
+    if len(losses) < FEWEST_POINTS:
+        short = Advice(
+            "short",
+            f"only {len(losses)} losses were logged, too few to read a curve from",
+            "train longer (run.epochs) or log more often (run.log_every_steps: 1)",
+        )
+        return [advice for advice in found if advice] or [short]
+    start, before, end = _windows([loss for _, loss in losses])
+    found = [_diverged(losses, start, end), *found]
+    if not any(found):
+        found += [_slow(start, end), _falling(before, end)]
+    settled = Advice(
+        "settled",
+        f"the loss fell from {start:.3f} to {end:.3f} and has settled",
+        "evaluate the run; more of the same data will change little",
+    )
+    return [advice for advice in found if advice] or [settled]
+
+
+def _windows(losses: list[float]) -> tuple[float, float, float]:
+    """Average the first losses, the ones before the last, and the last."""
+    size = max(2, round(len(losses) * WINDOW_SHARE))
+    return (
+        _mean(losses[:size]),
+        _mean(losses[-2 * size : -size] or losses[:size]),
+        _mean(losses[-size:]),
+    )
+
+
+def _diverged(losses: list[tuple[int, float]], start: float, end: float) -> Advice | None:
+    step, least = min(losses, key=lambda pair: pair[1])
+    if end <= max(start, least * RISE) or end <= start * WORSE:
+        return None
+    return Advice(
+        "diverged",
+        f"the loss rose from {least:.3f} at step {step} to {end:.3f} at the end: it diverged",
+        "lower optimizer.learning_rate to a third and train again",
+        step,
+    )
+
+
+def _overfits(held_out: list[tuple[int, float]]) -> Advice | None:
+    if len(held_out) < 2:
+        return None
+    step, least = min(held_out, key=lambda pair: pair[1])
+    last = held_out[-1][1]
+    if last <= least * WORSE:
+        return None
+    return Advice(
+        "overfits",
+        f"the held-out loss was best at step {step} ({least:.3f}) and rose to {last:.3f}: "
+        "from there on the run learned its rows by heart",
+        f"use the checkpoint of step {step}, train fewer epochs, or set optimizer.early_stopping",
+        step,
+    )
+
+
+def _slow(start: float, end: float) -> Advice | None:
+    if end < start * (1 - SLOW):
+        return None
+    return Advice(
+        "slow",
+        f"the loss hardly moved, from {start:.3f} to {end:.3f}: it falls too slowly",
+        "raise optimizer.learning_rate three times and train again",
+    )
+
+
+def _falling(before: float, end: float) -> Advice | None:
+    if end > before * (1 - FALL):
+        return None
+    return Advice(
+        "falling",
+        f"the loss was still falling at the end, from {before:.3f} to {end:.3f}",
+        "train more epochs (run.epochs)",
+    )
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)

@@ -1,0 +1,78 @@
+"""Ask a model the same few questions before and after training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import orjson
+
+from tunesmith.data.prepare import Splits
+from tunesmith.data.rows import Conversation, Text
+from tunesmith.data.tokens import encode
+from tunesmith.inference.generate import answer, encode_prompt
+from tunesmith.inference.sampling import Sampling
+from tunesmith.models.chat import ChatModel
+from tunesmith.models.roles import Roles
+from tunesmith.recipe.options import Recipe
+from tunesmith.runs.run import Run
+from tunesmith.runs.write import write_bytes
+
+TEXT_CHARS = 60
+"""Characters of a plain text that the model is asked to continue."""
+
+
+def answer_samples(run: Run, roles: Roles, splits: Splits, recipe: Recipe, *, when: str) -> None:
+    """Answer the first held-out questions, or training questions if there are none.
+
+    Args:
+        when: `before` or `after`; kept side by side in `samples.jsonl`.
+    """
+    rows = splits.validation if splits.validation is not None else splits.train
+    asked = [rows.conversation(row) for row in range(min(recipe.evaluate.sample_rows, len(rows)))]
+    if not asked:
+        return
+    reader = roles.reader
+    model = ChatModel(
+        run.name, roles.policy, reader.tokenizer, reader.template, reader.stop_ids, reader.folder
+    )
+    prompts = [_prompt(model, row)[: recipe.data.max_tokens] for row in asked]
+    with _evaluating(roles):
+        answers = answer(model, prompts, Sampling(max_tokens=recipe.evaluate.sample_tokens))
+    known = read_samples(run) if when != "before" else []
+    samples = known or [_describe(row) for row in asked]
+    for sample, given in zip(samples, answers, strict=True):
+        sample[when] = given.text
+    write_bytes(run.samples_file, b"".join(orjson.dumps(sample) + b"\n" for sample in samples))
+
+
+def read_samples(run: Run) -> list[dict[str, Any]]:
+    """Read the questions with their expected answers and those before and after training."""
+    if not run.samples_file.exists():
+        return []
+    return [orjson.loads(line) for line in run.samples_file.read_bytes().splitlines()]
+
+
+def _prompt(model: ChatModel, row: Conversation | Text) -> list[int]:
+    if isinstance(row, Text):
+        return encode(model.tokenizer, row.text[:TEXT_CHARS])
+    return encode_prompt(model, row.as_dicts()[:-1])
+
+
+def _describe(row: Conversation | Text) -> dict[str, Any]:
+    if isinstance(row, Text):
+        return {"question": row.text[:TEXT_CHARS], "expected": row.text[TEXT_CHARS:][:200]}
+    *before, last = row.messages
+    return {"question": before[-1].content, "expected": last.content}
+
+
+@contextmanager
+def _evaluating(roles: Roles) -> Iterator[None]:
+    """Answer without dropout, with the cache that training has no use for."""
+    policy = roles.policy
+    policy.eval()
+    try:
+        yield
+    finally:
+        policy.train()
