@@ -85,8 +85,12 @@ def show(
     return ShownRow(first.place, first.tokens, first.num_cut, tuple(more))
 
 
-def render(shown: ShownRow) -> RichText:
-    """Colour the tokens: learned ones green, newlines marked so that they are seen."""
+def render(shown: ShownRow, *, marks: bool = False) -> RichText:
+    """Colour the tokens: learned ones green, newlines marked so that they are seen.
+
+    Args:
+        marks: put learned tokens in ⟦ ⟧ too, for where there are no colours.
+    """
     text = RichText()
     for number, row in enumerate((shown, *shown.more), 1):
         title = f"row {number} of {len(shown.more) + 1}, " if shown.more else ""
@@ -95,9 +99,15 @@ def render(shown: ShownRow) -> RichText:
             f"{row.place}: {title}{len(row.tokens):,} tokens, {row.num_learned:,} learned{cut}\n",
             style="bold",
         )
+        inside = False
         for place, token in enumerate(row.tokens):
+            if marks and token.learned != inside:
+                text.append("⟦" if token.learned else "⟧")
+            inside = token.learned
             styles = LEARNED if token.learned else UNLEARNED
             text.append(token.text.replace("\n", "⏎\n"), style=styles[place % 2])
+        if marks and inside:
+            text.append("⟧")
         text.append("\n")
     return text
 

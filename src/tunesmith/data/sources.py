@@ -13,6 +13,7 @@ from tunesmith.data.rows import Kind
 from tunesmith.errors import DataError
 from tunesmith.logs import logger
 from tunesmith.recipe.data import Data, Source
+from tunesmith.recipe.load import load_recipe
 
 log = logger(__name__)
 HELD_OUT = re.compile(r"(test|valid|validation|val|dev|eval)([-_.].*)?$")
@@ -36,6 +37,21 @@ class RowSet:
     tags: Mapping[str, str] = field(default_factory=dict)
     weight: float | None = None
     max_rows: int | None = None
+
+
+def describe_data(
+    file: Path, validation: Path | None, *, max_tokens: int, encoding: str
+) -> Data:
+    """Describe a file or folder as a recipe would, or take the data of a recipe."""
+    if file.suffix.lower() in (".yaml", ".yml"):
+        return load_recipe(file).data
+    held_out = (Source(path=str(validation)),) if validation else ()
+    return Data(
+        train=(Source(path=str(file)),),
+        validation=held_out,
+        max_tokens=max_tokens,
+        encoding=encoding,
+    )
 
 
 def find_sets(sources: Sequence[Source], options: Data, kind: Kind | None) -> list[RowSet]:

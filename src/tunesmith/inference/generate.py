@@ -108,7 +108,7 @@ def stream_answer(model: ChatModel, prompt: Sequence[int], sampling: Sampling) -
         RequestError: at once, if the prompt is longer than the model takes.
     """
     sampling.check()
-    limit = _room(model, prompt, sampling)
+    limit = min(sampling.max_tokens, check_room(model, prompt))
     stream = Stream(iter(()), len(prompt))
     stream.pieces = _write(model, prompt, sampling, limit, stream)
     return stream
@@ -152,7 +152,7 @@ def _write(
 def _answer_batch(
     model: ChatModel, prompts: list[Sequence[int]], sampling: Sampling
 ) -> list[Answer]:
-    limit = min(_room(model, prompt, sampling) for prompt in prompts)
+    limit = min(sampling.max_tokens, *(check_room(model, prompt) for prompt in prompts))
     written = _generate(model, prompts, sampling, limit, None, None)
     return [
         _finish(model, prompt, row, sampling) for prompt, row in zip(prompts, written, strict=True)
@@ -170,8 +170,12 @@ def _finish(
     return Answer(spelled, tuple(kept), finish, len(prompt))
 
 
-def _room(model: ChatModel, prompt: Sequence[int], sampling: Sampling) -> int:
-    """Return how many tokens may be written before the model's longest text is full."""
+def check_room(model: ChatModel, prompt: Sequence[int]) -> int:
+    """Return how many tokens may be written before the model's longest text is full.
+
+    Raises:
+        RequestError: if there is room for none.
+    """
     longest = max_positions(model)
     if len(prompt) >= longest:
         raise RequestError(
@@ -179,7 +183,7 @@ def _room(model: ChatModel, prompt: Sequence[int], sampling: Sampling) -> int:
             hint="shorten the messages",
             where="messages",
         )
-    return min(sampling.max_tokens, longest - len(prompt))
+    return longest - len(prompt)
 
 
 def max_positions(model: ChatModel) -> int:

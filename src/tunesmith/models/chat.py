@@ -11,7 +11,7 @@ from tunesmith.hardware import DeviceOption, PrecisionOption, choose_device, cho
 from tunesmith.models.adapter import load_adapter
 from tunesmith.models.load import check_vocabulary, load_model
 from tunesmith.models.locate import locate
-from tunesmith.models.tokenizer import load_template, load_tokenizer, stop_ids
+from tunesmith.models.reader import find_reader
 from tunesmith.runs.run import Run
 from tunesmith.runs.store import is_run, list_runs, open_run
 
@@ -50,12 +50,14 @@ class Subject:
         base: folder of the base model, or of a whole trained one.
         adapter: folder of the adapter, if there is one.
         template: override of the base's own template.
+        run: the run it belongs to, if it belongs to one.
     """
 
     name: str
     base: Path
     adapter: Path | None = None
     template: str | None = None
+    run: Run | None = None
 
 
 def load_chat_model(
@@ -86,12 +88,13 @@ def find_subject(name: str | Path, *, base_only: bool = False) -> Subject:
         return Subject(str(name), locate(name))
     recipe = run.recipe()
     if base_only:
-        return Subject(f"base of {run.name}", locate(recipe.model.name), None, recipe.model.template)
+        base = locate(recipe.model.name)
+        return Subject(f"base of {run.name}", base, None, recipe.model.template, run)
     label = run.name if weights == run.model else f"{run.name}/{weights.name}"
     if (weights / "adapter_config.json").is_file():
-        return Subject(label, locate(recipe.model.name), weights, recipe.model.template)
+        return Subject(label, locate(recipe.model.name), weights, recipe.model.template, run)
     if (weights / "config.json").is_file():
-        return Subject(label, weights, None, recipe.model.template)
+        return Subject(label, weights, None, recipe.model.template, run)
     raise RunError(
         f"the run has no trained model yet; it is {run.status().state}",
         hint=f"wait for it, or `tunesmith runs resume {run.name}`, or name one of its checkpoints",
@@ -108,17 +111,18 @@ def load_subject(
     on = choose_device(device)
     chosen = choose_precision(precision, on)
     dtype = torch.float32 if chosen == "fp32" else torch.bfloat16
-    tokenizer = load_tokenizer(subject.base)
-    template = load_template(subject.base, tokenizer, subject.template)
+    reader = find_reader(subject.base, subject.template)
     base = load_model(subject.base, dtype=dtype, device=on)
-    check_vocabulary(subject.base, len(tokenizer), base.get_input_embeddings().weight.shape[0])
+    num_embeddings = base.get_input_embeddings().weight.shape[0]
+    check_vocabulary(subject.base, len(reader.tokenizer), num_embeddings)
     model: torch.nn.Module = base
     if subject.adapter is not None:
         model = load_adapter(base, subject.adapter, subject.base)
     model.eval()
     model.requires_grad_(False)
-    ends = stop_ids(subject.base, tokenizer, template)
-    return ChatModel(subject.name, model, tokenizer, template, ends, subject.base)
+    return ChatModel(
+        subject.name, model, reader.tokenizer, reader.template, reader.stop_ids, reader.folder
+    )
 
 
 def _find_run(name: str | Path) -> tuple[Run | None, Path | None]:

@@ -3,32 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunesmith.errors import ModelError
 from tunesmith.hardware import Precision, choose_device, choose_precision
 from tunesmith.models.load import build_random_model, check_vocabulary, load_model
-from tunesmith.models.locate import locate
-from tunesmith.models.tokenizer import load_template, load_tokenizer, stop_ids
+from tunesmith.models.reader import Reader, find_reader
 from tunesmith.models.tuning import apply_tuning, is_full
 from tunesmith.recipe.options import Recipe
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedTokenizerFast
-
-    from tunesmith.templates import Template
-
-
-@dataclass(frozen=True)
-class Reader:
-    """What turns text into tokens and back: everything of a model but its weights."""
-
-    folder: Path
-    tokenizer: PreTrainedTokenizerFast
-    template: Template | None
-    stop_ids: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -47,16 +32,14 @@ def load_reader(recipe: Recipe) -> Reader:
     Raises:
         ModelError: if the method needs a chat template and there is none.
     """
-    folder = locate(recipe.model.name)
-    tokenizer = load_tokenizer(folder)
-    template = load_template(folder, tokenizer, recipe.model.template)
-    if template is None and recipe.method.name != "pretrain":
+    reader = find_reader(recipe.model.name, recipe.model.template)
+    if reader.template is None and recipe.method.name != "pretrain":
         raise ModelError(
             "the model has no chat template",
             hint="write model.template: chatml or alpaca, or method.name: pretrain for plain text",
-            where=str(folder),
+            where=str(reader.folder),
         )
-    return Reader(folder, tokenizer, template, stop_ids(folder, tokenizer, template))
+    return reader
 
 
 def load_roles(recipe: Recipe, reader: Reader) -> Roles:

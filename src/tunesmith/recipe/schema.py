@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, get_args
@@ -10,6 +11,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from tunesmith.errors import RecipeError
 from tunesmith.recipe.data import Source
 from tunesmith.recipe.options import Recipe
 
@@ -142,3 +144,26 @@ def _spell_kind(kind: dict[str, Any]) -> str:
     limits = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
     stated = [f"{sign} {kind[limit]:g}" for limit, sign in limits.items() if limit in kind]
     return " ".join([NUMBERS[name], ", ".join(stated)]).strip()
+
+
+def find_options(name: str | None) -> tuple[Option, ...]:
+    """List the options of a section, one option, or all.
+
+    Raises:
+        RecipeError: with the nearest name that exists.
+    """
+    options = list_options()
+    if name is None:
+        return options
+    found = tuple(o for o in options if name in (o.section, o.dotted, o.name))
+    if found:
+        return found
+    known = sorted({*(o.section for o in options), *(o.dotted for o in options)})
+    near = difflib.get_close_matches(name, known, n=1) or difflib.get_close_matches(
+        name, [option.name for option in options], n=1
+    )
+    raise RecipeError(
+        f"there is no section or option {name}",
+        hint=f"did you mean {near[0]}?" if near else f"sections are {', '.join(Recipe.model_fields)}",
+        where="command line",
+    )

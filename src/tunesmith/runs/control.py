@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 
 from tunesmith.errors import RunError
 from tunesmith.runs.run import Run
@@ -35,3 +36,20 @@ def stop(run: Run, *, wait_seconds: float = 0.0) -> None:
                 where=str(run.path),
             )
         time.sleep(SECONDS_BETWEEN_LOOKS)
+
+
+def read_log(run: Run, *, follow: bool = False) -> Iterator[str]:
+    """Read a run's log from its beginning.
+
+    Args:
+        follow: wait for more until nobody works on the run any longer.
+    """
+    if not run.log_file.exists():
+        return
+    with run.log_file.open(encoding="utf-8", errors="replace") as file:
+        while True:
+            alive = follow and run.is_locked()
+            yield from iter(lambda: file.read(1 << 16), "")
+            if not alive:
+                return
+            time.sleep(SECONDS_BETWEEN_LOOKS)

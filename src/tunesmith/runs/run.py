@@ -101,6 +101,11 @@ class Run:
         return self.path / "samples.jsonl"
 
     @property
+    def probes_file(self) -> Path:
+        """Prompts of the run's own rows, on which an export is compared with the tuned model."""
+        return self.path / "probes.json"
+
+    @property
     def report_file(self) -> Path:
         """The report for people."""
         return self.path / "report.html"

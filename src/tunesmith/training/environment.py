@@ -11,7 +11,7 @@ from tunesmith.data.prepare import Splits
 from tunesmith.errors import RunError
 from tunesmith.hardware import describe_machine
 from tunesmith.models.fingerprint import tokenizer_sha256, weights_sha256
-from tunesmith.models.roles import Reader
+from tunesmith.models.reader import Reader
 from tunesmith.recipe.options import Recipe
 from tunesmith.runs.run import Run
 

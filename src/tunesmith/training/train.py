@@ -10,7 +10,8 @@ from tunesmith.data.prepare import Splits, prepare
 from tunesmith.hardware import num_cores
 from tunesmith.logs import logger
 from tunesmith.methods import Method, build_method
-from tunesmith.models.roles import Reader, Roles, load_reader, load_roles
+from tunesmith.models.reader import Reader
+from tunesmith.models.roles import Roles, load_reader, load_roles
 from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.rules import check_rules
 from tunesmith.runs.run import Run
@@ -91,6 +92,7 @@ def carry_out(
     run: Run, prepared: Prepared, stop: StopRequest, *, accept_changes: bool = False
 ) -> None:
     """Load the models, train, and write what the run leaves behind."""
+    from tunesmith.training.probes import write_probes
     from tunesmith.training.report import write_report
     from tunesmith.training.samples import answer_samples
 
@@ -99,6 +101,7 @@ def carry_out(
     run.write_status(identical=run.status().identical and same)
     write_json(run.environment_file, environment)
     write_json(run.data_file, prepared.splits.report.to_dict())
+    write_probes(run, prepared.splits, prepared.reader)
     roles = load_policy(prepared)
     if not run.samples_file.exists():
         answer_samples(run, roles, prepared.splits, prepared.recipe, when="before")

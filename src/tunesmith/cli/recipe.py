@@ -1,0 +1,72 @@
+"""`tunesmith recipe`: write, check and explain recipes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+app = typer.Typer(
+    help="Write, check and explain recipes.", no_args_is_help=True, rich_markup_mode=None
+)
+
+
+@app.command()
+def new(
+    file: Annotated[Path, typer.Argument(help="The recipe to write.")] = Path("recipe.yaml"),
+    model: Annotated[Optional[str], typer.Option(help="Model to start from.")] = None,
+    data: Annotated[Optional[str], typer.Option(help="File or folder to learn from.")] = None,
+    method: Annotated[Optional[str], typer.Option(help="sft or pretrain.")] = None,
+    tuning: Annotated[Optional[str], typer.Option(help="lora, full or freeze.")] = None,
+    name: Annotated[Optional[str], typer.Option(help="What to call the run.")] = None,
+) -> None:
+    """Ask a few questions and write a recipe with a comment on every option."""
+    from tunesmith.recipe.new import QUESTIONS, write_new
+
+    given = {"model": model, "data": data, "method": method, "tuning": tuning, "name": name}
+    answers = {
+        question.name: given[question.name]
+        or typer.prompt(question.text, default=question.default)
+        for question in QUESTIONS
+    }
+    write_new(file, answers)
+    typer.echo(f"wrote {file}\nlook first: tunesmith train {file} --dry-run")
+    typer.echo(f"then train: tunesmith train {file}")
+
+
+@app.command()
+def check(
+    file: Annotated[Path, typer.Argument(help="A recipe.")],
+    overrides: Annotated[
+        Optional[list[str]], typer.Argument(metavar="[SECTION.OPTION=VALUE]...")
+    ] = None,
+) -> None:
+    """Say whether a recipe can be run, without looking at its data or model."""
+    from tunesmith.recipe.load import load_recipe
+    from tunesmith.recipe.rules import check_rules
+
+    check_rules(load_recipe(file, overrides or ()))
+    typer.echo(f"{file}: no mistake found")
+
+
+@app.command()
+def explain(
+    name: Annotated[
+        Optional[str], typer.Argument(help="A section or a section.option; all if not given.")
+    ] = None,
+) -> None:
+    """Print what options there are, their defaults and what they do."""
+    from tunesmith.cli.show_options import show_options
+    from tunesmith.recipe.schema import find_options
+
+    show_options(find_options(name))
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of a recipe, for editors."""
+    from tunesmith.recipe.schema import json_schema
+
+    typer.echo(json.dumps(json_schema(), ensure_ascii=False, indent=2))

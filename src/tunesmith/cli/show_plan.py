@@ -1,0 +1,31 @@
+"""Print what a run would do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tunesmith.cli.tables import pairs, spell_seconds
+
+if TYPE_CHECKING:
+    from tunesmith.training.plan import Plan
+
+
+def show_plan(plan: Plan) -> None:
+    """Print the counts and estimates of a run that has not started."""
+    checkpointing = ", activations computed twice" if plan.checkpointing else ""
+    pairs(
+        "The run would",
+        {
+            "learn from": f"{plan.rows:,} rows, {plan.tokens:,} tokens "
+            f"({plan.learned_share:.0%} of them learned), the longest {plan.longest_row:,}",
+            "not use": f"{plan.reported_rows:,} rows; cut {plan.cut_rows:,} to data.max_tokens",
+            "measure on": f"{plan.validation_rows:,} held-out rows",
+            "train": f"{plan.num_trained:,} of {plan.num_weights:,} weights "
+            f"({plan.num_trained / plan.num_weights:.1%})",
+            "make": f"{plan.steps:,} updates, {plan.epochs:g} epochs",
+            "compute on": f"{plan.device} in {plan.precision}{checkpointing}",
+            "need": f"about {plan.memory_gib:.1f} GiB of memory ({plan.free_gib:.1f} are free), "
+            f"{plan.disk_gib:.2f} GiB of disk",
+            "take": f"about {spell_seconds(plan.seconds)}",
+        },
+    )

@@ -1,0 +1,48 @@
+"""Print what an evaluation found."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from tunesmith.cli.show_run import say
+from tunesmith.cli.tables import spell_figure, table
+
+if TYPE_CHECKING:
+    from tunesmith.evaluation.evaluate import Compared, Scores
+
+LABELS = {
+    "loss": "held-out loss",
+    "rouge_l": "ROUGE-L (0 to 1)",
+    "bleu": "BLEU (0 to 100)",
+    "chrf": "chrF (0 to 100)",
+    "exact_match": "exact match (0 to 1)",
+    "fact_rate": "holds the fact (0 to 1)",
+}
+
+
+def show_scores(scores: Scores, *, show: int) -> None:
+    """Print the measures of base and tuned model side by side, and some answers."""
+    say(f"{scores.run} on {scores.num_rows:,} rows ({scores.rows})", style="bold")
+    base = asdict(scores.base) if scores.base else {}
+    rows = [
+        [LABELS.get(name, name), spell_figure(base.get(name)), spell_figure(value)]
+        for name, value in asdict(scores.tuned).items()
+        if value is not None
+    ]
+    table(["", "base", "tuned"], rows)
+    show_answers(scores.answers[:show])
+
+
+def show_answers(answers: list[Compared]) -> None:
+    """Print questions with the answers of base and tuned model."""
+    for item in answers:
+        say(f"\n{item.question}", style="bold")
+        say(f"  expected  {item.expected}", style="dim")
+        if item.base is not None:
+            say(f"  base      {item.base}{_mark(item.base_has_fact)}")
+        say(f"  tuned     {item.tuned}{_mark(item.tuned_has_fact)}")
+
+
+def _mark(has_fact: bool | None) -> str:
+    return {True: "  ✓", False: "  ✗", None: ""}[has_fact]

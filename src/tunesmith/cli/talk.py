@@ -1,0 +1,69 @@
+"""The screen of a talk: read a line, show the answer as it comes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from tunesmith.errors import TunesmithError
+
+if TYPE_CHECKING:
+    from tunesmith.inference.session import ChatSession
+
+HELP = "/clear forgets, /save FILE keeps the talk, /system TEXT sets the system prompt, /quit ends"
+
+
+def talk(sessions: Sequence[ChatSession]) -> None:
+    """Talk until the input ends or `/quit`."""
+    names = " and ".join(session.model.name for session in sessions)
+    typer.echo(f"talking to {names}\n{HELP}")
+    while (line := _read()) is not None and line.strip() not in ("/quit", "/exit"):
+        try:
+            if line.startswith("/"):
+                _command(line, sessions)
+            elif line.strip():
+                for session in sessions:
+                    _answer(session, line, named=len(sessions) > 1)
+        except TunesmithError as problem:
+            typer.echo(f"{problem.message} ({problem.hint})", err=True)
+
+
+def _read() -> str | None:
+    try:
+        return input("> ")
+    except EOFError:
+        typer.echo()
+        return None
+
+
+def _answer(session: ChatSession, question: str, *, named: bool) -> None:
+    if named:
+        typer.echo(f"{session.model.name}:")
+    try:
+        for piece in session.ask(question):
+            typer.echo(piece, nl=False)
+    except KeyboardInterrupt:
+        typer.echo(" (stopped)", nl=False)
+    typer.echo()
+
+
+def _command(line: str, sessions: Sequence[ChatSession]) -> None:
+    name, _, rest = line[1:].partition(" ")
+    if name == "clear":
+        for session in sessions:
+            session.clear()
+        typer.echo("forgotten")
+    elif name == "system":
+        for session in sessions:
+            session.system = rest.strip()
+        typer.echo("system prompt set" if rest.strip() else "no system prompt")
+    elif name == "save" and rest.strip():
+        path = Path(rest.strip()).expanduser()
+        for session in sessions:
+            session.save(path)
+        typer.echo(f"added to {path}")
+    else:
+        typer.echo(HELP)

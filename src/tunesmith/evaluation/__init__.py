@@ -1,0 +1,1 @@
+"""Measure a trained model beside its base; never trains."""

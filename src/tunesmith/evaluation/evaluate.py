@@ -1,0 +1,202 @@
+"""Measure a run beside its base: loss on held-out rows, and answers against expected ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tunesmith.data.progress import track
+from tunesmith.data.token_rows import TokenRows
+from tunesmith.errors import RunError
+from tunesmith.evaluation import metrics
+from tunesmith.evaluation.rows import Asked, MeasuredRows, file_rows, held_out_rows
+from tunesmith.inference.generate import BATCH_ROWS, answer, encode_prompt
+from tunesmith.inference.sampling import Sampling
+from tunesmith.methods import Method, build_method
+from tunesmith.models.chat import ChatModel, Subject, find_subject, load_subject
+from tunesmith.models.reader import Reader, find_reader
+from tunesmith.runs.write import write_json
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Measures:
+    """What one model reached on the rows.
+
+    Attributes:
+        loss: nats a learned token.
+        rouge_l, exact_match, fact_rate: 0 to 1; None where there are no answers or no facts.
+        bleu, chrf: 0 to 100.
+    """
+
+    loss: float
+    perplexity: float
+    rouge_l: float | None = None
+    bleu: float | None = None
+    chrf: float | None = None
+    exact_match: float | None = None
+    fact_rate: float | None = None
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A question with the expected answer and those of both models."""
+
+    question: str
+    expected: str
+    base: str | None
+    tuned: str
+    base_has_fact: bool | None
+    tuned_has_fact: bool | None
+
+
+@dataclass(frozen=True)
+class Scores:
+    """A trained model beside its base.
+
+    Attributes:
+        base: None for a model trained from scratch.
+    """
+
+    run: str
+    rows: str
+    num_rows: int
+    tuned: Measures
+    base: Measures | None
+    answers: list[Compared]
+
+
+def evaluate(
+    name: str | Path,
+    *,
+    data: Path | None = None,
+    max_rows: int | None = None,
+    max_tokens: int = 256,
+) -> Scores:
+    """Measure a run and its base, and keep the result in the run's `scores.json`.
+
+    Args:
+        data: rows to measure on; the run's held-out rows if not given.
+        max_rows: answer at most so many questions; the loss is always over all rows.
+        max_tokens: longest answer.
+
+    Raises:
+        DataError: if there are no rows to measure on.
+        RunError: if the run has no trained model.
+    """
+    subject = find_subject(name)
+    run = subject.run
+    if run is None:
+        raise RunError(
+            f"{name} is a model, and only runs are evaluated beside their base",
+            hint="give the name of a run; see `tunesmith runs list`",
+            where="command line",
+        )
+    recipe = run.recipe()
+    reader = find_reader(subject.base, recipe.model.template)
+    method = build_method(recipe.method)
+    if data is None:
+        rows = held_out_rows(recipe, method.learn, reader)
+    else:
+        rows = file_rows(data, recipe, method.learn, reader)
+    asked = rows.asked[:max_rows]
+    sampling = Sampling(max_tokens=max_tokens)
+    tuned, said = _measure(subject, method, rows, asked, sampling, "tuned")
+    base, base_said = None, None
+    if not recipe.model.from_scratch:
+        before = find_subject(run.path, base_only=True)
+        base, base_said = _measure(before, method, rows, asked, sampling, "base")
+    scores = Scores(
+        run=run.name,
+        rows=rows.name,
+        num_rows=len(rows.tokens),
+        tuned=tuned,
+        base=base,
+        answers=list(_compare(asked, base_said, said)),
+    )
+    write_json(run.scores_file, asdict(scores))
+    return scores
+
+
+def _measure(
+    subject: Subject,
+    method: Method,
+    rows: MeasuredRows,
+    asked: Sequence[Asked],
+    sampling: Sampling,
+    label: str,
+) -> tuple[Measures, list[str]]:
+    model = load_subject(subject, precision="fp32")
+    loss = mean_loss(model.model, method, rows.tokens)
+    said = _answers(model, asked, sampling, label)
+    return _summarize(loss, asked, said), said
+
+
+def mean_loss(model: torch.nn.Module, method: Method, rows: TokenRows) -> float:
+    """Average the loss over all learned tokens of the rows, in nats."""
+    import torch
+
+    device = next(model.parameters()).device
+    total, count = 0.0, 0
+    order = sorted(range(len(rows)), key=lambda row: int(rows.lengths[row]))
+    for start in range(0, len(order), BATCH_ROWS):
+        batch = method.collate([rows[row] for row in order[start : start + BATCH_ROWS]])
+        batch = {name: tensor.to(device) for name, tensor in batch.items()}
+        with torch.no_grad():
+            summed = method.loss(model, batch)
+        total += float(summed.total)
+        count += int(summed.count)
+    return total / max(count, 1)
+
+
+def _answers(
+    model: ChatModel, asked: Sequence[Asked], sampling: Sampling, label: str
+) -> list[str]:
+    said: list[str] = []
+    starts = range(0, len(asked), BATCH_ROWS)
+    for start in track(starts, f"answers of the {label} model, batch"):
+        prompts = [encode_prompt(model, row.messages) for row in asked[start : start + BATCH_ROWS]]
+        said += [given.text for given in answer(model, prompts, sampling)]
+    return said
+
+
+def _summarize(loss: float, asked: Sequence[Asked], said: Sequence[str]) -> Measures:
+    perplexity = math.exp(min(loss, 700.0))
+    if not asked:
+        return Measures(loss, perplexity)
+    expected = [row.expected for row in asked]
+    pairs = list(zip(said, expected, strict=True))
+    with_facts = [
+        metrics.holds_fact(text, row.facts) for text, row in zip(said, asked, strict=True) if row.facts
+    ]
+    return Measures(
+        loss=loss,
+        perplexity=perplexity,
+        rouge_l=_mean([metrics.rouge_l(*pair) for pair in pairs]),
+        bleu=metrics.bleu(said, expected),
+        chrf=metrics.chrf(said, expected),
+        exact_match=_mean([metrics.exact_match(*pair) for pair in pairs]),
+        fact_rate=_mean(with_facts) if with_facts else None,
+    )
+
+
+def _compare(
+    asked: Sequence[Asked], base: Sequence[str] | None, tuned: Sequence[str]
+) -> Iterator[Compared]:
+    for place, row in enumerate(asked):
+        before = base[place] if base is not None else None
+        has_fact = [
+            metrics.holds_fact(text, row.facts) if row.facts and text is not None else None
+            for text in (before, tuned[place])
+        ]
+        question = row.messages[-1]["content"]
+        yield Compared(question, row.expected, before, tuned[place], *has_fact)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)

@@ -1,0 +1,197 @@
+"""Export a run: merge, write aside, compare with the tuned model, publish."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from tunesmith.errors import ExportError
+from tunesmith.export.layout import write_folder
+from tunesmith.export.parity import (
+    Distance,
+    Reference,
+    check_distance,
+    check_same_answers,
+    check_tokens,
+    measure_distance,
+    read_probes,
+    take_reference,
+)
+from tunesmith.hardware import disk_free
+from tunesmith.models.chat import ChatModel, Subject, find_subject, load_subject
+from tunesmith.models.inspect import read_config
+from tunesmith.runs.write import sync_folder, sync_tree, write_json
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+STORED = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
+BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
+REPORT = "parity.json"
+OTHER_FILES_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A published model.
+
+    Attributes:
+        near_ties: answers that differ only where two tokens were equally likely.
+        distance: of the stored model from the tuned one.
+    """
+
+    folder: Path
+    precision: str
+    num_bytes: int
+    num_probes: int
+    near_ties: int
+    distance: Distance
+
+
+def export(name: str | Path, to: Path, *, precision: Precision = "auto") -> Exported:
+    """Write a run's model as one folder of safetensors with everything a server needs.
+
+    The merged model must give the same greedy answers as the tuned one in fp32, and stay within
+    stated limits of it in the precision it is stored in; else nothing is published.
+
+    Args:
+        to: the folder to make; it must not exist, or be empty.
+        precision: how weights are stored; `auto` stores them as the base does.
+
+    Raises:
+        ExportError: if the disk lacks room, the folder is taken, or the models differ.
+    """
+    subject = find_subject(name)
+    run = subject.run
+    if run is None:
+        raise ExportError(
+            f"{name} is a model, and only runs are exported",
+            hint="give the name of a run; see `tunesmith runs list`",
+            where="command line",
+        )
+    to = to.expanduser().absolute()
+    check_target(to)
+    probes = read_probes(run)
+    stored = stored_precision(subject) if precision == "auto" else precision
+    chat = load_subject(subject, precision="fp32", device="cpu")
+    check_room(to, chat, stored)
+    check_tokens(chat, probes)
+    reference = take_reference(chat, probes)
+    merged = replace(chat, model=merge(chat))
+    ties = check_same_answers(merged, reference)
+    aside = to.with_name(f".{to.name}.partial")
+    shutil.rmtree(aside, ignore_errors=True)
+    try:
+        _write(merged, aside, stored)
+        distance = _compare_stored(aside, stored, probes, reference)
+        exported = Exported(to, stored, _size(aside), len(reference.prompts), ties, distance)
+        write_json(aside / REPORT, _report(run.name, exported))
+        sync_tree(aside)
+        aside.rename(to)
+        sync_folder(to.parent)
+    except OSError as problem:
+        raise ExportError(
+            f"the export cannot be written: {problem.strerror or problem}",
+            hint="free some space or choose another folder; nothing was published",
+            where=str(to),
+        ) from problem
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return exported
+
+
+def check_target(to: Path) -> None:
+    """Refuse a folder that holds something."""
+    if to.is_file() or (to.is_dir() and any(to.iterdir())):
+        raise ExportError(
+            "the folder is there already and not empty",
+            hint="choose another one, or delete it first",
+            where=str(to),
+        )
+    try:
+        to.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise ExportError(
+            f"the folder cannot be made: {problem.strerror}",
+            hint="choose a folder that can be written",
+            where=str(to),
+        ) from None
+
+
+def check_room(to: Path, chat: ChatModel, precision: str) -> None:
+    """Refuse to start where the model would not fit."""
+    weights = sum(parameter.numel() for parameter in chat.model.parameters())
+    needed = weights * BYTES[precision] + OTHER_FILES_BYTES
+    free = disk_free(to.parent)
+    if needed > free:
+        raise ExportError(
+            f"the export needs {needed:,} bytes, {free:,} are free",
+            hint="free some space or choose another folder",
+            where=str(to),
+        )
+
+
+def stored_precision(subject: Subject) -> str:
+    """Name the precision in which the base's weights are stored."""
+    config = read_config(subject.base / "config.json")
+    text = config.get("text_config") or {}
+    named = config.get("dtype") or config.get("torch_dtype") or text.get("dtype") or "float32"
+    return STORED.get(str(named).removeprefix("torch."), "fp32")
+
+
+def merge(chat: ChatModel) -> Any:
+    """Add an adapter to the weights it belongs to; a whole model stays as it is.
+
+    Raises:
+        ExportError: if a merged weight is not a number.
+    """
+    from peft import PeftModel
+
+    if not isinstance(chat.model, PeftModel):
+        return chat.model
+    try:
+        merged = chat.model.merge_and_unload(safe_merge=True)
+    except ValueError as problem:
+        raise ExportError(
+            f"the adapter cannot be merged: {problem}",
+            hint="the run diverged; take an earlier checkpoint of it",
+            where=chat.name,
+        ) from problem
+    return merged.eval()
+
+
+def _write(merged: ChatModel, folder: Path, precision: str) -> None:
+    """Write the merged model in its final precision."""
+    import torch
+
+    dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+    model: PreTrainedModel = merged.model.to(dtypes[precision])  # type: ignore[assignment]
+    write_folder(model, merged, folder)
+
+
+def _compare_stored(
+    folder: Path, precision: str, probes: Sequence[dict[str, Any]], reference: Reference
+) -> Distance:
+    """Load what was written, as a server would, and compare it."""
+    stored = load_subject(Subject(folder.name, folder), precision="fp32", device="cpu")
+    check_tokens(stored, probes)
+    distance = measure_distance(stored, reference)
+    check_distance(distance, precision, str(folder))
+    return distance
+
+
+def _report(run: str, exported: Exported) -> dict[str, Any]:
+    from tunesmith.export import parity
+
+    found = {**asdict(exported), "run": run}
+    del found["folder"]
+    limits = {"kl": parity.MAX_KL, "top1": parity.MIN_TOP1, "near_tie": parity.NEAR_TIE}
+    return {**found, "limits": limits}
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -1,0 +1,78 @@
+"""Write a model folder that every reader of such folders understands, old or new."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tunesmith.models.inspect import read_config
+from tunesmith.runs.write import write_json
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+    from tunesmith.models.chat import ChatModel
+
+SHARD_SIZE = "4GB"
+
+
+def write_folder(model: PreTrainedModel, chat: ChatModel, folder: Path) -> None:
+    """Write weights, configuration, tokenizer, template and generation defaults.
+
+    Args:
+        model: already in the precision it is to be stored in.
+        chat: whose tokenizer, template and ends of answers belong to it.
+    """
+    model.generation_config = None  # ours is written below, whatever the library thinks of it
+    model.save_pretrained(str(folder), max_shard_size=SHARD_SIZE)
+    chat.tokenizer.save_pretrained(str(folder))
+    write_json(folder / "config.json", spell_both_ways(read_config(folder / "config.json")))
+    write_json(folder / "generation_config.json", _generation_defaults(chat))
+    if chat.template is not None:
+        _write_template(folder, chat.template.source)
+
+
+def spell_both_ways(config: dict[str, Any]) -> dict[str, Any]:
+    """Add the older names of rope and precision, which many readers still look for.
+
+    Without them such a reader falls back to a base of 10,000 in silence.
+    """
+    spelled = dict(config)
+    if "dtype" in config:
+        spelled["torch_dtype"] = config["dtype"]
+    rope = config.get("rope_parameters")
+    if not isinstance(rope, dict):
+        return spelled
+    local = rope.get("sliding_attention")
+    main = rope.get("full_attention", rope)
+    if isinstance(local, dict) and "rope_theta" in local:
+        spelled["rope_local_base_freq"] = local["rope_theta"]
+    for name in ("rope_theta", "partial_rotary_factor"):
+        if name in main:
+            spelled[name] = main[name]
+    kind = main.get("rope_type", "default")
+    rest = {k: v for k, v in main.items() if k not in ("rope_theta", "partial_rotary_factor")}
+    spelled["rope_scaling"] = rest if kind != "default" else None
+    return spelled
+
+
+def _generation_defaults(chat: ChatModel) -> dict[str, Any]:
+    """Keep what the base's makers chose, and end an answer where the template ends it."""
+    path = chat.folder / "generation_config.json"
+    declared = read_config(path) if path.is_file() else {}
+    declared.pop("transformers_version", None)
+    pad = chat.tokenizer.pad_token_id
+    return {
+        **declared,
+        "eos_token_id": list(chat.stop_ids),
+        "pad_token_id": pad if pad is not None else chat.stop_ids[0],
+    }
+
+
+def _write_template(folder: Path, source: str) -> None:
+    """Write the template where newer and where older readers look for it."""
+    (folder / "chat_template.jinja").write_text(source, encoding="utf-8")
+    path = folder / "tokenizer_config.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    write_json(path, {**content, "chat_template": source})

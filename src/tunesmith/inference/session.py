@@ -1,0 +1,67 @@
+"""A talk with a model: what was said so far, and what to say next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import orjson
+
+from tunesmith.errors import RunError
+from tunesmith.inference.generate import encode_prompt, stream_answer
+from tunesmith.inference.sampling import Sampling
+from tunesmith.models.chat import ChatModel
+
+
+@dataclass
+class ChatSession:
+    """One conversation with one model.
+
+    Attributes:
+        system: system prompt; none if empty.
+        messages: what was said so far, without the system prompt.
+    """
+
+    model: ChatModel
+    sampling: Sampling
+    system: str = ""
+    messages: list[dict[str, str]] = field(default_factory=list)
+
+    def ask(self, question: str) -> Iterator[str]:
+        """Ask, and yield the answer in pieces; it is remembered once it is whole.
+
+        Raises:
+            RequestError: if the conversation is longer than the model takes.
+        """
+        asked = [*self.messages, {"role": "user", "content": question}]
+        stream = stream_answer(self.model, encode_prompt(self.model, self._with_system(asked)),
+                               self.sampling)
+        pieces: list[str] = []
+        for piece in stream:
+            pieces.append(piece)
+            yield piece
+        self.messages = [*asked, {"role": "assistant", "content": "".join(pieces)}]
+
+    def clear(self) -> None:
+        """Forget what was said."""
+        self.messages = []
+
+    def save(self, path: Path) -> None:
+        """Append the conversation to a file of messages, ready to be learned from.
+
+        Raises:
+            RunError: if the file cannot be written.
+        """
+        try:
+            with path.open("ab") as file:
+                file.write(orjson.dumps({"messages": self._with_system(self.messages)}) + b"\n")
+        except OSError as problem:
+            raise RunError(
+                f"the conversation cannot be saved: {problem.strerror}",
+                hint="name a file in a folder that can be written",
+                where=str(path),
+            ) from None
+
+    def _with_system(self, messages: list[dict[str, str]]) -> list[dict[str, str]]:
+        return [{"role": "system", "content": self.system}, *messages] if self.system else messages

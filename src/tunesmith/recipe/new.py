@@ -1,0 +1,106 @@
+"""Write a recipe for somebody who has never written one."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from tunesmith.errors import RecipeError
+from tunesmith.recipe.load import build_recipe
+from tunesmith.recipe.rules import check_rules
+from tunesmith.recipe.schema import list_options
+
+
+@dataclass(frozen=True)
+class Question:
+    """One thing only the person can know."""
+
+    name: str
+    text: str
+    default: str | None
+
+
+QUESTIONS = (
+    Question("model", "Model to start from (a folder, Org/Name, or starter)", "starter"),
+    Question("data", "File or folder to learn from", None),
+    Question("method", "Rows are questions and answers (sft) or plain texts (pretrain)", "sft"),
+    Question("tuning", "Train small added matrices (lora), all weights (full), some layers (freeze)", "lora"),
+    Question("name", "What to call the run", "first"),
+)
+SHOWN = (
+    "data.validation_share",
+    "data.max_tokens",
+    "tuning.rank",
+    "tuning.layers",
+    "optimizer.learning_rate",
+    "optimizer.batch_size",
+    "optimizer.accumulation",
+    "compute.precision",
+    "run.epochs",
+    "run.seed",
+)
+"""Options that people change first; the others keep their defaults."""
+
+
+def write_new(path: Path, answers: Mapping[str, str]) -> None:
+    """Write a commented recipe.
+
+    Args:
+        answers: by the names of QUESTIONS.
+
+    Raises:
+        RecipeError: if the file exists, or an answer means nothing.
+    """
+    text = compose(answers)
+    check_rules(build_recipe(yaml.safe_load(text), where=str(path)))
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise RecipeError(
+            "the file is there already", hint="name another one", where=str(path)
+        ) from None
+    except OSError as problem:
+        raise RecipeError(
+            f"the recipe cannot be written: {problem.strerror}",
+            hint="choose a folder that exists and can be written",
+            where=str(path),
+        ) from None
+
+
+def compose(answers: Mapping[str, str]) -> str:
+    """Spell a recipe as YAML, a comment on every option."""
+    chosen = {
+        "model.name": answers["model"],
+        "data.train": [answers["data"]],
+        "method.name": answers["method"],
+        "tuning.kind": answers["tuning"],
+        "data.validation_share": 0.1,
+        "optimizer.learning_rate": 2e-4 if answers["tuning"] == "lora" else 2e-5,
+        "run.name": answers["name"],
+        "run.epochs": 3.0,
+    }
+    lines = ["# Written by `tunesmith recipe new`; `tunesmith recipe explain` lists all options."]
+    section = ""
+    for option in list_options():
+        if option.dotted not in chosen and option.dotted not in SHOWN:
+            continue
+        if option.choice and option.choice[1] not in (answers["method"], answers["tuning"]):
+            continue
+        if option.section != section:
+            section = option.section
+            lines += ["", f"{section}:"]
+        lines += [f"  # {line}" for line in textwrap.wrap(option.help, 94)]
+        lines.append(f"  {option.name}: {_spell(chosen.get(option.dotted, option.default))}")
+    return "\n".join(lines) + "\n"
+
+
+def _spell(value: object) -> str:
+    if not isinstance(value, str):
+        return yaml.safe_dump(value, default_flow_style=True, allow_unicode=True).split("\n")[0]
+    plain = yaml.safe_load(value) if value else value
+    return value if not isinstance(plain, dict | list) and plain is not None else f'"{value}"'

@@ -1,0 +1,125 @@
+"""The HTTP application: which address does what."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Query, Request
+from fastapi.responses import StreamingResponse
+from fastapi_offline import FastAPIOffline
+
+from tunesmith import __version__
+from tunesmith.errors import RequestError
+from tunesmith.serving.guard import Guard
+from tunesmith.serving.problems import add_problem_replies
+from tunesmith.serving.replies import DONE, Completion, usage
+from tunesmith.serving.schema import LONGEST_ANSWER, ChatRequest, GenerateRequest
+from tunesmith.serving.service import Asked, Service
+
+
+def build_app(service: Service, guard: Guard) -> FastAPI:
+    """Build the application around one model; its docs page needs no other host."""
+    app: FastAPI = FastAPIOffline(
+        title="tunesmith", version=__version__, summary=f"The model {service.name}."
+    )
+    add_problem_replies(app)
+    app.add_middleware(guard.middleware())
+    _add_state(app, service)
+    _add_generate(app, service)
+    _add_chat(app, service)
+    return app
+
+
+def _add_state(app: FastAPI, service: Service) -> None:
+    @app.get("/health")
+    async def health() -> dict[str, str]:
+        """Say that the server lives."""
+        return {"status": "ok"}
+
+    @app.get("/v1/models")
+    async def models() -> dict[str, Any]:
+        """List the model."""
+        entry = {"id": service.name, "object": "model", "created": 0, "owned_by": "tunesmith"}
+        return {"object": "list", "data": [entry]}
+
+
+def _add_generate(app: FastAPI, service: Service) -> None:
+    @app.get("/generate")
+    async def generate_from_query(
+        request: Request,
+        prompt: Annotated[str, Query(description="The question, or a text to continue.")],
+        max_tokens: int = LONGEST_ANSWER,
+        temperature: float | None = None,
+        seed: int | None = None,
+    ) -> dict[str, Any]:
+        """Answer a question given in the address."""
+        body = GenerateRequest(
+            prompt=prompt, max_tokens=max_tokens, temperature=temperature, seed=seed
+        )
+        return await _generate(body, request, service)
+
+    @app.post("/generate")
+    async def generate(body: GenerateRequest, request: Request) -> dict[str, Any]:
+        """Answer a prompt or messages with plain text."""
+        return await _generate(body, request, service)
+
+
+async def _generate(body: GenerateRequest, request: Request, service: Service) -> dict[str, Any]:
+    asked = await service.prepare(body.asked(), body.sampling())
+    async with service.answering(asked) as answering:
+        text = await _whole(answering, request)
+    stream = answering.stream
+    return {"text": text, "finish_reason": stream.finish, "usage": usage(stream)}
+
+
+def _add_chat(app: FastAPI, service: Service) -> None:
+    @app.post("/v1/chat/completions", response_model=None)
+    async def chat(body: ChatRequest, request: Request) -> dict[str, Any] | StreamingResponse:
+        """Answer a conversation, whole or as a stream of server-sent events."""
+        body.check()
+        _check_name(body.model, service)
+        asked = await service.prepare([m.plain() for m in body.messages], body.sampling())
+        if body.stream:
+            return StreamingResponse(
+                _events(body, asked, service), media_type="text/event-stream"
+            )
+        async with service.answering(asked) as answering:
+            text = await _whole(answering, request)
+        return Completion(service.name).whole(text, answering.stream)
+
+
+def _check_name(name: str | None, service: Service) -> None:
+    if name not in (None, service.name):
+        raise UnknownModel(
+            f"there is no model {name!r} here",
+            hint=f"the one that is served is {service.name!r}",
+            where="model",
+        )
+
+
+class UnknownModel(RequestError):
+    """A request names a model that is not served."""
+
+
+async def _whole(answering: Any, request: Request) -> str:
+    """Collect an answer, unless nobody waits for it any longer."""
+    pieces = []
+    async for piece in answering:
+        pieces.append(piece)
+        if await request.is_disconnected():
+            break
+    return "".join(pieces)
+
+
+async def _events(body: ChatRequest, asked: Asked, service: Service) -> AsyncIterator[bytes]:
+    completion = Completion(service.name)
+    async with service.answering(asked) as answering:
+        yield completion.chunk({"role": "assistant", "content": ""})
+        async for piece in answering:
+            yield completion.chunk({"content": piece})
+        yield completion.chunk({}, answering.stream.finish)
+        if body.stream_options and body.stream_options.include_usage:
+            yield completion.usage_chunk(answering.stream)
+    yield DONE
+

@@ -1,0 +1,139 @@
+"""Who may ask, and how much at once: keys, host names, sizes."""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from tunesmith.errors import RequestError
+from tunesmith.serving.replies import error_body
+
+MAX_BODY_BYTES = 8 << 20
+OPEN_PATHS = ("/health",)
+LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
+Handler = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Guard:
+    """What is checked before a request reaches the application.
+
+    Attributes:
+        key: clients must send it as `Authorization: Bearer KEY`; None lets everybody in.
+        loopback: accept only requests that name this machine, so that a page of another site
+            open in a browser here cannot reach the model under a name of its own.
+    """
+
+    key: str | None
+    loopback: bool
+
+    def middleware(self) -> Handler:
+        """Return the class that an application puts in front of itself."""
+        guard = self
+
+        class Middleware:
+            def __init__(self, app: Handler) -> None:
+                self.app = app
+
+            async def __call__(self, scope: Any, receive: Handler, send: Handler) -> None:
+                if scope["type"] != "http":
+                    await self.app(scope, receive, send)
+                elif refusal := guard.refuse(scope):
+                    await _reply(send, *refusal)
+                else:
+                    await self.app(scope, _limited(receive), send)
+
+        return Middleware
+
+    def refuse(self, scope: Any) -> tuple[int, str, str, str] | None:
+        """Return status, message, where and hint if a request is not to be let in."""
+        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        host = headers.get(b"host", "")
+        if self.loopback and _without_port(host) not in LOOPBACK_NAMES:
+            return 400, f"this server is not called {host!r}", "Host", "ask for 127.0.0.1"
+        if scope["path"] not in OPEN_PATHS and not self._knows(headers.get(b"authorization", "")):
+            return 401, "the key is missing or wrong", "Authorization", (
+                "send the header `Authorization: Bearer KEY`"
+            )
+        length = headers.get(b"content-length", "0")
+        if not length.isdigit() or int(length) > MAX_BODY_BYTES:
+            return 413, "the body is too large", "body", f"send at most {MAX_BODY_BYTES:,} bytes"
+        return None
+
+    def _knows(self, header: str) -> bool:
+        if self.key is None:
+            return True
+        scheme, _, given = header.partition(" ")
+        same = hmac.compare_digest(given.strip().encode(), self.key.encode())
+        return same and scheme.lower() == "bearer"
+
+
+class _TooLarge(RequestError):
+    """A body without a stated length went over the limit."""
+
+
+def _limited(receive: Handler) -> Handler:
+    """Count the bytes of a body that does not say how long it is."""
+    seen = 0
+
+    async def receive_limited() -> Any:
+        nonlocal seen
+        message = await receive()
+        seen += len(message.get("body", b""))
+        if seen > MAX_BODY_BYTES:
+            raise _TooLarge(
+                "the body is too large", hint=f"send at most {MAX_BODY_BYTES:,} bytes", where="body"
+            )
+        return message
+
+    return receive_limited
+
+
+async def _reply(send: Handler, status: int, message: str, where: str, hint: str) -> None:
+    kind = "authentication_error" if status == 401 else "invalid_request_error"  # noqa: PLR2004
+    body = orjson.dumps(error_body(message, where, hint, kind))
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _without_port(host: str) -> str:
+    name, colon, port = host.rpartition(":")
+    return name.lower() if colon and port.isdigit() else host.lower()
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def read_key(path: Path) -> str:
+    """Read a key from a file of one line.
+
+    Raises:
+        RequestError: if it cannot be read, or holds nothing that a header can carry.
+    """
+    try:
+        key = path.expanduser().read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as problem:
+        raise RequestError(
+            f"the key cannot be read: {problem}",
+            hint="write the key into the file, one line",
+            where=str(path),
+        ) from None
+    if not key or not key.isascii() or any(character.isspace() for character in key):
+        raise RequestError(
+            "the file holds no usable key",
+            hint="write one line of letters, digits and signs, without spaces",
+            where=str(path),
+        )
+    return key

@@ -1,0 +1,104 @@
+"""One model, one answer at a time, and a short queue; never on the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from tunesmith.data.tokens import encode
+from tunesmith.errors import RequestError
+from tunesmith.inference.generate import Stream, check_room, encode_prompt, stream_answer
+from tunesmith.inference.load import choose_sampling
+from tunesmith.inference.sampling import Sampling
+from tunesmith.models.chat import ChatModel
+
+MAX_WAITING = 32
+
+
+class Busy(RequestError):
+    """More requests wait than will be answered soon."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request that can be answered: its prompt fits and its options mean something."""
+
+    prompt: list[int]
+    sampling: Sampling
+
+
+class Service:
+    """Answer requests in turn.
+
+    Attributes:
+        name: what clients call the model.
+    """
+
+    def __init__(self, model: ChatModel, name: str) -> None:
+        self.model, self.name = model, name
+        self._turn = asyncio.Lock()
+        self._tokenizing = threading.Lock()
+        self._waiting = 0
+
+    async def prepare(
+        self, asked: str | Sequence[Mapping[str, str]], options: Mapping[str, Any]
+    ) -> Asked:
+        """Tokenize a request and check it, before anything is sent back.
+
+        Args:
+            asked: messages, or a text: a question where the model has a chat template, else a
+                text to continue.
+
+        Raises:
+            Busy: if too many wait.
+            RequestError: if the prompt is too long or an option means nothing.
+            DataError: if the template refuses the messages.
+        """
+        if self._waiting >= MAX_WAITING:
+            raise Busy(
+                f"{self._waiting} requests wait already", hint="try again in a second", where="queue"
+            )
+        sampling = choose_sampling(self.model, options)
+        prompt = await asyncio.to_thread(self._tokenize, asked)
+        check_room(self.model, prompt)
+        return Asked(prompt, sampling)
+
+    def _tokenize(self, asked: str | Sequence[Mapping[str, str]]) -> list[int]:
+        with self._tokenizing:
+            if not isinstance(asked, str):
+                return encode_prompt(self.model, asked)
+            if self.model.template is None:
+                return encode(self.model.tokenizer, asked)
+            return encode_prompt(self.model, [{"role": "user", "content": asked}])
+
+    @asynccontextmanager
+    async def answering(self, asked: Asked) -> AsyncIterator[Answering]:
+        """Wait for the turn and start to answer; leaving the block stops the work."""
+        self._waiting += 1
+        try:
+            await self._turn.acquire()
+        finally:
+            self._waiting -= 1
+        stream = stream_answer(self.model, asked.prompt, asked.sampling)
+        try:
+            yield Answering(stream)
+        finally:
+            stream.cancel()
+            self._turn.release()
+
+
+class Answering:
+    """An answer in work: iterate over it for pieces of text."""
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+
+    async def __aiter__(self) -> AsyncIterator[str]:
+        """Yield pieces as they come, leaving the event loop free."""
+        pieces = iter(self.stream)
+        while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
+            yield piece

@@ -1,0 +1,43 @@
+"""Keep some of a run's own prompts, so that an export can be compared with the tuned model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tunesmith.data.prepare import Splits
+from tunesmith.data.rows import Conversation, Text
+from tunesmith.data.token_rows import TokenRows
+from tunesmith.data.tokens import encode
+from tunesmith.models.reader import Reader
+from tunesmith.runs.run import Run
+from tunesmith.runs.write import write_json
+
+NUM_PROBES = 16
+TEXT_CHARS = 60
+"""Characters of a plain text that make a prompt."""
+
+
+def write_probes(run: Run, splits: Splits, reader: Reader) -> None:
+    """Write prompts with their token ids: held-out rows first, then training rows."""
+    found: list[dict[str, Any]] = []
+    for rows in (splits.validation, splits.train):
+        if rows is not None:
+            found += _probes(rows, reader, NUM_PROBES - len(found))
+    write_json(run.probes_file, found)
+
+
+def _probes(rows: TokenRows, reader: Reader, count: int) -> list[dict[str, Any]]:
+    return [probe_of(rows.conversation(row), reader) for row in range(min(count, len(rows)))]
+
+
+def probe_of(row: Conversation | Text, reader: Reader) -> dict[str, Any]:
+    """Make a prompt of a row: all before the last answer, or how a text begins."""
+    if isinstance(row, Text):
+        text = row.text[:TEXT_CHARS]
+        return {"text": text, "ids": encode(reader.tokenizer, text)}
+    assert reader.template is not None  # conversations are only read with one
+    messages = row.as_dicts()[:-1]
+    return {
+        "messages": messages,
+        "ids": encode(reader.tokenizer, reader.template.render_prompt(messages)),
+    }
