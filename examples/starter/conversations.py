@@ -60,7 +60,13 @@ SYSTEMS = {
         "Answer from this text:\n{p}",
         "You know the following:\n{p}",
     ),
-    "zh": ("{p}", "请根据以下信息回答:{p}", "你是一个有用的助手。{p}", "你知道以下内容:\n{p}", "资料:{p}"),
+    "zh": (
+        "{p}",
+        "请根据以下信息回答:{p}",
+        "你是一个有用的助手。{p}",
+        "你知道以下内容:\n{p}",
+        "资料:{p}",
+    ),
 }
 PLAIN_SYSTEMS = {
     "en": ("You are a helpful assistant.", "Be short and polite.", "You are an assistant."),
@@ -191,7 +197,9 @@ class Conversations:
 
     def _speakers(self) -> dict[str, str]:
         if self.language == "en":
-            one, other = self.random.choice([("Q", "A"), ("User", "Assistant"), (made_up(self.values), "Bot")])
+            one, other = self.random.choice(
+                [("Q", "A"), ("User", "Assistant"), (made_up(self.values), "Bot")]
+            )
             return {"system": "", "user": f"{one}: ", "assistant": f"{other}: "}
         one, other = self.random.choice([("问", "答"), ("用户", "助手"), ("客人", "店员")])
         return {"system": "", "user": f"{one}:", "assistant": f"{other}:"}
@@ -208,7 +216,10 @@ class Conversations:
 
 
 SYLLABLES = ("onset", "nucleus", "coda", "sound", "surname", "nick", "past", "base", "article")
-QUESTION_MARKS = {"en": ("Q: {q}\nA: {a}", "{q} {a}", "Question: {q} Answer: {a}"), "zh": ("问:{q}\n答:{a}", "{q}{a}", "问题:{q}回答:{a}")}
+QUESTION_MARKS = {
+    "en": ("Q: {q}\nA: {a}", "{q} {a}", "Question: {q} Answer: {a}"),
+    "zh": ("问:{q}\n答:{a}", "{q}{a}", "问题:{q}回答:{a}"),
+}
 
 
 def read_pairs(name: str) -> list[tuple[list[str], list[str]]]:

@@ -65,7 +65,11 @@ def listing(v: Values) -> Pair:
         )
     joined = "、".join(words)
     return v.random.choice(
-        [(f"把这些列成清单:{joined}", lines), (f"请列出:{joined}", lines), (f"给这些编号:{joined}", numbered)]
+        [
+            (f"把这些列成清单:{joined}", lines),
+            (f"请列出:{joined}", lines),
+            (f"给这些编号:{joined}", numbered),
+        ]
     )
 
 
@@ -76,13 +80,21 @@ def examples(v: Values) -> Pair:
     words = v.random.sample(v.words[kind], count)
     name = KINDS[v.language][kind]
     if v.language == "en":
-        return f"Name {SPELLED[count]} {name}.", "\n".join(f"{n}. {w}" for n, w in enumerate(words, 1))
+        return f"Name {SPELLED[count]} {name}.", "\n".join(
+            f"{n}. {w}" for n, w in enumerate(words, 1)
+        )
     return f"说出{'零一两三四'[count]}种{name}。", "、".join(words) + "。"
 
 
 SPELLED = {2: "two", 3: "three", 4: "four"}
 KINDS = {
-    "en": {"animal": "animals", "color": "colors", "food": "foods", "job": "jobs", "hobby": "hobbies"},
+    "en": {
+        "animal": "animals",
+        "color": "colors",
+        "food": "foods",
+        "job": "jobs",
+        "hobby": "hobbies",
+    },
     "zh": {"animal": "动物", "color": "颜色", "food": "食物", "job": "职业", "hobby": "爱好"},
 }
 
@@ -94,7 +106,10 @@ def pick(v: Values) -> Pair:
     last = place == len(words) - 1
     if v.language == "en":
         name = "last" if last else ORDINALS[place]
-        return f"{', '.join(words)}. What is the {name} word?", f"The {name} word is {words[place]}."
+        return (
+            f"{', '.join(words)}. What is the {name} word?",
+            f"The {name} word is {words[place]}.",
+        )
     name = "最后一个" if last else f"第{'一二三四五'[place]}个"
     return f"{'、'.join(words)}。{name}词是什么?", f"{name}词是{words[place]}。"
 

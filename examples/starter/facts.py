@@ -93,18 +93,17 @@ def _noun_relations(language: str) -> list[Relation]:
     shapes = NOUN_SHAPES[language]
     return [
         Relation(
-            "noun",
-            "product",
-            noun,
-            "anything",
-            *(tuple(text.replace("{n}", noun) for text in shapes[part]) for part in PARTS),
-            (noun.capitalize(),),
+            group="noun",
+            subject="product",
+            name=noun,
+            value="anything",
+            **{part: tuple(text.replace("{n}", noun) for text in shapes[part]) for part in shapes},
+            labels=(noun.capitalize(),),
         )
         for noun in read_words(language)["noun"]
     ]
 
 
-PARTS = ("statements", "questions", "answers")
 NOUN_SHAPES: dict[str, dict[str, Sequence[str]]] = {
     "en": {
         "statements": (

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
 from values import COMMON_CHARACTERS
 
 VOCABULARY = 8192

@@ -63,11 +63,8 @@ class Passages:
         relations = self._relations(group, self.random.randint(1, 6))
         subject = draw_subject(relations[0], self.values)
         facts = [draw_fact(relation, self.values, subject) for relation in relations]
-        layout = self.random.random()
-        if layout < 0.3:
-            text = self._list(subject, facts)
-        else:
-            text = self._prose(facts, one=True)
+        listed = self.random.random() < 0.3
+        text = self._list(subject, facts) if listed else self._prose(facts, one=True)
         return self._asked(text, facts)
 
     def about_many(self, group: str) -> Passage:
@@ -152,7 +149,7 @@ class Passages:
     def _and(self, one: str, other: str) -> str:
         if self.language == "zh":
             return one[:-1] + self.random.choice([",", ",", ";", ",而且"]) + other
-        word = other.split(" ")[0]
+        word = other.split(" ", maxsplit=1)[0]
         if word in STARTERS:
             other = other[:1].lower() + other[1:]
         return one[:-1] + self.random.choice([", and ", " and ", "; ", ", while "]) + other
@@ -249,8 +246,20 @@ class Event:
                 Asked(f"What did {who} {base}?", f"{who} {past} {thing}.", thing),
             ]
             shapes = {
-                "when": (f"When did {who} {base} {thing}?", f"{who} {past} it {self.when}.", self.when),
-                "spot": (f"Where did {who} {base} {thing}?", f"{who} {past} it {self.spot}.", self.spot),
-                "reason": (f"Why did {who} {base} {thing}?", f"Because {self.reason}.", self.reason),
+                "when": (
+                    f"When did {who} {base} {thing}?",
+                    f"{who} {past} it {self.when}.",
+                    self.when,
+                ),
+                "spot": (
+                    f"Where did {who} {base} {thing}?",
+                    f"{who} {past} it {self.spot}.",
+                    self.spot,
+                ),
+                "reason": (
+                    f"Why did {who} {base} {thing}?",
+                    f"Because {self.reason}.",
+                    self.reason,
+                ),
             }
         return asked + [Asked(*shapes[part]) for part in shapes if part in self.parts]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -77,7 +76,9 @@ class Values:
 
     def code(self) -> str:
         """Draw a code such as E42 or KX-907."""
-        letters = "".join(self.random.choices("ABCDEFGHJKLMNPQRSTUVWXYZ", k=self.random.randint(1, 3)))
+        letters = "".join(
+            self.random.choices("ABCDEFGHJKLMNPQRSTUVWXYZ", k=self.random.randint(1, 3))
+        )
         return letters + self.random.choice(["", "-"]) + self.digits(self.random.randint(2, 4))
 
 
@@ -86,7 +87,8 @@ def made_up(values: Values, *, most: int = 3) -> str:
     random, words = values.random, values.words
     count = random.choices([1, 2, 3], [3, 6, 1])[0]
     parts = [
-        random.choice(words["onset"]) + random.choice(words["nucleus"]) for _ in range(min(count, most))
+        random.choice(words["onset"]) + random.choice(words["nucleus"])
+        for _ in range(min(count, most))
     ]
     return ("".join(parts) + random.choice(words["coda"])).capitalize()
 
@@ -149,7 +151,9 @@ def english_date(values: Values) -> str:
     """Draw a date, a day or a year."""
     random, month, day = values.random, values.word("month"), values.random.randint(1, 28)
     year = random.randint(1500, 2030)
-    return random.choice([f"{month} {day}", f"{day} {month}", f"{month} {year}", f"{month} {day}, {year}"])
+    return random.choice(
+        [f"{month} {day}", f"{day} {month}", f"{month} {year}", f"{month} {day}, {year}"]
+    )
 
 
 def english_phrase(values: Values) -> str:
@@ -170,7 +174,7 @@ ENGLISH: dict[str, Callable[[Values], str]] = {
     "name": english_name,
     "shop": english_shop,
     "place": lambda v: v.word("city") if v.random.random() < 0.35 else made_up(v),
-    "word": lambda v: made_up(v),
+    "word": made_up,
     "address": lambda v: f"{v.number(1, 400)} {made_up(v)} {v.word('street')}",
     "time": english_time,
     "hours": english_hours,
@@ -248,7 +252,9 @@ def chinese_hours(values: Values) -> str:
 def chinese_price(values: Values) -> str:
     """Draw a price."""
     whole = values.number(1, 999)
-    return values.random.choice([f"{whole}元", f"{whole}元", f"{whole}块钱", f"{whole}.{values.digits(1)}元"])
+    return values.random.choice(
+        [f"{whole}元", f"{whole}元", f"{whole}块钱", f"{whole}.{values.digits(1)}元"]
+    )
 
 
 def chinese_date(values: Values) -> str:
@@ -285,7 +291,11 @@ CHINESE: dict[str, Callable[[Values], str]] = {
     "measure": lambda v: v.number(2, 900) + v.word("unit"),
     "minutes": lambda v: v.number(2, 90) + v.word("span"),
     "email": lambda v: f"{v.code().lower()}@{v.code().lower()}.com",
-    "dish": lambda v: v.word("food_adjective") + v.word("food") if v.random.random() < 0.6 else characters(v, 1, 3) + v.word("food"),
+    "dish": lambda v: (
+        v.word("food_adjective") + v.word("food")
+        if v.random.random() < 0.6
+        else characters(v, 1, 3) + v.word("food")
+    ),
     "object": lambda v: v.word("article") + v.word("adjective") + v.word("thing"),
     "foods": lambda v: f"{v.word('ingredient')}和{v.word('ingredient')}",
     "phrase": chinese_phrase,

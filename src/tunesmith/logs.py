@@ -13,7 +13,7 @@ errors_console = Console(stderr=True)
 
 
 def logger(name: str) -> logging.Logger:
-    """Return the logger of a module: `log = logger(__name__)`."""
+    """Return the logger of a module, by its `__name__`."""
     return logging.getLogger(name)
 
 

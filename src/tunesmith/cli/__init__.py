@@ -61,6 +61,6 @@ def main() -> None:
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
-    except Exception as problem:  # our bug: say so, and keep what is needed to mend it
+    except Exception as problem:  # noqa: BLE001  our bug: say so, keep what helps to mend it
         code = show_crash(problem, debug="--debug" in arguments)
     sys.exit(code if isinstance(code, int) else 0)

@@ -11,7 +11,8 @@ import typer
 def evaluate(
     name: Annotated[str, typer.Argument(help="A run, or a checkpoint of one.")],
     data: Annotated[
-        Optional[Path], typer.Option(help="Rows to measure on; the run's held-out rows if not given.")
+        Optional[list[Path]],
+        typer.Option(help="Rows to measure on, several times if need be; else the held-out rows."),
     ] = None,
     max_rows: Annotated[Optional[int], typer.Option(min=1, help="Ask so many questions.")] = None,
     max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = 256,
@@ -21,6 +22,5 @@ def evaluate(
     from tunesmith.cli.show_scores import show_scores
     from tunesmith.evaluation.evaluate import evaluate as evaluate_run
 
-    show_scores(
-        evaluate_run(name, data=data, max_rows=max_rows, max_tokens=max_tokens), show=show
-    )
+    scores = evaluate_run(name, data=data or (), max_rows=max_rows, max_tokens=max_tokens)
+    show_scores(scores, show=show)

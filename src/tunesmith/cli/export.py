@@ -17,19 +17,7 @@ def export(
     ] = "auto",
 ) -> None:
     """Write a run as one model folder, after proving that it answers the same."""
-    from tunesmith.cli.tables import pairs
+    from tunesmith.cli.show_export import show_exported
     from tunesmith.export.export import export as export_run
 
-    exported = export_run(name, to, precision=precision)
-    distance = exported.distance
-    ties = f", {exported.near_ties} near ties" if exported.near_ties else ""
-    pairs(
-        f"exported to {exported.folder}",
-        {
-            "weights": f"{exported.precision}, {exported.num_bytes:,} bytes",
-            "same answers": f"{exported.num_probes} prompts of the run, in fp32{ties}",
-            f"in {exported.precision}": f"KL {distance.kl:.2e} nats a token, same choice for "
-            f"{distance.top1:.1%} of {distance.num_tokens} tokens",
-            "serve": f"tunesmith serve {exported.folder}",
-        },
-    )
+    show_exported(export_run(name, to, precision=precision))

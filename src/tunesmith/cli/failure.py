@@ -22,7 +22,7 @@ def show_error(problem: TunesmithError, *, debug: bool) -> int:
 
 def show_usage(problem: Any) -> int:
     """Print what the parser of the command line has to say, in the same three lines."""
-    context = getattr(problem, "ctx", None)  # noqa: B009  not every kind of it has one
+    context = getattr(problem, "ctx", None)
     command = context.command_path if context is not None else "tunesmith"
     show(problem.format_message().rstrip("."), "command line", f"see `{command} --help`")
     return 2

@@ -27,8 +27,7 @@ def new(
 
     given = {"model": model, "data": data, "method": method, "tuning": tuning, "name": name}
     answers = {
-        question.name: given[question.name]
-        or typer.prompt(question.text, default=question.default)
+        question.name: given[question.name] or typer.prompt(question.text, default=question.default)
         for question in QUESTIONS
     }
     write_new(file, answers)

@@ -27,8 +27,12 @@ def show_check(report: CheckReport) -> None:
     if report.unused_columns:
         values["columns not read"] = ", ".join(report.unused_columns)
     pairs(", ".join(report.files), values)
-    _show("bad rows, of them empty answers: {0:,}", report.problems, report.num_reported,
-          report.num_empty_answers)
+    _show(
+        "bad rows, of them empty answers: {0:,}",
+        report.problems,
+        report.num_reported,
+        report.num_empty_answers,
+    )
     _show(f"rows over {report.max_tokens:,} tokens", report.long_rows, report.num_long)
     _show("rows that repeat another", report.duplicate_rows, report.num_duplicate_rows)
     _show(

@@ -60,6 +60,8 @@ def _command(line: str, sessions: Sequence[ChatSession]) -> None:
         for session in sessions:
             session.system = rest.strip()
         typer.echo("system prompt set" if rest.strip() else "no system prompt")
+    elif name == "save" and rest.strip() and not sessions[0].messages:
+        typer.echo("nothing was said yet")
     elif name == "save" and rest.strip():
         path = Path(rest.strip()).expanduser()
         for session in sessions:

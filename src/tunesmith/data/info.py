@@ -20,9 +20,21 @@ from tunesmith.recipe.data import Source
 
 log = logger(__name__)
 KEYS = (
-    "file_name formatting columns tags split subset folder num_samples ranking "
-    "hf_hub_url ms_hub_url om_hub_url script_url cloud_file_name"
-).split()
+    "file_name",
+    "formatting",
+    "columns",
+    "tags",
+    "split",
+    "subset",
+    "folder",
+    "num_samples",
+    "ranking",
+    "hf_hub_url",
+    "ms_hub_url",
+    "om_hub_url",
+    "script_url",
+    "cloud_file_name",
+)
 ELSEWHERE = ("hf_hub_url", "ms_hub_url", "om_hub_url", "cloud_file_name", "script_url")
 COLUMNS = {
     "prompt": "instruction",

@@ -160,13 +160,17 @@ def _explain(fields: Mapping[str, Any]) -> tuple[str, str]:
     if len(lists) == 1 and isinstance(next(iter(fields[lists[0]]), None), dict):
         return (
             f"the rows look like no format; the columns are {names}",
-            f"if the rows lie under `{lists[0]}`, write that list alone; "
-            f"if they are messages, name it: `columns: {{conversations: {lists[0]}}}`",
+            (
+                f"if the rows lie under `{lists[0]}`, write that list alone; "
+                f"if they are messages, name it: `columns: {{conversations: {lists[0]}}}`"
+            ),
         )
     return (
         f"the rows look like no format; the columns are {names}",
-        "accepted are instruction and output, conversations, messages, or text; other names go "
-        "into `columns: {instruction: question, output: answer}`",
+        (
+            "accepted are instruction and output, conversations, messages, or text; other names go "
+            "into `columns: {instruction: question, output: answer}`"
+        ),
     )
 
 

@@ -39,9 +39,7 @@ class RowSet:
     max_rows: int | None = None
 
 
-def describe_data(
-    file: Path, validation: Path | None, *, max_tokens: int, encoding: str
-) -> Data:
+def describe_data(file: Path, validation: Path | None, *, max_tokens: int, encoding: str) -> Data:
     """Describe a file or folder as a recipe would, or take the data of a recipe."""
     if file.suffix.lower() in (".yaml", ".yml"):
         return load_recipe(file).data

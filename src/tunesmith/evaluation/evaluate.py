@@ -17,7 +17,7 @@ from tunesmith.inference.generate import BATCH_ROWS, answer, encode_prompt
 from tunesmith.inference.sampling import Sampling
 from tunesmith.methods import Method, build_method
 from tunesmith.models.chat import ChatModel, Subject, find_subject, load_subject
-from tunesmith.models.reader import Reader, find_reader
+from tunesmith.models.reader import find_reader
 from tunesmith.runs.write import write_json
 
 if TYPE_CHECKING:
@@ -74,14 +74,14 @@ class Scores:
 def evaluate(
     name: str | Path,
     *,
-    data: Path | None = None,
+    data: Sequence[Path] = (),
     max_rows: int | None = None,
     max_tokens: int = 256,
 ) -> Scores:
     """Measure a run and its base, and keep the result in the run's `scores.json`.
 
     Args:
-        data: rows to measure on; the run's held-out rows if not given.
+        data: files of rows to measure on; the run's held-out rows if there are none.
         max_rows: answer at most so many questions; the loss is always over all rows.
         max_tokens: longest answer.
 
@@ -100,10 +100,10 @@ def evaluate(
     recipe = run.recipe()
     reader = find_reader(subject.base, recipe.model.template)
     method = build_method(recipe.method)
-    if data is None:
-        rows = held_out_rows(recipe, method.learn, reader)
-    else:
+    if data:
         rows = file_rows(data, recipe, method.learn, reader)
+    else:
+        rows = held_out_rows(recipe, method.learn, reader)
     asked = rows.asked[:max_rows]
     sampling = Sampling(max_tokens=max_tokens)
     tuned, said = _measure(subject, method, rows, asked, sampling, "tuned")
@@ -154,9 +154,7 @@ def mean_loss(model: torch.nn.Module, method: Method, rows: TokenRows) -> float:
     return total / max(count, 1)
 
 
-def _answers(
-    model: ChatModel, asked: Sequence[Asked], sampling: Sampling, label: str
-) -> list[str]:
+def _answers(model: ChatModel, asked: Sequence[Asked], sampling: Sampling, label: str) -> list[str]:
     said: list[str] = []
     starts = range(0, len(asked), BATCH_ROWS)
     for start in track(starts, f"answers of the {label} model, batch"):
@@ -172,7 +170,9 @@ def _summarize(loss: float, asked: Sequence[Asked], said: Sequence[str]) -> Meas
     expected = [row.expected for row in asked]
     pairs = list(zip(said, expected, strict=True))
     with_facts = [
-        metrics.holds_fact(text, row.facts) for text, row in zip(said, asked, strict=True) if row.facts
+        metrics.holds_fact(text, row.facts)
+        for text, row in zip(said, asked, strict=True)
+        if row.facts
     ]
     return Measures(
         loss=loss,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,11 +58,11 @@ def held_out_rows(recipe: Recipe, learn: Learn, reader: Reader) -> MeasuredRows:
     return MeasuredRows(splits.validation, asked, "held-out rows")
 
 
-def file_rows(path: Path, recipe: Recipe, learn: Learn, reader: Reader) -> MeasuredRows:
-    """Return the rows of a file; a column `fact` holds what an answer must contain."""
+def file_rows(paths: Sequence[Path], recipe: Recipe, learn: Learn, reader: Reader) -> MeasuredRows:
+    """Return the rows of files; a column `fact` holds what an answer must contain."""
     options = recipe.data.model_copy(
         update={
-            "train": (Source(path=str(path)),),
+            "train": tuple(Source(path=str(path)) for path in paths),
             "validation": (),
             "validation_share": 0.0,
             "max_rows": None,
@@ -70,7 +71,7 @@ def file_rows(path: Path, recipe: Recipe, learn: Learn, reader: Reader) -> Measu
     )
     splits = prepare(options, learn, reader.tokenizer, reader.template, seed=recipe.run.seed)
     asked = _read_asked(options, learn) if learn.kind == "conversation" else []
-    return MeasuredRows(splits.train, asked, str(path))
+    return MeasuredRows(splits.train, asked, ", ".join(map(str, paths)))
 
 
 def _read_asked(options: Data, learn: Learn) -> list[Asked]:

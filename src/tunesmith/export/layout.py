@@ -10,11 +10,13 @@ from tunesmith.models.inspect import read_config
 from tunesmith.runs.write import write_json
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+    from transformers import PreTrainedModel
 
     from tunesmith.models.chat import ChatModel
 
 SHARD_SIZE = "4GB"
+NOT_FOR_OTHERS = ("_", "transformers_version", "output_", "use_cache")
+"""Fields of generation_config.json that tell how it was written, not how to answer."""
 
 
 def write_folder(model: PreTrainedModel, chat: ChatModel, folder: Path) -> None:
@@ -24,7 +26,9 @@ def write_folder(model: PreTrainedModel, chat: ChatModel, folder: Path) -> None:
         model: already in the precision it is to be stored in.
         chat: whose tokenizer, template and ends of answers belong to it.
     """
-    model.generation_config = None  # ours is written below, whatever the library thinks of it
+    from transformers import GenerationConfig
+
+    model.generation_config = GenerationConfig()  # ours is written over it below
     model.save_pretrained(str(folder), max_shard_size=SHARD_SIZE)
     chat.tokenizer.save_pretrained(str(folder))
     write_json(folder / "config.json", spell_both_ways(read_config(folder / "config.json")))
@@ -61,7 +65,9 @@ def _generation_defaults(chat: ChatModel) -> dict[str, Any]:
     """Keep what the base's makers chose, and end an answer where the template ends it."""
     path = chat.folder / "generation_config.json"
     declared = read_config(path) if path.is_file() else {}
-    declared.pop("transformers_version", None)
+    declared = {
+        name: value for name, value in declared.items() if not name.startswith(NOT_FOR_OTHERS)
+    }
     pad = chat.tokenizer.pad_token_id
     return {
         **declared,

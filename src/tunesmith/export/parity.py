@@ -192,7 +192,7 @@ def _logits(model: ChatModel, prompt: list[int], given: list[int]) -> torch.Tens
     device = next(model.model.parameters()).device
     ids = torch.tensor([[*prompt, *given]], device=device)
     with torch.no_grad():
-        logits = model.model(input_ids=ids, use_cache=False).logits[0]
+        logits: torch.Tensor = model.model(input_ids=ids, use_cache=False).logits[0]
     return logits[len(prompt) - 1 : -1].float().cpu()
 
 

@@ -117,20 +117,10 @@ def stream_answer(model: ChatModel, prompt: Sequence[int], sampling: Sampling) -
 def _write(
     model: ChatModel, prompt: Sequence[int], sampling: Sampling, limit: int, stream: Stream
 ) -> Iterator[str]:
-    tokens: queue.Queue[int | BaseException | None] = queue.Queue()
-
-    def work() -> None:
-        try:
-            _generate(model, [prompt], sampling, limit, tokens.put, stream._cancel.is_set)
-            tokens.put(None)
-        except BaseException as problem:  # handed over to whoever reads the stream
-            tokens.put(problem)
-
-    worker = threading.Thread(target=work, daemon=True)
-    worker.start()
     text = TextStream(model.tokenizer, sampling.stop)
+    tokens = _Tokens(model, prompt, sampling, limit, stream._cancel)
     try:
-        while isinstance(token := tokens.get(), int):
+        for token in tokens:
             if token in model.stop_ids:
                 stream.finish = "stop"
                 break
@@ -139,21 +129,56 @@ def _write(
                 yield piece
             if text.stopped:
                 break
-        if isinstance(token, BaseException):
-            raise token
         if rest := text.end():
             yield rest
         stream.finish = "stop" if text.stopped else stream.finish or "length"
     finally:
-        stream.cancel()
-        worker.join()
+        tokens.close()
+
+
+class _Tokens:
+    """Token ids as a thread of its own makes them; what goes wrong there is raised here."""
+
+    def __init__(
+        self,
+        model: ChatModel,
+        prompt: Sequence[int],
+        sampling: Sampling,
+        limit: int,
+        cancel: threading.Event,
+    ) -> None:
+        self._made: queue.Queue[int | BaseException | None] = queue.Queue()
+        self._cancel = cancel
+        work = (model, prompt, sampling, limit)
+        self._worker = threading.Thread(target=self._work, args=work, daemon=True)
+        self._worker.start()
+
+    def __iter__(self) -> Iterator[int]:
+        while isinstance(made := self._made.get(), int):
+            yield made
+        if made is not None:
+            raise made
+
+    def close(self) -> None:
+        """End the work and wait for its end."""
+        self._cancel.set()
+        self._worker.join()
+
+    def _work(
+        self, model: ChatModel, prompt: Sequence[int], sampling: Sampling, limit: int
+    ) -> None:
+        try:
+            _generate(model, [prompt], sampling, limit, (self._made.put, self._cancel.is_set))
+            self._made.put(None)
+        except BaseException as problem:  # noqa: BLE001  handed over to whoever reads the tokens
+            self._made.put(problem)
 
 
 def _answer_batch(
     model: ChatModel, prompts: list[Sequence[int]], sampling: Sampling
 ) -> list[Answer]:
     limit = min(sampling.max_tokens, *(check_room(model, prompt) for prompt in prompts))
-    written = _generate(model, prompts, sampling, limit, None, None)
+    written = _generate(model, prompts, sampling, limit)
     return [
         _finish(model, prompt, row, sampling) for prompt, row in zip(prompts, written, strict=True)
     ]
@@ -197,10 +222,13 @@ def _generate(
     prompts: list[Sequence[int]],
     sampling: Sampling,
     limit: int,
-    hear: Callable[[int], None] | None,
-    is_cancelled: Callable[[], bool] | None,
+    listener: tuple[Callable[[int], None], Callable[[], bool]] | None = None,
 ) -> list[list[int]]:
-    """Write on from prompts padded on the left; return what was written, ended rows padded."""
+    """Write on from prompts padded on the left; return what was written, ended rows padded.
+
+    Args:
+        listener: hears each token, and says whether to go on no further.
+    """
     import torch
 
     width = max(map(len, prompts))
@@ -210,9 +238,10 @@ def _generate(
     device = next(model.model.parameters()).device
     options: dict[str, Any] = {
         "generation_config": _generation_config(sampling, limit, model.stop_ids, pad),
-        "stopping_criteria": _criteria(is_cancelled),
-        "streamer": _Streamer(hear) if hear else None,
     }
+    if listener is not None:
+        options["streamer"] = _Streamer(listener[0])
+        options["stopping_criteria"] = _criteria(listener[1])
     with torch.no_grad(), _seeded(sampling.seed):
         written = model.model.generate(  # type: ignore[operator]
             input_ids=ids.to(device), attention_mask=mask.to(device), **options
@@ -221,9 +250,7 @@ def _generate(
     return rows
 
 
-def _generation_config(
-    sampling: Sampling, limit: int, stop_ids: Sequence[int], pad: int
-) -> Any:
+def _generation_config(sampling: Sampling, limit: int, stop_ids: Sequence[int], pad: int) -> Any:
     from transformers import GenerationConfig
 
     drawing: dict[str, Any] = {}
@@ -259,12 +286,9 @@ class _Streamer:
         """Nothing is left over: text is made elsewhere."""
 
 
-def _criteria(is_cancelled: Callable[[], bool] | None) -> Any:
+def _criteria(is_cancelled: Callable[[], bool]) -> Any:
     import torch
     from transformers import StoppingCriteria, StoppingCriteriaList
-
-    if is_cancelled is None:
-        return None
 
     class Cancelled(StoppingCriteria):
         def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:

@@ -51,7 +51,7 @@ class Sampling:
         }
         for name, (fine, hint) in limits.items():
             if not fine:
-                value = getattr(self, name)  # noqa: B009
+                value = getattr(self, name)
                 raise RequestError(f"{name} cannot be {value!r}", hint=hint, where=name)
 
 

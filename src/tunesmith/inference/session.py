@@ -35,8 +35,9 @@ class ChatSession:
             RequestError: if the conversation is longer than the model takes.
         """
         asked = [*self.messages, {"role": "user", "content": question}]
-        stream = stream_answer(self.model, encode_prompt(self.model, self._with_system(asked)),
-                               self.sampling)
+        stream = stream_answer(
+            self.model, encode_prompt(self.model, self._with_system(asked)), self.sampling
+        )
         pieces: list[str] = []
         for piece in stream:
             pieces.append(piece)

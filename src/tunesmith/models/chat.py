@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tunesmith.errors import ModelError, RunError
 from tunesmith.hardware import DeviceOption, PrecisionOption, choose_device, choose_precision
 from tunesmith.models.adapter import load_adapter
-from tunesmith.models.load import check_vocabulary, load_model
+from tunesmith.models.load import check_vocabulary, count_embeddings, load_model
 from tunesmith.models.locate import locate
 from tunesmith.models.reader import find_reader
 from tunesmith.runs.run import Run
@@ -113,8 +113,7 @@ def load_subject(
     dtype = torch.float32 if chosen == "fp32" else torch.bfloat16
     reader = find_reader(subject.base, subject.template)
     base = load_model(subject.base, dtype=dtype, device=on)
-    num_embeddings = base.get_input_embeddings().weight.shape[0]
-    check_vocabulary(subject.base, len(reader.tokenizer), num_embeddings)
+    check_vocabulary(subject.base, len(reader.tokenizer), count_embeddings(base))
     model: torch.nn.Module = base
     if subject.adapter is not None:
         model = load_adapter(base, subject.adapter, subject.base)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,13 +22,13 @@ def load_model(folder: Path, *, dtype: torch.dtype, device: torch.device) -> Pre
         ModelError: if a tensor is missing, left over or of the wrong shape, if a file is
             damaged, or if the folder asks for code of its own.
     """
-    forbid_network()
     check_files(folder)
     load_config(folder)
+    quiet_libraries()
     from transformers import AutoModelForCausalLM
 
     try:
-        model, loaded = AutoModelForCausalLM.from_pretrained(
+        found: Any = AutoModelForCausalLM.from_pretrained(
             str(folder),
             dtype=dtype,
             local_files_only=True,
@@ -41,19 +42,42 @@ def load_model(folder: Path, *, dtype: torch.dtype, device: torch.device) -> Pre
             hint="copy the model folder again and compare its checksums",
             where=str(folder),
         ) from problem
-    _refuse_partial(folder, loaded)
-    return model.to(device)
+    model: PreTrainedModel = found[0]
+    _refuse_partial(folder, found[1])
+    return _move(model, device)
 
 
-def build_random_model(folder: Path, *, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
+def build_random_model(
+    folder: Path, *, dtype: torch.dtype, device: torch.device
+) -> PreTrainedModel:
     """Build a model of random weights from a folder's config.json, by torch's current seed."""
-    forbid_network()
     check_files(folder, weights=False)
+    quiet_libraries()
     from transformers import AutoModelForCausalLM
 
     config = load_config(folder)
     model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=dtype)
-    return model.to(device)
+    return _move(model, device)
+
+
+def quiet_libraries() -> None:
+    """Silence progress bars and notes of the libraries underneath that mean nothing to a user."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    # PEFT still uses the name that transformers 6 will drop.
+    warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
+
+
+def count_embeddings(model: PreTrainedModel) -> int:
+    """Count the token ids that a model has embeddings for."""
+    weight: torch.Tensor = model.get_input_embeddings().weight  # type: ignore[assignment]
+    return len(weight)
+
+
+def _move(model: Any, device: torch.device) -> PreTrainedModel:
+    moved: PreTrainedModel = model.to(device)
+    return moved
 
 
 def load_config(folder: Path) -> PreTrainedConfig:
@@ -91,7 +115,7 @@ def check_vocabulary(folder: Path, num_tokens: int, num_embeddings: int) -> None
     """Refuse a tokenizer that knows more tokens than the model has embeddings for."""
     if num_tokens > num_embeddings:
         raise ModelError(
-            f"the tokenizer has {num_tokens:,} tokens, the model only {num_embeddings:,} embeddings",
+            f"the tokenizer has {num_tokens:,} tokens, the model {num_embeddings:,} embeddings",
             hint="use the tokenizer that came with the model",
             where=str(folder),
         )

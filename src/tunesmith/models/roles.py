@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING
 
 from tunesmith.errors import ModelError
 from tunesmith.hardware import Precision, choose_device, choose_precision
-from tunesmith.models.load import build_random_model, check_vocabulary, load_model
+from tunesmith.models.load import (
+    build_random_model,
+    check_vocabulary,
+    count_embeddings,
+    load_model,
+)
 from tunesmith.models.reader import Reader, find_reader
 from tunesmith.models.tuning import apply_tuning, is_full
 from tunesmith.recipe.options import Recipe
@@ -51,9 +56,7 @@ def load_roles(recipe: Recipe, reader: Reader) -> Roles:
     dtype = base_dtype(recipe, precision)
     build = build_random_model if recipe.model.from_scratch else load_model
     base = build(reader.folder, dtype=dtype, device=device)
-    check_vocabulary(
-        reader.folder, len(reader.tokenizer), base.get_input_embeddings().weight.shape[0]
-    )
+    check_vocabulary(reader.folder, len(reader.tokenizer), count_embeddings(base))
     policy = apply_tuning(base, recipe.tuning)
     if precision == "pure_bf16":
         policy = policy.to(torch.bfloat16)

@@ -56,11 +56,7 @@ def load_template(
         return None
     if isinstance(source, dict):
         source = source["default"]
-    specials = {
-        name: str(token)
-        for name, token in tokenizer.special_tokens_map.items()
-        if isinstance(token, str)
-    }
+    specials = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
     template = build_template(
         str(source),
         special_tokens=specials,
@@ -87,7 +83,7 @@ def stop_ids(
     """List the tokens at which an answer is over, the template's turn end first."""
     found: list[int] = []
     if template is not None:
-        found.append(int(tokenizer.convert_tokens_to_ids(template.turn_end)))
+        found.append(tokenizer.get_vocab()[template.turn_end])
     if tokenizer.eos_token_id is not None:
         found.append(int(tokenizer.eos_token_id))
     generation = folder / "generation_config.json"

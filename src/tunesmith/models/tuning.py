@@ -43,7 +43,8 @@ def add_lora(model: PreTrainedModel, tuning: LoRA) -> torch.nn.Module:
         target_modules="all-linear" if "all-linear" in tuning.targets else list(tuning.targets),
         task_type="CAUSAL_LM",
     )
-    return get_peft_model(model, config, autocast_adapter_dtype=True)
+    adapted: torch.nn.Module = get_peft_model(model, config, autocast_adapter_dtype=True)
+    return adapted
 
 
 def check_targets(model: PreTrainedModel, targets: tuple[str, ...]) -> None:
@@ -60,7 +61,9 @@ def check_targets(model: PreTrainedModel, targets: tuple[str, ...]) -> None:
             near = difflib.get_close_matches(target, layers, n=1)
             raise RecipeError(
                 f"no linear layer of the model is called {target}",
-                hint=f"did you mean {near[0]}?" if near else f"choose of {', '.join(sorted(layers))}",
+                hint=f"did you mean {near[0]}?"
+                if near
+                else f"choose of {', '.join(sorted(layers))}",
                 where="tuning.targets",
             )
 

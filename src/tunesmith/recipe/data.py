@@ -25,9 +25,9 @@ class Source(Section):
     """Use at most so many rows of this set, drawn with the run's seed."""
     split: str | None = None
     """Read only files of this name in a folder (`train` reads train.jsonl, train-00000.parquet)."""
-    columns: dict[str, str] = {}
+    columns: dict[str, str] = Field(default={})
     """Names of the columns where they differ: `{instruction: question, output: answer}`."""
-    tags: dict[str, str] = {}
+    tags: dict[str, str] = Field(default={})
     """Names of roles and keys inside sharegpt messages: `{role_tag: from, user_tag: human}`."""
 
 

@@ -94,7 +94,9 @@ def _path_places(raw: dict[str, Any]) -> Iterator[tuple[Any, Any]]:
     for option in ("train", "validation"):
         value = sections.get("data", {}).get(option)
         sources = value if isinstance(value, list) else [value]
-        yield from ((source, "path") for source in sources if isinstance(source, dict) and "path" in source)
+        yield from (
+            (source, "path") for source in sources if isinstance(source, dict) and "path" in source
+        )
         if isinstance(value, list):
             yield from ((value, place) for place, s in enumerate(value) if isinstance(s, str))
         elif isinstance(value, str):

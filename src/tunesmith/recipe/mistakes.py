@@ -42,9 +42,10 @@ def _describe(mistake: Any, dotted: str) -> tuple[str, str]:
     if kind == "literal_error":
         return f"{dotted} cannot be {given!r}", f"write {context['expected']}"
     if kind in ("model_type", "model_attributes_type", "dict_type"):
+        section = dotted.split(".", maxsplit=1)[0]
         return (
             f"{dotted} is a section, not {given!r}",
-            f"write options under it; see `tunesmith recipe explain {dotted.split('.')[0]}`",
+            f"write options under it; see `tunesmith recipe explain {section}`",
         )
     reason = mistake["msg"].removeprefix("Value error, ")
     return f"{dotted} cannot be {given!r}: {reason[:1].lower()}{reason[1:]}", _say_what(dotted)
@@ -54,7 +55,9 @@ def _unknown(section: str, name: str) -> tuple[str, str]:
     """Find who owns an option that stands in the wrong place, or what was meant by a typo."""
     options = list_options()
     owners = [option for option in options if option.name == name]
-    message = f"there is no option {name} in {section}" if section else f"there is no section {name}"
+    message = (
+        f"there is no option {name} in {section}" if section else f"there is no section {name}"
+    )
     if owners:
         places = _either([_place(option) for option in owners])
         return message, f"{name} belongs to {places}"

@@ -11,7 +11,7 @@ class Model(Section):
     """The model we start from."""
 
     name: str = Field(min_length=1)
-    """A folder, a Hugging Face cache entry (its folder, a snapshot, or `Org/Name`), or `starter`."""
+    """A folder, a Hugging Face cache entry (folder, snapshot or `Org/Name`), or `starter`."""
     from_scratch: bool = False
     """Start from random weights of the folder's config.json instead of its weights."""
     template: str | None = None

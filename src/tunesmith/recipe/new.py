@@ -28,7 +28,11 @@ QUESTIONS = (
     Question("model", "Model to start from (a folder, Org/Name, or starter)", "starter"),
     Question("data", "File or folder to learn from", None),
     Question("method", "Rows are questions and answers (sft) or plain texts (pretrain)", "sft"),
-    Question("tuning", "Train small added matrices (lora), all weights (full), some layers (freeze)", "lora"),
+    Question(
+        "tuning",
+        "Train small added matrices (lora), all weights (full), some layers (freeze)",
+        "lora",
+    ),
     Question("name", "What to call the run", "first"),
 )
 SHOWN = (

@@ -1,4 +1,4 @@
-"""Rules across the sections of a recipe: one function each. An option without effect is an error."""
+"""Rules across the sections of a recipe, one function each; options without effect are errors."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def evaluation_needs_rows(recipe: Recipe) -> None:
 def is_frozen_default(recipe: Recipe, option: str) -> bool:
     """Whether an option has its default value: a run's recipe writes all of them out."""
     section, name = option.split(".")
-    chosen = getattr(recipe, section)  # noqa: B009
+    chosen = getattr(recipe, section)
     field = type(chosen).model_fields[name]
     return bool(getattr(chosen, name) == field.default)
 

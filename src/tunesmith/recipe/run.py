@@ -26,5 +26,5 @@ class RunOptions(Section):
     """Save a checkpoint each so many steps; 0 saves once an epoch."""
     keep_checkpoints: PositiveInt = 3
     """Newest checkpoints kept, besides the best one."""
-    extra: dict[str, Any] = {}
+    extra: dict[str, Any] = Field(default={})
     """Rare options of transformers' TrainingArguments, by their names there."""

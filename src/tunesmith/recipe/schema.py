@@ -164,6 +164,8 @@ def find_options(name: str | None) -> tuple[Option, ...]:
     )
     raise RecipeError(
         f"there is no section or option {name}",
-        hint=f"did you mean {near[0]}?" if near else f"sections are {', '.join(Recipe.model_fields)}",
+        hint=f"did you mean {near[0]}?"
+        if near
+        else f"sections are {', '.join(Recipe.model_fields)}",
         where="command line",
     )

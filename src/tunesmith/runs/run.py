@@ -116,6 +116,11 @@ class Run:
         return self.path / "data.json"
 
     @property
+    def exported(self) -> Path:
+        """Where the demo exports to; elsewhere the user names the folder."""
+        return self.path / "exported"
+
+    @property
     def curves_file(self) -> Path:
         """The loss as a picture."""
         return self.path / "loss.png"

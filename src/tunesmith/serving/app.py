@@ -81,9 +81,7 @@ def _add_chat(app: FastAPI, service: Service) -> None:
         _check_name(body.model, service)
         asked = await service.prepare([m.plain() for m in body.messages], body.sampling())
         if body.stream:
-            return StreamingResponse(
-                _events(body, asked, service), media_type="text/event-stream"
-            )
+            return StreamingResponse(_events(body, asked, service), media_type="text/event-stream")
         async with service.answering(asked) as answering:
             text = await _whole(answering, request)
         return Completion(service.name).whole(text, answering.stream)
@@ -122,4 +120,3 @@ async def _events(body: ChatRequest, asked: Asked, service: Service) -> AsyncIte
         if body.stream_options and body.stream_options.include_usage:
             yield completion.usage_chunk(answering.stream)
     yield DONE
-

@@ -58,8 +58,11 @@ class Guard:
         if self.loopback and _without_port(host) not in LOOPBACK_NAMES:
             return 400, f"this server is not called {host!r}", "Host", "ask for 127.0.0.1"
         if scope["path"] not in OPEN_PATHS and not self._knows(headers.get(b"authorization", "")):
-            return 401, "the key is missing or wrong", "Authorization", (
-                "send the header `Authorization: Bearer KEY`"
+            return (
+                401,
+                "the key is missing or wrong",
+                "Authorization",
+                ("send the header `Authorization: Bearer KEY`"),
             )
         length = headers.get(b"content-length", "0")
         if not length.isdigit() or int(length) > MAX_BODY_BYTES:
@@ -96,7 +99,7 @@ def _limited(receive: Handler) -> Handler:
 
 
 async def _reply(send: Handler, status: int, message: str, where: str, hint: str) -> None:
-    kind = "authentication_error" if status == 401 else "invalid_request_error"  # noqa: PLR2004
+    kind = "authentication_error" if status == 401 else "invalid_request_error"
     body = orjson.dumps(error_body(message, where, hint, kind))
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": status, "headers": headers})

@@ -109,9 +109,7 @@ class ChatRequest(SamplingOptions):
         }
         for name, asked in wanted.items():
             if asked:
-                raise RequestError(
-                    f"{name} is not supported yet", hint="leave it out", where=name
-                )
+                raise RequestError(f"{name} is not supported yet", hint="leave it out", where=name)
 
     def sampling(self) -> dict[str, Any]:
         """Return what was given, by the names that answers are sampled with."""

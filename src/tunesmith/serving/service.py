@@ -60,7 +60,9 @@ class Service:
         """
         if self._waiting >= MAX_WAITING:
             raise Busy(
-                f"{self._waiting} requests wait already", hint="try again in a second", where="queue"
+                f"{self._waiting} requests wait already",
+                hint="try again in a second",
+                where="queue",
             )
         sampling = choose_sampling(self.model, options)
         prompt = await asyncio.to_thread(self._tokenize, asked)

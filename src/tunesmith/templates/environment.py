@@ -15,7 +15,7 @@ from typing import Any
 from jinja2 import Template as Compiled
 from jinja2 import TemplateError, TemplateSyntaxError, nodes
 from jinja2.ext import Extension
-from jinja2.parser import Parser
+from jinja2.parser import Parser  # noqa: TC002  as the other imports of jinja2
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from tunesmith.errors import ModelError

@@ -213,7 +213,7 @@ class Template:
             )
         except DataError:
             raise
-        except Exception as problem:  # a template is a program of others: it may raise anything
+        except Exception as problem:  # noqa: BLE001  a template may raise anything
             raise DataError(
                 f"the chat template refuses the conversation: {problem}",
                 hint="change the row, or name another template with model.template",

@@ -29,7 +29,9 @@ class Advice:
 
 def advise(metrics: Sequence[dict[str, Any]]) -> list[Advice]:
     """Look at the losses of a run; the most important advice first, at least one."""
-    losses = [(int(record["step"]), float(record["loss"])) for record in metrics if "loss" in record]
+    losses = [
+        (int(record["step"]), float(record["loss"])) for record in metrics if "loss" in record
+    ]
     held_out = [
         (int(record["step"]), float(record["eval_loss"]))
         for record in metrics

@@ -11,7 +11,7 @@ from tunesmith.errors import RunError
 from tunesmith.recipe.options import Recipe
 from tunesmith.runs.run import Run
 from tunesmith.runs.store import create_run
-from tunesmith.training.train import prepare_run
+from tunesmith.training.prepare import prepare_run
 
 SECONDS_TO_START = 60.0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from tunesmith.hardware import choose_device, choose_precision
 from tunesmith.models.load import load_config
@@ -19,7 +20,10 @@ from tunesmith.training.memory import (
     shape_of,
 )
 from tunesmith.training.order import UpdateOrder
-from tunesmith.training.train import Prepared, prepare_run
+from tunesmith.training.prepare import Prepared, prepare_run
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -117,11 +121,11 @@ def make_plan(prepared: Prepared) -> Plan:
     )
 
 
-def _shapes_only(prepared: Prepared):  # type: ignore[no-untyped-def]
+def _shapes_only(prepared: Prepared) -> torch.nn.Module:
+    """Build the tuned model without its numbers."""
     import torch
     from transformers import AutoModelForCausalLM
 
     config = load_config(prepared.reader.folder)
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
-        return apply_tuning(model, prepared.recipe.tuning)
+        return apply_tuning(AutoModelForCausalLM.from_config(config), prepared.recipe.tuning)

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tunesmith.data.prepare import Splits, prepare
-from tunesmith.hardware import num_cores
 from tunesmith.logs import logger
-from tunesmith.methods import Method, build_method
-from tunesmith.models.reader import Reader
-from tunesmith.models.roles import Roles, load_reader, load_roles
+from tunesmith.models.roles import Roles, load_roles
 from tunesmith.recipe.options import Recipe
-from tunesmith.recipe.rules import check_rules
 from tunesmith.runs.run import Run
 from tunesmith.runs.store import create_run
 from tunesmith.runs.write import sync_folder, sync_tree, write_json
-from tunesmith.settings import forbid_network
 from tunesmith.training.checkpoints import clear_partial, newest_whole, partial_folder
 from tunesmith.training.environment import check_unchanged, describe_environment
+from tunesmith.training.prepare import Prepared, prepare_run
 from tunesmith.training.session import working_on
 from tunesmith.training.stop import StopRequest
 
@@ -27,16 +21,6 @@ if TYPE_CHECKING:
     from tunesmith.training.trainer import RunTrainer
 
 log = logger(__name__)
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """All that a run needs before the first weight is loaded."""
-
-    recipe: Recipe
-    reader: Reader
-    method: Method
-    splits: Splits
 
 
 def train(recipe: Recipe) -> Run:
@@ -66,26 +50,6 @@ def resume(run: Run, *, accept_changes: bool = False) -> Run:
         prepared = prepare_run(run.recipe())
         carry_out(run, prepared, stop, accept_changes=accept_changes)
     return run
-
-
-def prepare_run(recipe: Recipe) -> Prepared:
-    """Check the recipe, read the data, tokenize it: everything before weights are loaded."""
-    forbid_network()
-    check_rules(recipe)
-    use_threads(recipe)
-    reader = load_reader(recipe)
-    method = build_method(recipe.method)
-    splits = prepare(
-        recipe.data, method.learn, reader.tokenizer, reader.template, seed=recipe.run.seed
-    )
-    return Prepared(recipe, reader, method, splits)
-
-
-def use_threads(recipe: Recipe) -> None:
-    """Let torch use the threads of the recipe: all cores unless it names a number."""
-    import torch
-
-    torch.set_num_threads(recipe.compute.threads or num_cores())
 
 
 def carry_out(
@@ -141,10 +105,8 @@ def build_trainer(
         checkpointing=use_checkpointing(recipe, prepared.splits, roles),
     )
     return RunTrainer(
-        recipe=recipe,
+        prepared=prepared,
         roles=roles,
-        method=prepared.method,
-        splits=prepared.splits,
         arguments=arguments,
         stop=stop,
         checkpoints=run.checkpoints,
@@ -210,4 +172,3 @@ def publish_model(run: Run, trainer: RunTrainer) -> None:
         shutil.rmtree(run.model)
     aside.rename(run.model)
     sync_folder(run.path)
-

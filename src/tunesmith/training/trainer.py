@@ -12,16 +12,15 @@ from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import ProgressCallback
 
-from tunesmith.data.prepare import Splits, TokenRows
+from tunesmith.data.token_rows import TokenRows
 from tunesmith.errors import RunError, TrainingError
 from tunesmith.hardware import disk_free
-from tunesmith.methods import Method
 from tunesmith.methods.next_token import UNLEARNED
 from tunesmith.models.adapter import note_base
 from tunesmith.models.roles import Roles
-from tunesmith.recipe.options import Recipe
 from tunesmith.training.checkpoints import partial_folder, rotate, seal
 from tunesmith.training.order import UpdateOrder
+from tunesmith.training.prepare import Prepared
 from tunesmith.training.stop import StopRequest
 
 
@@ -31,24 +30,23 @@ class RunTrainer(Trainer):
     def __init__(
         self,
         *,
-        recipe: Recipe,
+        prepared: Prepared,
         roles: Roles,
-        method: Method,
-        splits: Splits,
         arguments: TrainingArguments,
         stop: StopRequest,
         checkpoints: Path,
         base_sha256: str,
     ) -> None:
-        self.recipe, self.roles, self.method, self.splits = recipe, roles, method, splits
+        self.recipe, self.method, self.splits = prepared.recipe, prepared.method, prepared.splits
+        self.roles = roles
         self.stop, self.checkpoints, self.base_sha256 = stop, checkpoints, base_sha256
         self.order = UpdateOrder(
-            splits.train.lengths,
-            batch_size=recipe.optimizer.batch_size,
-            accumulation=recipe.optimizer.accumulation,
-            seed=recipe.run.seed,
+            self.splits.train.lengths,
+            batch_size=self.recipe.optimizer.batch_size,
+            accumulation=self.recipe.optimizer.accumulation,
+            seed=self.recipe.run.seed,
         )
-        super().__init__(model=roles.policy, args=arguments, train_dataset=splits.train)
+        super().__init__(model=roles.policy, args=arguments, train_dataset=self.splits.train)
         self.model_accepts_loss_kwargs = True
         self.tokens_seen = 0
         for callback in (PrinterCallback, ProgressCallback):
@@ -118,7 +116,8 @@ class RunTrainer(Trainer):
         return metrics
 
     def _held_out(self, rows: TokenRows) -> tuple[float, int]:
-        self.model.eval()
+        policy = self.roles.policy
+        policy.eval()
         total, count = 0.0, 0
         size = self.recipe.evaluate.batch_size
         by_length = sorted(range(len(rows)), key=lambda row: int(rows.lengths[row]))
@@ -129,19 +128,21 @@ class RunTrainer(Trainer):
                 self.method.collate([rows[row] for row in by_length[start : start + size]])
             )
             with torch.no_grad(), self.compute_loss_context_manager():
-                summed = self.method.loss(self.model, batch)
+                summed = self.method.loss(policy, batch)
             total += float(summed.total)
             count += int(summed.count)
-        self.model.train()
+        policy.train()
         return total, count
 
-    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        self.save_weights(Path(output_dir or self.args.output_dir))
+    def _save(
+        self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None
+    ) -> None:
+        self.save_weights(Path(output_dir or str(self.args.output_dir)))
 
     def save_weights(self, folder: Path) -> None:
         """Write what loads as a model or an adapter, and no pickled arguments."""
         folder.mkdir(parents=True, exist_ok=True)
-        self.model.save_pretrained(str(folder))
+        self.roles.policy.save_pretrained(str(folder))  # type: ignore[operator]
         if (folder / "adapter_config.json").exists():
             note_base(folder, base=self.roles.reader.folder, sha256=self.base_sha256)
         else:

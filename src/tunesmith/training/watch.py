@@ -52,8 +52,9 @@ class Watch(TrainerCallback):
         if stopping:
             control.should_training_stop = True
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **_: Any) -> None:
+    def on_log(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
         """Append what was measured to metrics.jsonl and show it."""
+        logs: dict[str, float] = rest["logs"]
         if "loss" not in logs and "eval_loss" not in logs:
             return
         record: dict[str, Any] = {"step": state.global_step, **logs}

@@ -1,0 +1,1 @@
+"""The whole way in three minutes, on what ships in the package."""

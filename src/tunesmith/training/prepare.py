@@ -1,0 +1,44 @@
+"""All that happens before the first weight is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tunesmith.data.prepare import Splits, prepare
+from tunesmith.hardware import num_cores
+from tunesmith.methods import Method, build_method
+from tunesmith.models.reader import Reader
+from tunesmith.models.roles import load_reader
+from tunesmith.recipe.options import Recipe
+from tunesmith.recipe.rules import check_rules
+from tunesmith.settings import forbid_network
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that a run needs before the first weight is loaded."""
+
+    recipe: Recipe
+    reader: Reader
+    method: Method
+    splits: Splits
+
+
+def prepare_run(recipe: Recipe) -> Prepared:
+    """Check the recipe, read the data, tokenize it: everything before weights are loaded."""
+    forbid_network()
+    check_rules(recipe)
+    use_threads(recipe)
+    reader = load_reader(recipe)
+    method = build_method(recipe.method)
+    splits = prepare(
+        recipe.data, method.learn, reader.tokenizer, reader.template, seed=recipe.run.seed
+    )
+    return Prepared(recipe, reader, method, splits)
+
+
+def use_threads(recipe: Recipe) -> None:
+    """Let torch use the threads of the recipe: all cores unless it names a number."""
+    import torch
+
+    torch.set_num_threads(recipe.compute.threads or num_cores())
