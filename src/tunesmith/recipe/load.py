@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ import yaml
 from pydantic import ValidationError
 
 from tunesmith.errors import RecipeError
-from tunesmith.recipe.mistakes import explain_mistake
+from tunesmith.recipe.mistakes import SECTIONS, explain_mistake
 from tunesmith.recipe.options import Recipe
+from tunesmith.recipe.schema import list_options
 from tunesmith.recipe.yaml_file import parse_value, read_yaml
 
 DEFAULT_CHOICE = {"method": ("name", "sft"), "tuning": ("kind", "lora")}
@@ -41,6 +43,7 @@ def build_recipe(raw: dict[str, Any], overrides: Sequence[str] = (), *, where: s
     Raises:
         RecipeError: naming the option, and the nearest one that exists.
     """
+    raw = copy.deepcopy(raw)
     for override in overrides:
         apply_override(raw, override)
     find_paths(raw, [Path.cwd()])
@@ -54,13 +57,22 @@ def build_recipe(raw: dict[str, Any], overrides: Sequence[str] = (), *, where: s
 
 
 def apply_override(raw: dict[str, Any], override: str) -> None:
-    """Set one dotted option in `raw`, in place: `optimizer.learning_rate=1e-5`."""
+    """Set one dotted option in `raw`, in place: `optimizer.learning_rate=1e-5`.
+
+    A whole section may be set too: `tuning={kind: full}`.
+
+    Raises:
+        RecipeError: if it names no place in a recipe.
+    """
     dotted, equals, value = override.partition("=")
     *sections, option = dotted.strip().split(".")
-    if not equals or not sections or not all((*sections, option)):
+    if not equals or not all((*sections, option)) or (not sections and option not in SECTIONS):
+        owners = [known.dotted for known in list_options() if known.name == option]
         raise RecipeError(
             f"{override!r} is no option",
-            hint="write section.option=value, such as optimizer.learning_rate=1e-5",
+            hint=f"did you mean {owners[0]}={value or 'VALUE'}?"
+            if owners
+            else "write section.option=value, such as optimizer.learning_rate=1e-5",
             where="command line",
         )
     inner = raw

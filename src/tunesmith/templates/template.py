@@ -191,15 +191,16 @@ class Template:
         return self._pieces_of(Turn(last.text, (*spans, *last.learned), last.closed))
 
     def _pieces_of(self, turn: Turn) -> tuple[Piece, ...]:
+        text, spans = turn.text, turn.learned
+        if not turn.closed:
+            start = spans[-1][0]
+            text, spans = text + self.turn_end, (*spans[:-1], (start, len(text + self.turn_end)))
         pieces: list[Piece] = []
         done = 0
-        for start, end in turn.learned:
-            pieces += [Piece(turn.text[done:start], False), Piece(turn.text[start:end], True)]
+        for start, end in spans:
+            pieces += [Piece(text[done:start], False), Piece(text[start:end], True)]
             done = end
-        if turn.closed:
-            pieces.append(Piece(turn.text[done:], False))
-        else:
-            pieces.append(Piece(self.turn_end, True))
+        pieces.append(Piece(text[done:], False))
         return tuple(piece for piece in pieces if piece.text)
 
     def _render(self, messages: Messages, *, prompt: bool = False) -> Rendering:

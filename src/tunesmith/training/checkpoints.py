@@ -70,19 +70,30 @@ def verify(path: Path) -> Checkpoint:
     step = int(path.name.removeprefix("step-"))
     try:
         manifest = orjson.loads((path / MANIFEST).read_bytes())
-        files = {str(name): entry for name, entry in manifest["files"].items()}
+        files = {
+            str(name): (int(entry["bytes"]), str(entry["sha256"]))
+            for name, entry in manifest["files"].items()
+        }
+        sound = manifest["step"] == step
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        sound = False
+    if not sound:
         return Checkpoint(path, step, f"{MANIFEST} is missing or damaged")
+    return Checkpoint(path, step, _find_damage(path, files))
+
+
+def _find_damage(path: Path, files: dict[str, tuple[int, str]]) -> str:
+    """Say which file is not what was sealed; nothing if all are."""
     for name in REQUIRED:
         if name not in files:
-            return Checkpoint(path, step, f"{name} is not listed")
-    for name, entry in files.items():
+            return f"{name} is not listed"
+    for name, (size, sha256) in files.items():
         file = path / name
         if not file.is_file():
-            return Checkpoint(path, step, f"{name} is missing")
-        if file.stat().st_size != entry["bytes"] or file_sha256(file) != entry["sha256"]:
-            return Checkpoint(path, step, f"{name} is not what was saved")
-    return Checkpoint(path, step)
+            return f"{name} is missing"
+        if file.stat().st_size != size or file_sha256(file) != sha256:
+            return f"{name} is not what was saved"
+    return ""
 
 
 def list_checkpoints(checkpoints: Path) -> list[Path]:

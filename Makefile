@@ -1,0 +1,62 @@
+# Every target sets up what it needs; CI calls the same ones.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+STARTER := build/starter
+# Folder with real data for `make proof`; empty where there is none.
+TUNESMITH_SHARED ?=
+export TUNESMITH_SHARED
+
+.PHONY: setup fmt check test proof demo docs starter wheelhouse lock clean
+
+setup: $(READY)
+
+$(READY): locks/torch.txt locks/packages.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes --no-deps -r locks/torch.txt
+	$(BIN)/python -m pip install --quiet --require-hashes --no-deps -r locks/packages.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $(READY)
+
+fmt: $(READY)
+	$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
+
+check: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/bandit --quiet --recursive --severity-level high src
+	$(BIN)/python -m pytest --quiet tests/house
+
+test: $(READY)
+	$(BIN)/python -m pytest --durations=15 -m "not proof and not gpu"
+
+proof: $(READY)
+	$(BIN)/python -m pytest --durations=25 -m "proof and not gpu"
+
+demo: $(READY)
+	$(BIN)/tunesmith demo
+
+docs: $(READY)
+	$(BIN)/python -m docs_pages
+	$(BIN)/mkdocs build --quiet --strict
+
+# Makes src/tunesmith/starter/model anew: a corpus, a tokenizer, two runs, an export. Takes hours.
+starter: $(READY)
+	$(BIN)/python examples/starter/make_starter.py $(STARTER)
+
+# Every wheel that the installation needs, for a machine without internet.
+wheelhouse: $(READY)
+	$(BIN)/python -m pip wheel --quiet --constraint constraints.txt --wheel-dir wheelhouse \
+		torch==2.13.0 '.[serve]'
+	cd wheelhouse && sha256sum *.whl > SHA256SUMS
+	@echo "on the other machine: sha256sum -c SHA256SUMS, then"
+	@echo "pip install --no-index --find-links wheelhouse 'tunesmith[serve]'"
+
+lock:
+	$(PYTHON) tools/make_locks.py
+
+clean:
+	rm -rf $(VENV) build dist site wheelhouse .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,116 @@
+"""Tiny real models and data, made on the spot with fixed seeds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from tunesmith.templates import named_template
+
+SPECIALS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+TEXTS = [
+    "question and answer, what is it? It is 0 1 2 3 4 5 6 7 8 9.",
+    "user assistant system the quick brown fox jumps over the lazy dog",
+    "你好 请问 营业时间 是 什么 早上 九点 到 晚上 十点 海螺 汉堡 多少钱",
+]
+SHAPES: dict[str, dict[str, Any]] = {
+    "qwen3": {
+        "model_type": "qwen3",
+        "head_dim": 16,
+        "num_key_value_heads": 2,
+        "tie_word_embeddings": True,
+    },
+    "qwen2": {"model_type": "qwen2", "num_key_value_heads": 2, "tie_word_embeddings": False},
+    "llama": {"model_type": "llama", "num_key_value_heads": 4, "tie_word_embeddings": False},
+    "gpt2": {"model_type": "gpt2", "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 256},
+}
+COMMON = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 256,
+    "bos_token_id": None,
+    "eos_token_id": 0,
+    "pad_token_id": 0,
+}
+
+
+def make_model(
+    folder: Path,
+    shape: str = "qwen3",
+    *,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+    template: str | None = "chatml",
+    **changes: Any,
+) -> Path:
+    """Write a model folder with random weights and a tokenizer trained on a few words."""
+    make_tokenizer(folder, template)
+    options = {**COMMON, **SHAPES[shape], "vocab_size": 400, **changes}
+    config = AutoConfig.for_model(options.pop("model_type"), **options)
+    torch.manual_seed(seed)
+    AutoModelForCausalLM.from_config(config, dtype=dtype).save_pretrained(str(folder))
+    return folder
+
+
+def make_tokenizer(folder: Path, template: str | None = "chatml") -> None:
+    """Train a byte-level BPE of 400 tokens and write its files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=SPECIALS,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(TEXTS * 3, trainer)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    config: dict[str, Any] = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "eos_token": "<|endoftext|>",
+        "pad_token": "<|endoftext|>",
+    }
+    if template:
+        config["chat_template"] = named_template(template)
+    (folder / "tokenizer_config.json").write_text(json.dumps(config), "utf-8")
+
+
+def write_pairs(path: Path, count: int = 40, start: int = 0) -> Path:
+    """Write questions and answers in alpaca form."""
+    rows = [
+        {"instruction": f"question {n}", "input": "", "output": f"It is {n * 7}."}
+        for n in range(start, start + count)
+    ]
+    return write_rows(path, rows)
+
+
+def write_rows(path: Path, rows: Sequence[object]) -> Path:
+    """Write rows as JSON lines."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows), "utf-8")
+    return path
+
+
+def write_recipe(path: Path, model: Path | str, data: Path | str, **sections: Any) -> Path:
+    """Write a recipe that trains in a second or two."""
+    recipe: dict[str, Any] = {
+        "model": {"name": str(model)},
+        "data": {"train": [str(data)], "max_tokens": 64},
+        "optimizer": {"learning_rate": 1e-2, "batch_size": 4},
+        "compute": {"precision": "fp32", "threads": 1},
+        "evaluate": {"sample_rows": 1, "sample_tokens": 8},
+        "run": {"name": "tiny", "steps": 8, "seed": 1},
+    }
+    for section, options in sections.items():
+        recipe[section] = {**recipe.get(section, {}), **options}
+    path.write_text(json.dumps(recipe), "utf-8")
+    return path

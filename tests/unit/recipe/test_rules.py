@@ -1,0 +1,62 @@
+"""An option that would have no effect is an error."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from tunesmith.errors import RecipeError
+from tunesmith.recipe.load import build_recipe, dump_recipe
+from tunesmith.recipe.rules import check_rules
+
+LEAST = {"model": {"name": "m"}, "data": {"train": ["rows.jsonl"]}}
+
+
+def build(*overrides: str):  # type: ignore[no-untyped-def]
+    raw = yaml.safe_load(yaml.safe_dump(LEAST))
+    return build_recipe(raw, overrides)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "where"),
+    [
+        (["run.epochs=1", "run.steps=1"], "run.steps"),
+        (["data.validation=a", "data.validation_share=0.1"], "data.validation_share"),
+        (["optimizer.early_stopping=2"], "optimizer.early_stopping"),
+        (["evaluate.every_steps=5"], "evaluate.every_steps"),
+        (["evaluate.batch_size=3"], "evaluate.batch_size"),
+        (["evaluate.sample_rows=0", "evaluate.sample_tokens=9"], "evaluate.sample_tokens"),
+        (["model.from_scratch=true"], "tuning.kind"),
+        (["method.name=pretrain", "data.system=hi"], "data.system"),
+        (["method.name=pretrain", "model.template=chatml"], "model.template"),
+        (["method.name=pretrain", "data.on_long_row=skip"], "data.on_long_row"),
+        (["data.train=[{path: a, weight: 2}]"], "data.train.weight"),
+        (["data.validation=[{path: a, weight: 2}]"], "data.validation.weight"),
+        (["tuning={kind: freeze, names: [a], layers: 1}"], "tuning.layers"),
+        (["tuning={kind: freeze, layers: 0}"], "tuning.layers"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(overrides: list[str], where: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        check_rules(build(*overrides))
+    assert caught.value.where == where
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [],
+        ["data.validation_share=0.1", "optimizer.early_stopping=2", "evaluate.every_steps=5"],
+        ["model.from_scratch=true", "tuning.kind=full"],
+        ["method.name=pretrain"],
+        ["tuning={kind: freeze, names: [a]}"],
+        ["tuning={kind: freeze, layers: 0, embeddings: true}"],
+        ["data.train=[{path: a, weight: 2}, {path: b, weight: 1}]"],
+        ["evaluate.sample_rows=0"],
+    ],
+)
+def test_a_sound_recipe_passes_and_so_does_what_its_run_writes_out(overrides: list[str]) -> None:
+    recipe = build(*overrides)
+    check_rules(recipe)
+    check_rules(build_recipe(yaml.safe_load(dump_recipe(recipe))))

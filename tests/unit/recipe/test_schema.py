@@ -1,0 +1,93 @@
+"""Every option is listed once, with its type, default and help."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tunesmith.errors import RecipeError
+from tunesmith.recipe.load import build_recipe, load_recipe
+from tunesmith.recipe.new import QUESTIONS, compose, write_new
+from tunesmith.recipe.rules import check_rules
+from tunesmith.recipe.schema import describe_section, find_options, json_schema, list_options
+
+ANSWERS = {"model": "starter", "data": "rows.jsonl", "method": "sft", "tuning": "lora", "name": "a"}
+
+
+def test_every_option_has_help_and_a_type() -> None:
+    for option in list_options():
+        assert len(option.help) > 10, option.dotted
+        assert option.type, option.dotted
+
+
+def test_options_of_one_kind_say_which() -> None:
+    (rank,) = find_options("tuning.rank")
+    assert rank.choice == ("kind", "lora")
+    assert rank.default == "8"
+    assert rank.type == "whole number > 0"
+
+
+def test_the_kinds_of_a_section_are_listed_once() -> None:
+    kinds = [option for option in list_options() if option.dotted == "tuning.kind"]
+    assert len(kinds) == 1
+    assert all(kind in kinds[0].help for kind in ("full", "freeze", "lora"))
+    assert set(describe_section("tuning")) == {"full", "freeze", "lora"}
+
+
+def test_a_section_or_an_option_is_found_by_name() -> None:
+    assert {option.section for option in find_options("run")} == {"run"}
+    assert find_options("learning_rate") == find_options("optimizer.learning_rate")
+    assert find_options(None) == list_options()
+
+
+def test_a_name_that_is_none_is_answered_with_the_nearest() -> None:
+    with pytest.raises(RecipeError) as caught:
+        find_options("optimiser")
+    assert caught.value.hint == "did you mean optimizer?"
+
+
+def test_the_json_schema_accepts_what_we_accept() -> None:
+    schema = json_schema()
+    assert set(schema["required"]) == {"model", "data"}
+    assert schema["$defs"]["LoRA"]["properties"]["rank"]["description"]
+    assert schema["$defs"]["LoRA"]["additionalProperties"] is False
+
+
+@pytest.mark.parametrize("method", ["sft", "pretrain"])
+@pytest.mark.parametrize("tuning", ["lora", "full", "freeze"])
+def test_a_new_recipe_is_sound_and_commented(method: str, tuning: str) -> None:
+    text = compose({**ANSWERS, "method": method, "tuning": tuning})
+    recipe = build_recipe(yaml.safe_load(text))
+    check_rules(recipe)
+    assert (recipe.method.name, recipe.tuning.kind) == (method, tuning)
+    options = [line for line in text.splitlines() if line.startswith("  ") and "#" not in line]
+    comments = [line for line in text.splitlines() if line.startswith("  #")]
+    assert len(comments) >= len(options)
+
+
+def test_a_new_recipe_keeps_names_that_look_like_numbers_or_yaml(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    write_new(path, {**ANSWERS, "model": "a: b", "data": "1.5"})
+    recipe = load_recipe(path)
+    assert recipe.model.name == "a: b"
+    assert recipe.data.train[0].path == "1.5"
+
+
+def test_a_new_recipe_never_replaces_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text("mine", encoding="utf-8")
+    with pytest.raises(RecipeError, match="there already"):
+        write_new(path, ANSWERS)
+    assert path.read_text(encoding="utf-8") == "mine"
+
+
+def test_a_new_recipe_refuses_answers_that_mean_nothing(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"tuning.kind cannot be 'loar'"):
+        write_new(tmp_path / "r.yaml", {**ANSWERS, "tuning": "loar"})
+    assert not (tmp_path / "r.yaml").exists()
+
+
+def test_questions_cover_what_a_recipe_must_have() -> None:
+    assert {question.name for question in QUESTIONS} == set(ANSWERS)
