@@ -100,9 +100,7 @@ def write_rows(path: Path, rows: Sequence[object]) -> Path:
     return path
 
 
-def write_recipe(
-    path: Path, model: Path | str, data: Path | str, /, **sections: Any
-) -> Path:
+def write_recipe(path: Path, model: Path | str, data: Path | str, /, **sections: Any) -> Path:
     """Write a recipe that trains in a second or two."""
     recipe: dict[str, Any] = {
         "model": {"name": str(model)},

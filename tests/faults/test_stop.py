@@ -25,9 +25,7 @@ from tunesmith.training.trainer import RunTrainer
 def write(tmp_path: Path, model: Path, steps: int = 60, **sections: object) -> Path:
     data = tiny.write_pairs(tmp_path / "pairs.jsonl")
     times = {"steps": steps, "save_every_steps": 1000}
-    return tiny.write_recipe(
-        tmp_path / "r.json", model, data, **{"run": times, **sections}
-    )
+    return tiny.write_recipe(tmp_path / "r.json", model, data, **{"run": times, **sections})
 
 
 def stop_with(recipe: Path, number: int, after: int) -> Run:

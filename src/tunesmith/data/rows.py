@@ -44,6 +44,12 @@ class Problem:
         return f"{self.place}: {self.reason}"
 
 
+def spell(text: str, length: int = 40) -> str:
+    """Spell the start of a text of a file for a message: on one line, and every character seen."""
+    start = "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text[:length])
+    return f"{start}..." if len(text) > length else start
+
+
 class RowFault(Exception):
     """Why a row cannot be used; whoever knows its place makes a `Problem` of it."""
 

@@ -15,11 +15,16 @@ if TYPE_CHECKING:
     from transformers import TrainingArguments
 
 SCHEDULERS = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
-DEFAULT_EPOCHS = 3.0
 
 
 def build_arguments(
-    recipe: Recipe, folder: Path, *, precision: Precision, cpu: bool, checkpointing: bool
+    recipe: Recipe,
+    folder: Path,
+    *,
+    num_steps: int,
+    precision: Precision,
+    checkpointing: bool,
+    cpu: bool,
 ) -> TrainingArguments:
     """Build the arguments; checkpoints go to `folder`.
 
@@ -40,8 +45,7 @@ def build_arguments(
         "max_grad_norm": optimizer.max_grad_norm,
         "adam_beta1": optimizer.beta1,
         "adam_beta2": optimizer.beta2,
-        "num_train_epochs": run.epochs or DEFAULT_EPOCHS,
-        "max_steps": run.steps or -1,
+        "max_steps": num_steps,
         "seed": run.seed,
         "use_cpu": cpu,
         "bf16": precision == "bf16",

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
+
+from tunesmith.data.token_rows import TokenRows
+from tunesmith.recipe.options import Recipe
+
+DEFAULT_EPOCHS = 3.0
 
 
 class UpdateOrder:
@@ -42,3 +48,19 @@ class UpdateOrder:
             update = update[np.argsort(-self.lengths[update], kind="stable")]
             for begin in range(0, len(update), self.batch_size):
                 yield [int(row) for row in update[begin : begin + self.batch_size]]
+
+
+def build_order(recipe: Recipe, rows: TokenRows) -> UpdateOrder:
+    """Order the rows of a run."""
+    return UpdateOrder(
+        rows.lengths,
+        batch_size=recipe.optimizer.batch_size,
+        accumulation=recipe.optimizer.accumulation,
+        seed=recipe.run.seed,
+    )
+
+
+def count_steps(recipe: Recipe, order: UpdateOrder) -> int:
+    """Count the updates of a run."""
+    epochs = recipe.run.epochs or DEFAULT_EPOCHS
+    return recipe.run.steps or math.ceil(epochs * order.updates_per_epoch)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,7 +9,6 @@ from tunesmith.hardware import choose_device, choose_precision
 from tunesmith.models.load import load_config
 from tunesmith.models.tuning import apply_tuning, is_full, num_trainable
 from tunesmith.recipe.options import Recipe
-from tunesmith.training.arguments import DEFAULT_EPOCHS
 from tunesmith.training.memory import (
     checkpoint_bytes,
     estimate_gib,
@@ -19,7 +17,7 @@ from tunesmith.training.memory import (
     largest_batch,
     shape_of,
 )
-from tunesmith.training.order import UpdateOrder
+from tunesmith.training.order import build_order, count_steps
 from tunesmith.training.prepare import Prepared, prepare_run
 
 if TYPE_CHECKING:
@@ -69,14 +67,8 @@ def make_plan(prepared: Prepared) -> Plan:
     model = _shapes_only(prepared)
     shape = shape_of(model, num_trainable(model))
     full = is_full(recipe.tuning)
-    order = UpdateOrder(
-        splits.train.lengths,
-        batch_size=recipe.optimizer.batch_size,
-        accumulation=recipe.optimizer.accumulation,
-        seed=recipe.run.seed,
-    )
-    epochs = recipe.run.epochs or DEFAULT_EPOCHS
-    steps = recipe.run.steps or math.ceil(epochs * order.updates_per_epoch)
+    order = build_order(recipe, splits.train)
+    steps = count_steps(recipe, order)
     epochs = steps / order.updates_per_epoch
     biggest = largest_batch(splits, recipe)
     free = free_gib(recipe, device)

@@ -93,6 +93,7 @@ def build_trainer(
     """Build the borrowed loop around our parts."""
     from tunesmith.training.arguments import build_arguments
     from tunesmith.training.memory import check_disk, use_checkpointing
+    from tunesmith.training.order import build_order, count_steps
     from tunesmith.training.trainer import RunTrainer
 
     recipe = prepared.recipe
@@ -100,6 +101,7 @@ def build_trainer(
     arguments = build_arguments(
         recipe,
         partial_folder(run.checkpoints),
+        num_steps=count_steps(recipe, build_order(recipe, prepared.splits.train)),
         precision=roles.precision,
         cpu=roles.device.type == "cpu",
         checkpointing=use_checkpointing(recipe, prepared.splits, roles),
@@ -133,16 +135,17 @@ def run_loop(run: Run, trainer: RunTrainer) -> bool:
     if step:
         log.info("going on from step %d", step)
     run.keep_metrics_until(step)
+    if checkpoint and trainer.take_if_over(checkpoint):
+        return True
     screen = Screen()
-    watch = Watch(trainer.recipe, run, trainer, screen)
-    trainer.add_callback(watch)
+    trainer.add_callback(Watch(trainer.recipe, run, trainer, screen))
     set_seed(trainer.recipe.run.seed)
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     finally:
         screen.end()
     clear_partial(run.checkpoints)
-    done = watch.stopped_early or trainer.state.global_step >= trainer.state.max_steps
+    done = trainer.is_over()
     if not done:
         run.write_status(
             state="stopped",

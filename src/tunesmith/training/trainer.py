@@ -9,7 +9,13 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from torch.utils.data import DataLoader
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import (
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerState,
+    TrainingArguments,
+)
 from transformers.trainer_callback import ProgressCallback
 
 from tunesmith.data.token_rows import TokenRows
@@ -18,8 +24,9 @@ from tunesmith.hardware import disk_free
 from tunesmith.methods.next_token import UNLEARNED
 from tunesmith.models.adapter import note_base
 from tunesmith.models.roles import Roles
+from tunesmith.recipe.options import Recipe
 from tunesmith.training.checkpoints import partial_folder, rotate, seal
-from tunesmith.training.order import UpdateOrder
+from tunesmith.training.order import UpdateOrder, build_order, count_steps
 from tunesmith.training.prepare import Prepared
 from tunesmith.training.stop import StopRequest
 
@@ -40,18 +47,29 @@ class RunTrainer(Trainer):
         self.recipe, self.method, self.splits = prepared.recipe, prepared.method, prepared.splits
         self.roles = roles
         self.stop, self.checkpoints, self.base_sha256 = stop, checkpoints, base_sha256
-        self.order = UpdateOrder(
-            self.splits.train.lengths,
-            batch_size=self.recipe.optimizer.batch_size,
-            accumulation=self.recipe.optimizer.accumulation,
-            seed=self.recipe.run.seed,
-        )
+        self.order = build_order(self.recipe, self.splits.train)
         super().__init__(model=roles.policy, args=arguments, train_dataset=self.splits.train)
         self.model_accepts_loss_kwargs = True
         self.tokens_seen = 0
         for callback in (PrinterCallback, ProgressCallback):
             self.remove_callback(callback)
         self.add_callback(_EpochOrder(self.order))
+
+    def is_over(self) -> bool:
+        """Whether all updates were made, or the held-out loss asks for no more of them."""
+        over = self.state.global_step >= count_steps(self.recipe, self.order)
+        return over or stopped_early(self.recipe, self.state.log_history)
+
+    def take_if_over(self, checkpoint: Path) -> bool:
+        """Take the weights of a checkpoint after which nothing is left to train.
+
+        The loop underneath would make one more update there.
+        """
+        self.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+        if self.is_over():
+            self._load_from_checkpoint(str(checkpoint))
+            return True
+        return False
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Load batches in our order."""
@@ -178,6 +196,14 @@ def best_step(history: list[dict[str, Any]]) -> int | None:
     """Find the step of the lowest held-out loss in a Trainer's log."""
     measured = [(entry["eval_loss"], entry["step"]) for entry in history if "eval_loss" in entry]
     return int(min(measured)[1]) if measured else None
+
+
+def stopped_early(recipe: Recipe, history: list[dict[str, Any]]) -> bool:
+    """Whether as many evaluations as the recipe waits for brought no better held-out loss."""
+    patience = recipe.optimizer.early_stopping
+    steps = [entry["step"] for entry in history if "eval_loss" in entry]
+    best = best_step(history)
+    return patience > 0 and best is not None and len(steps) - 1 - steps.index(best) >= patience
 
 
 class _EpochOrder(TrainerCallback):

@@ -13,7 +13,7 @@ from tunesmith.logs import logger
 from tunesmith.recipe.options import Recipe
 from tunesmith.runs.run import Run
 from tunesmith.training.screen import Screen
-from tunesmith.training.trainer import RunTrainer, best_step
+from tunesmith.training.trainer import RunTrainer, best_step, stopped_early
 
 log = logger(__name__)
 
@@ -28,7 +28,6 @@ class Watch(TrainerCallback):
         self.save_every = recipe.run.save_every_steps or per_epoch
         self.started = self.logged_at = time.perf_counter()
         self.tokens = 0
-        self.stopped_early = False
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Say how far there is to go."""
@@ -66,12 +65,9 @@ class Watch(TrainerCallback):
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Stop early once the held-out loss has not improved for long enough."""
-        patience = self.recipe.optimizer.early_stopping
-        history = [entry["step"] for entry in state.log_history if "eval_loss" in entry]
-        best = best_step(state.log_history)
-        if patience and best is not None and len(history) - 1 - history.index(best) >= patience:
+        if stopped_early(self.recipe, state.log_history):
+            best = best_step(state.log_history)
             log.info("no better held-out loss since step %d: stopping early", best)
-            self.stopped_early = True
             control.should_save = True
             control.should_training_stop = True
 

@@ -1,12 +1,14 @@
 """Open text files whatever their encoding, without losing or hiding a byte.
 
-Bytes that are wrong in an encoding become lone surrogates in the text, so that the rows around
-them can still be read and the place of each is known; `find_bad_byte` finds them again.
+Bytes that are wrong in an encoding become lone surrogates in the text (byte 0x80 is U+DC80), so
+that the rows around them can still be read and the place of each is known; `find_bad_byte` finds
+them again.
 """
 
 from __future__ import annotations
 
 import codecs
+import contextlib
 import re
 from pathlib import Path
 from typing import TextIO
@@ -22,37 +24,45 @@ BOMS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 SURROGATE = re.compile("[\ud800-\udfff]")
-CHINESE = re.compile("[\u3000-\u303f\u4e00-\u9fff\uff00-\uffef\u2010-\u2026\u00b7]")
+GB18030 = re.compile(
+    rb"([\x81-\xfe])(?:([\xa1-\xfe])|[\x40-\xa0]|[\x30-\x39][\x81-\xfe][\x30-\x39])"
+)
+"""A character beyond ASCII; both groups match where GB 2312 has it too."""
 MOSTLY = 0.8
+KOREAN = 20
+"""So many common characters of Chinese text would have one of the second half among them."""
+KEEP = "tunesmith.keep"
 
 
 def open_text(path: Path, encoding: str = "auto") -> TextIO:
     """Open a text file; line ends of any kind become one newline.
 
     Args:
-        encoding: a codec's name, or `auto` to look at the file.
+        encoding: a codec's name, or `auto` to look at the file. A byte order mark decides anyway.
 
     Raises:
         DataError: if there is no codec of that name.
     """
-    name = detect_encoding(path) if encoding == "auto" else _codec(encoding)
-    # utf-16 and utf-32 have no bytes to escape: their lone surrogates pass as they are.
-    errors = "surrogatepass" if name.startswith(("utf-16", "utf-32")) else "surrogateescape"
-    return open(path, encoding=name, errors=errors, newline=None)
+    named = None if encoding == "auto" else _codec(encoding)
+    name = _read_mark(path) or named or detect_encoding(path)
+    return open(path, encoding=name, errors=KEEP, newline=None)
+
+
+def _read_mark(path: Path) -> str | None:
+    with path.open("rb") as file:
+        head = file.read(4)
+    return next((name for mark, name in BOMS if head.startswith(mark)), None)
 
 
 def detect_encoding(path: Path) -> str:
     """Tell the encoding of a file from its first bytes that are not ASCII.
 
-    A byte order mark decides; then zero bytes (UTF-16); then UTF-8 wherever most of the text is
-    valid in it, even with a few bad bytes; then GB 18030 (GBK, GB 2312) where that gives mostly
-    Chinese. What is neither is taken as UTF-8, so that every bad byte is reported.
+    Zero bytes mean UTF-16; then comes UTF-8 wherever most of the text is valid in it, even with a
+    few bad bytes; then GB 18030 (GBK, GB 2312) where that gives mostly common Chinese. What is
+    neither is taken as UTF-8, so that every bad byte is reported.
     """
     with path.open("rb") as file:
         sample = file.read(SAMPLE_BYTES)
-        for mark, name in BOMS:
-            if sample.startswith(mark):
-                return name
         wide = _wide(sample)
         if wide:
             return wide
@@ -69,7 +79,7 @@ def find_bad_byte(text: str) -> re.Match[str] | None:
 def bad_byte_reason(found: re.Match[str]) -> str:
     """Say what stands at such a place."""
     code = ord(found.group())
-    if 0xDC80 <= code <= 0xDCFF:
+    if 0xDC00 <= code <= 0xDCFF:
         return f"byte 0x{code - 0xDC00:02x} is wrong in the file's encoding (see data.encoding)"
     return f"half of a character (U+{code:04X})"
 
@@ -77,7 +87,8 @@ def bad_byte_reason(found: re.Match[str]) -> str:
 def _codec(encoding: str) -> str:
     try:
         name = codecs.lookup(encoding).name
-    except LookupError:
+        b"a".decode(name, KEEP)  # some codecs give no text, or take no text that is wrong
+    except (LookupError, ValueError):
         raise DataError(
             f"there is no text encoding {encoding!r}",
             hint="write auto, utf-8, utf-16, gbk or another codec's name",
@@ -108,10 +119,18 @@ def _looks_utf8(sample: bytes) -> bool:
 
 
 def _looks_chinese(sample: bytes) -> bool:
+    """Whether most characters would be punctuation or common Chinese (GB 2312, level 1).
+
+    Other encodings give rare characters: Latin letters with accents, Japanese and traditional
+    Chinese all do. Korean gives common ones, but none of their second half.
+    """
     bad, good = _count(sample, "gb18030")
-    text = sample.decode("gb18030", "ignore")
-    chinese = len(CHINESE.findall(text))
-    return good > 0 and bad * 20 <= good and chinese >= MOSTLY * good
+    spelled = sample.decode("gb18030", "ignore").encode("gb18030")
+    leads = [found[1][0] for found in GB18030.finditer(spelled) if found[2]]
+    early = sum(lead in range(0xA1, 0xA4) or lead in range(0xB0, 0xC9) for lead in leads)
+    late = sum(lead in range(0xC9, 0xD8) for lead in leads)
+    korean = early >= KOREAN and late == 0
+    return good > 0 and bad * 20 <= good and early + late >= MOSTLY * good and not korean
 
 
 def _count(sample: bytes, encoding: str) -> tuple[int, int]:
@@ -120,3 +139,18 @@ def _count(sample: bytes, encoding: str) -> tuple[int, int]:
     text = decoder.decode(sample)
     bad = len(SURROGATE.findall(text))
     return bad, sum(not c.isascii() for c in text) - bad
+
+
+def _keep(problem: UnicodeError) -> tuple[str, int]:
+    """Keep what a codec cannot decode: lone surrogates as they are, bytes as lone surrogates."""
+    if not isinstance(problem, UnicodeDecodeError):
+        raise problem
+    if problem.encoding.startswith(("utf-16", "utf-32")):
+        with contextlib.suppress(UnicodeDecodeError):
+            text, end = codecs.lookup_error("surrogatepass")(problem)
+            return str(text), end
+    wrong = problem.object[problem.start : problem.end]
+    return "".join(chr(0xDC00 + byte) for byte in wrong), problem.end
+
+
+codecs.register_error(KEEP, _keep)

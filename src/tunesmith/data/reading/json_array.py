@@ -28,17 +28,13 @@ class Window:
         self.text = ""
         self.at = 0
         self.ended = False
-        self.broken = ""
         self._line, self._column, self._counted = 1, 1, 0
 
     def grow(self) -> bool:
         """Read on, as much again as is waiting; return whether there was more."""
         self._count_to(self.at)
         waiting = self.text[max(0, self.at - KEPT) :]
-        try:
-            more = self._file.read(max(CHUNK, len(waiting)))
-        except UnicodeDecodeError as problem:
-            more, self.broken = "", problem.reason
+        more = self._file.read(max(CHUNK, len(waiting)))
         self.ended = not more
         self.at = self._counted = min(self.at, KEPT)
         self.text = waiting + more
@@ -105,7 +101,7 @@ class _Values:
                 self._last = "comma"
                 window.at += 1
                 continue
-            if self._last == "row" and self._closing:
+            if self._last == "row" and self._closing and found == "{":
                 yield self._problem("not valid JSON: no comma between this row and the last")
             yield self._read_row()
         yield from self._read_end(found)
@@ -113,9 +109,7 @@ class _Values:
     def _read_end(self, found: str) -> Iterator[Problem]:
         if found and self._last == "comma":
             yield self._problem("not valid JSON: a comma without a row after it")
-        if self._window.broken:
-            yield self._problem(f"the file's last bytes are cut off: {self._window.broken}")
-        elif self._closing and not found and self._last != "lost":
+        if self._closing and not found and self._last != "lost":
             yield self._problem("the file ends inside its array: it is cut off")
         elif found:
             self._window.at += 1
@@ -158,9 +152,9 @@ class _Values:
                     raise
                 ahead = fault.position - window.at
                 if window.ended or not window.grow():
-                    raise NotJSON(
-                        f"the file ends inside this row ({fault})", window.at + ahead
-                    ) from None
+                    cut_off = unfinished or not window.text[window.at + ahead :].strip()
+                    reason = f"the file ends inside this row ({fault})" if cut_off else str(fault)
+                    raise NotJSON(reason, window.at + ahead) from None
 
     def _skip_row(self) -> None:
         """Move to where the next row may start, or to the end of the file."""

@@ -66,20 +66,16 @@ def read_lines(file: TextIO, path: Path) -> Iterator[Record | Problem]:
 def number_lines(file: TextIO, limit: int = MAX_ROW) -> Iterator[tuple[int, str | RowFault]]:
     """Read lines with their numbers; one over `limit` characters gives a fault instead."""
     for number in itertools.count(1):
-        try:
-            line = file.readline(limit + 1)
-            if len(line) > limit and not line.endswith("\n"):
-                while rest := file.readline(limit):
-                    if rest.endswith("\n"):
-                        break
-                yield number, RowFault(f"the row is longer than {limit:,} characters")
-                continue
-        except UnicodeDecodeError as problem:
-            yield number, RowFault(f"the file's last bytes are cut off: {problem.reason}")
-            return
+        line = file.readline(limit + 1)
         if not line:
             return
-        yield number, line
+        if len(line) > limit and not line.endswith("\n"):
+            while rest := file.readline(limit):
+                if rest.endswith("\n"):
+                    break
+            yield number, RowFault(f"the row is longer than {limit:,} characters")
+        else:
+            yield number, line
 
 
 def _decode_line(decoder: Decoder, text: str) -> dict[str, object]:

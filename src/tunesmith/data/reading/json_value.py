@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from tunesmith.data.reading.encoding import bad_byte_reason, find_bad_byte
-from tunesmith.data.rows import RowFault
+from tunesmith.data.rows import RowFault, spell
 
 MAX_ROW = 1 << 25
 """Characters of the longest row we hold in memory."""
@@ -42,7 +42,7 @@ class Decoder:
         try:
             return self._json.raw_decode(text, at)
         except json.JSONDecodeError as problem:
-            raise NotJSON(_reason(problem.msg), problem.pos) from None
+            raise NotJSON(_reason(problem), problem.pos) from None
         except RecursionError:
             raise NotJSON("it is nested too deeply", at) from None
         except ValueError as problem:  # a number of thousands of digits
@@ -70,7 +70,7 @@ class Decoder:
         if not isinstance(value, dict):
             raise NotJSON("a row is an object, {...}; this is not", start)
         if self._repeated:
-            raise NotJSON(f"the key `{self._repeated}` stands in it twice", start)
+            raise NotJSON(f"the key `{spell(self._repeated)}` stands in it twice", start)
         return value
 
     def _read_pairs(self, pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -87,6 +87,9 @@ class Decoder:
         self._constant = self._constant or spelling
 
 
-def _reason(message: str) -> str:
-    plain = message[0].lower() + message[1:]
+def _reason(problem: json.JSONDecodeError) -> str:
+    bad = find_bad_byte(problem.doc[problem.pos : problem.pos + 1])
+    if bad is not None:
+        return bad_byte_reason(bad)
+    plain = problem.msg[0].lower() + problem.msg[1:]
     return f"not valid JSON: {plain.removesuffix(' starting at')}"

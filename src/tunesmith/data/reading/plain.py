@@ -16,7 +16,7 @@ MAX_TEXT = 1 << 20
 PARAGRAPHS = 0.05
 """Share of blank lines from which a file counts as written in paragraphs."""
 
-Piece = tuple[Place, str] | Problem
+Piece = tuple[Place, str]
 
 
 def read_plain(path: Path, encoding: str = "auto") -> Iterator[Record | Problem]:
@@ -46,12 +46,7 @@ def _pieces(file: TextIO, path: Path) -> Iterator[Piece]:
     """Read lines, blank ones too; a line over MAX_TEXT comes in pieces."""
     line, column = 1, 1
     while True:
-        try:
-            text = file.readline(MAX_TEXT)
-        except UnicodeDecodeError as problem:
-            place = Place(str(path), line, column)
-            yield Problem(place, f"the file's last bytes are cut off: {problem.reason}")
-            return
+        text = file.readline(MAX_TEXT)
         if not text:
             return
         yield Place(str(path), line, column), text
@@ -67,13 +62,11 @@ def _join(pieces: Iterator[Piece]) -> Iterator[Piece]:
     lines: list[str] = []
     length = 0
     for piece in pieces:
-        ends = isinstance(piece, Problem) or not piece[1].strip() or length > MAX_TEXT
-        if ends and place is not None:
+        blank = not piece[1].strip()
+        if place is not None and (blank or length > MAX_TEXT):
             yield place, "".join(lines)
             place, lines, length = None, [], 0
-        if isinstance(piece, Problem):
-            yield piece
-        elif piece[1].strip():
+        if not blank:
             place = place or piece[0]
             lines.append(piece[1])
             length += len(piece[1])
@@ -82,8 +75,6 @@ def _join(pieces: Iterator[Piece]) -> Iterator[Piece]:
 
 
 def _record(piece: Piece) -> Record | Problem | None:
-    if isinstance(piece, Problem):
-        return piece
     place, text = piece
     if not text.strip():
         return None

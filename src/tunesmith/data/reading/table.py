@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TextIO
 
 from tunesmith.data.reading.encoding import bad_byte_reason, find_bad_byte, open_text
+from tunesmith.data.reading.json_lines import number_lines
 from tunesmith.data.reading.json_value import MAX_ROW
-from tunesmith.data.rows import Place, Problem, Record
+from tunesmith.data.rows import Place, Problem, Record, RowFault, spell
 from tunesmith.errors import DataError
 
 DELIMITERS = ",\t;|"
@@ -24,9 +25,27 @@ def read_table(path: Path, encoding: str = "auto") -> Iterator[Record | Problem]
     with open_text(path, encoding) as file:
         delimiter = "\t" if path.suffix.lower() == ".tsv" else _guess_delimiter(file)
         csv.field_size_limit(MAX_ROW)
-        rows = csv.reader(file, delimiter=delimiter, strict=True)
-        names = _read_names(rows, path)
-        yield from _read_rows(rows, names, path)
+        lines = _Lines(file)
+        rows = csv.reader(lines, delimiter=delimiter, strict=True)
+        names = _read_names(rows, lines, path)
+        yield from _read_rows(rows, lines, names, path)
+
+
+class _Lines:
+    """Lines of a file, counted; one over MAX_ROW characters is passed over with an error."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._lines = number_lines(file)
+        self.count = 0
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        self.count, line = next(self._lines)
+        if isinstance(line, RowFault):
+            raise csv.Error(str(line))
+        return line
 
 
 def _guess_delimiter(file: TextIO) -> str:
@@ -35,51 +54,62 @@ def _guess_delimiter(file: TextIO) -> str:
     return max(DELIMITERS, key=header.count)
 
 
-def _read_names(rows: Iterator[list[str]], path: Path) -> list[str]:
+def _read_names(rows: Iterator[list[str]], lines: _Lines, path: Path) -> list[str]:
+    """Read the first line that is not blank."""
     try:
-        names = next(rows, [])
-    except (csv.Error, UnicodeDecodeError) as problem:
-        raise DataError(
-            f"the line of column names cannot be read: {problem}",
-            hint="write the names of the columns in the first line",
-            where=f"{path}:1:1",
+        names = next((cells for cells in rows if cells), [])
+    except csv.Error as problem:
+        raise _bad_names(
+            f"cannot be read: {_reason(problem)}",
+            "write the names of the columns in it",
+            lines,
+            path,
         ) from None
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise DataError(
-            f"the column `{twice}` stands twice in the first line",
-            hint="rename one of them",
-            where=f"{path}:1:1",
-        )
+    for name in names:
+        bad = find_bad_byte(name)
+        if bad is not None:
+            raise _bad_names(
+                f"holds a bad name: {bad_byte_reason(bad)}", "set data.encoding", lines, path
+            )
+        if name and names.count(name) > 1:
+            raise _bad_names(
+                f"has the name `{spell(name)}` twice", "rename one of them", lines, path
+            )
     return names
 
 
+def _bad_names(message: str, hint: str, lines: _Lines, path: Path) -> DataError:
+    return DataError(
+        f"the line of column names {message}", hint=hint, where=f"{path}:{lines.count}:1"
+    )
+
+
 def _read_rows(
-    rows: csv._reader,  # type: ignore[name-defined]
-    names: list[str],
-    path: Path,
+    rows: Iterator[list[str]], lines: _Lines, names: list[str], path: Path
 ) -> Iterator[Record | Problem]:
     while True:
-        place = Place(str(path), rows.line_num + 1, 1)
+        place = Place(str(path), lines.count + 1, 1)
         try:
             cells = next(rows, None)
         except csv.Error as problem:
-            yield Problem(place, f"not a row of a table: {problem}")
+            yield Problem(place, f"not a row of a table: {_reason(problem)}")
             continue
-        except UnicodeDecodeError as problem:
-            yield Problem(place, f"the file's last bytes are cut off: {problem.reason}")
-            return
         if cells is None:
             return
         if cells:
             yield _read_cells(cells, names, place)
 
 
+def _reason(problem: csv.Error) -> str:
+    never_closed = str(problem) == "unexpected end of data"
+    return "a quoted cell is never closed" if never_closed else str(problem)
+
+
 def _read_cells(cells: list[str], names: list[str], place: Place) -> Record | Problem:
     for name, cell in zip(names, cells, strict=False):
         bad = find_bad_byte(cell)
         if bad is not None:
-            reason = f"`{name}`, character {bad.start() + 1}: {bad_byte_reason(bad)}"
+            reason = f"`{spell(name)}`, character {bad.start() + 1}: {bad_byte_reason(bad)}"
             return Problem(place, reason)
     if len(cells) != len(names):
         return Problem(place, f"the row has {len(cells)} cells; the first line has {len(names)}")
