@@ -38,21 +38,17 @@ class Sampling:
         Raises:
             RequestError: naming the option.
         """
-        limits = {
-            "max_tokens": (self.max_tokens >= 1, "write a number from 1"),
-            "temperature": (0 <= self.temperature <= 10, "write a number from 0 to 10"),
-            "top_p": (0 < self.top_p <= 1, "write a number above 0, up to 1"),
-            "top_k": (self.top_k >= 0, "write 0 for all tokens, or a number of them"),
-            "repetition_penalty": (
-                0.1 <= self.repetition_penalty <= 10,
-                "write a number from 0.1 to 10; 1 has no effect",
-            ),
-            "stop": (all(self.stop), "leave empty texts out"),
-        }
-        for name, (fine, hint) in limits.items():
-            if not fine:
-                value = getattr(self, name)
-                raise RequestError(f"{name} cannot be {value!r}", hint=hint, where=name)
+        self._refuse("max_tokens", self.max_tokens, self.max_tokens >= 1, "a number from 1")
+        self._refuse("temperature", self.temperature, 0 <= self.temperature <= 10, "0 to 10")
+        self._refuse("top_p", self.top_p, 0 < self.top_p <= 1, "a number above 0, up to 1")
+        self._refuse("top_k", self.top_k, self.top_k >= 0, "0 for all tokens, or how many")
+        penalty = self.repetition_penalty
+        self._refuse("repetition_penalty", penalty, 0.1 <= penalty <= 10, "0.1 to 10; 1 is none")
+        self._refuse("stop", list(self.stop), all(self.stop), "texts that are not empty")
+
+    def _refuse(self, name: str, value: object, fine: bool, wanted: str) -> None:
+        if not fine:
+            raise RequestError(f"{name} cannot be {value!r}", hint=f"write {wanted}", where=name)
 
 
 def default_sampling(folder: Path) -> Sampling:

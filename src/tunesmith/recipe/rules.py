@@ -7,6 +7,7 @@ from collections.abc import Callable
 from tunesmith.errors import RecipeError
 from tunesmith.recipe.method import Pretrain
 from tunesmith.recipe.options import Recipe
+from tunesmith.recipe.schema import list_options, spell
 from tunesmith.recipe.tuning import Freeze, Full
 
 
@@ -44,13 +45,8 @@ def evaluation_needs_rows(recipe: Recipe) -> None:
     """Nothing can be measured without held-out rows."""
     if recipe.data.validation or recipe.data.validation_share:
         return
-    wanted = {
-        "optimizer.early_stopping": recipe.optimizer.early_stopping > 0,
-        "evaluate.every_steps": recipe.evaluate.every_steps > 0,
-        "evaluate.batch_size": "batch_size" in recipe.evaluate.model_fields_set,
-    }
-    for option, asked in wanted.items():
-        if asked and not is_frozen_default(recipe, option):
+    for option in ("optimizer.early_stopping", "evaluate.every_steps", "evaluate.batch_size"):
+        if not has_default(recipe, option):
             raise RecipeError(
                 f"{option} has no effect: there are no held-out rows",
                 hint="write data.validation_share: 0.1, or name files in data.validation",
@@ -58,17 +54,16 @@ def evaluation_needs_rows(recipe: Recipe) -> None:
             )
 
 
-def is_frozen_default(recipe: Recipe, option: str) -> bool:
-    """Whether an option has its default value: a run's recipe writes all of them out."""
+def has_default(recipe: Recipe, option: str) -> bool:
+    """Whether an option has its default value; a run's recipe writes all of them out."""
     section, name = option.split(".")
-    chosen = getattr(recipe, section)
-    field = type(chosen).model_fields[name]
-    return bool(getattr(chosen, name) == field.default)
+    (default,) = {known.default for known in list_options() if known.dotted == option}
+    return spell(recipe.model_dump()[section][name]) == default
 
 
 def samples_have_length(recipe: Recipe) -> None:
     """A length for answers that are not asked for means nothing."""
-    if not recipe.evaluate.sample_rows and not is_frozen_default(recipe, "evaluate.sample_tokens"):
+    if not recipe.evaluate.sample_rows and not has_default(recipe, "evaluate.sample_tokens"):
         raise RecipeError(
             "evaluate.sample_tokens has no effect: evaluate.sample_rows is 0",
             hint="remove it, or ask for samples",
@@ -94,7 +89,7 @@ def plain_text_has_no_chat(recipe: Recipe) -> None:
     given = {
         "data.system": recipe.data.system is not None,
         "model.template": recipe.model.template is not None,
-        "data.on_long_row": not is_frozen_default(recipe, "data.on_long_row"),
+        "data.on_long_row": not has_default(recipe, "data.on_long_row"),
     }
     for option, asked in given.items():
         if asked:

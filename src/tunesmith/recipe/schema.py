@@ -76,7 +76,7 @@ def _options_of(section: str, model: type[BaseModel]) -> list[Option]:
             name=name,
             choice=choice if not choice or name != choice[0] else None,
             type=_spell_type(field, model, name),
-            default=_spell(field),
+            default=_spell_default(field),
             help=" ".join((field.description or _tag_help(section)).split()),
         )
         for name, field in model.model_fields.items()
@@ -109,16 +109,20 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
     return [model for part in get_args(annotation) for model in _models(part)]
 
 
-def _spell(field: FieldInfo) -> str:
+def _spell_default(field: FieldInfo) -> str:
     default = field.get_default(call_default_factory=True)
-    if default is PydanticUndefined:
-        return ""
-    plain = {True: "true", False: "false", None: "none"}
-    if isinstance(default, bool) or default is None:
-        return plain[default]
-    if isinstance(default, tuple):
-        return "[" + ", ".join(map(str, default)) + "]"
-    return str(default)
+    return "" if default is PydanticUndefined else spell(default)
+
+
+def spell(value: Any) -> str:
+    """Spell a value as YAML does: true, none, [a, b]; a source by its path."""
+    if value is None or isinstance(value, bool):
+        return {None: "none", True: "true", False: "false"}[value]
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(spell, value)) + "]"
+    if isinstance(value, dict) and "path" in value:
+        return str(value["path"])
+    return str(value)
 
 
 def _spell_type(field: FieldInfo, model: type[BaseModel], name: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 from jinja2 import Environment
 
-from tunesmith.recipe.schema import list_options
+from tunesmith.recipe.schema import list_options, spell
 from tunesmith.runs.compare import summary
 from tunesmith.runs.run import Run
 from tunesmith.runs.write import write_bytes, write_text
@@ -53,16 +53,6 @@ def _changed_options(run: Run) -> list[tuple[str, Any, bool]]:
     for section, options in recipe.items():
         for name, value in options.items():
             dotted = f"{section}.{name}"
-            spelled = _spell(value)
+            spelled = spell(value)
             found.append((dotted, spelled, spelled != defaults.get(dotted, "")))
     return found
-
-
-def _spell(value: Any) -> str:
-    if value is None or isinstance(value, bool):
-        return {None: "none", True: "true", False: "false"}[value]
-    if isinstance(value, list):
-        return "[" + ", ".join(map(_spell, value)) + "]"
-    if isinstance(value, dict) and "path" in value:
-        return str(value["path"])
-    return str(value)
