@@ -45,7 +45,8 @@ def open_text(path: Path, encoding: str = "auto") -> TextIO:
     """
     named = None if encoding == "auto" else _codec(encoding)
     name = _read_mark(path) or named or detect_encoding(path)
-    return open(path, encoding=name, errors=KEEP, newline=None)
+    errors = "surrogateescape" if name == "utf-8-sig" else KEEP  # the same there, and fast
+    return open(path, encoding=name, errors=errors, newline=None)
 
 
 def _read_mark(path: Path) -> str | None:

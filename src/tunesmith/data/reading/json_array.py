@@ -17,7 +17,7 @@ KEPT = 200
 """Characters kept before the cursor, to know how a row's line starts."""
 NOT_SPACE = re.compile(r"[^ \t\n\r]")
 SEPARATOR = re.compile(r"[,\[\]{}\n]")
-STRUCTURE = re.compile(r'"(?:[^"\\\n]|\\.)*"|[\[\]{}]')
+STRUCTURE = re.compile(r'"[^"\\\n]*+(?:\\.[^"\\\n]*+)*+"|[\[\]{}]')
 
 
 class Window:
