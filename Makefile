@@ -40,7 +40,7 @@ demo: $(READY)
 	$(BIN)/tunesmith demo
 
 docs: $(READY)
-	$(BIN)/python -m docs_pages
+	$(BIN)/python tools/make_reference.py
 	$(BIN)/mkdocs build --quiet --strict
 
 # Makes src/tunesmith/starter/model anew: a corpus, a tokenizer, two runs, an export. Takes hours.

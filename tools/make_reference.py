@@ -1,0 +1,80 @@
+"""Write docs/reference from the schema and the commands' own help."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tunesmith.recipe.schema import describe_section, list_options
+
+REFERENCE = Path(__file__).parent.parent / "docs" / "reference"
+COMMANDS = (
+    "demo",
+    "train",
+    "evaluate",
+    "chat",
+    "export",
+    "serve",
+    "data check",
+    "data show",
+    "recipe new",
+    "recipe check",
+    "recipe explain",
+    "recipe schema",
+    "runs list",
+    "runs show",
+    "runs logs",
+    "runs stop",
+    "runs resume",
+    "runs compare",
+    "runs delete",
+)
+
+
+def main() -> None:
+    """Write both pages."""
+    REFERENCE.mkdir(parents=True, exist_ok=True)
+    (REFERENCE / "recipe.md").write_text(recipe_page(), encoding="utf-8")
+    (REFERENCE / "commands.md").write_text(commands_page(), encoding="utf-8")
+
+
+def recipe_page() -> str:
+    """List every option of a recipe."""
+    lines = ["# Every option of a recipe", "", "Written by `make docs` from the schema.", ""]
+    section, choice = "", None
+    for option in list_options():
+        if option.section != section:
+            section, choice = option.section, None
+            lines += [f"## {section}", ""]
+        if option.choice and option.choice != choice:
+            choice = option.choice
+            lines += [f"### {choice[0]}: {choice[1]}", "", describe_section(section)[choice[1]], ""]
+        default = f"default `{option.default}`" if option.default else "must be given"
+        lines += [f"**`{option.name}`** ({option.type}, {default})  ", option.help, ""]
+    return "\n".join(lines)
+
+
+def commands_page() -> str:
+    """Print the help of every command."""
+    lines = ["# Every command", "", "Written by `make docs` from the commands' own help.", ""]
+    for command in COMMANDS:
+        lines += [f"## tunesmith {command}", "", "```", help_of(command), "```", ""]
+    return "\n".join(lines)
+
+
+def help_of(command: str) -> str:
+    """Ask a command for its help, 100 columns wide."""
+    result = subprocess.run(  # noqa: S603
+        [sys.executable, "-m", "tunesmith", *command.split(), "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "COLUMNS": "100", "TERMINAL_WIDTH": "100"},
+    )
+    return result.stdout.replace("python -m tunesmith", "tunesmith").strip()
+
+
+if __name__ == "__main__":
+    main()
