@@ -44,8 +44,16 @@ docs: $(READY)
 	$(BIN)/mkdocs build --quiet --strict
 
 # Makes src/tunesmith/starter/model anew: a corpus, a tokenizer, two runs, an export. Takes hours.
+starter: export TUNESMITH_RUNS := $(STARTER)/runs
 starter: $(READY)
-	$(BIN)/python examples/starter/make_starter.py $(STARTER)
+	$(BIN)/python examples/starter/make_corpus.py $(STARTER)/corpus
+	$(BIN)/python examples/starter/make_blank.py $(STARTER)/corpus $(STARTER)/blank
+	$(BIN)/tunesmith train examples/starter/pretrain.yaml
+	$(BIN)/tunesmith export starter-pretrain --to $(STARTER)/pretrained --precision fp32
+	$(BIN)/tunesmith train examples/starter/sft.yaml
+	$(BIN)/tunesmith export starter-sft --to $(STARTER)/model --precision bf16
+	$(BIN)/python examples/starter/measure.py $(STARTER)/model
+	rm -rf src/tunesmith/starter/model && cp -r $(STARTER)/model src/tunesmith/starter/model
 
 # Every wheel that the installation needs, for a machine without internet.
 wheelhouse: $(READY)

@@ -11,13 +11,16 @@ from tunesmith.data.reading.json_value import MAX_ROW, Decoder, NotJSON
 from tunesmith.data.rows import Place, Problem, Record
 
 CHUNK = 1 << 20
+NEARBY = 1 << 16
+"""Characters in which the next row is looked for after what does not even begin as one."""
 NEAR_END = 16
 """A fault within so many characters of the window's end may only mean that more is to come."""
 KEPT = 200
 """Characters kept before the cursor, to know how a row's line starts."""
 NOT_SPACE = re.compile(r"[^ \t\n\r]")
 SEPARATOR = re.compile(r"[,\[\]{}\n]")
-STRUCTURE = re.compile(r'"[^"\\\n]*+(?:\\.[^"\\\n]*+)*+"|[\[\]{}]')
+STRUCTURE = re.compile(r'"[^"\\\n]*+(?:\\.[^"\\\n]*+)*+"?|[\[\]{}]')
+"""A string, closed or up to the line's end, or a bracket; possessive, to take no memory."""
 
 
 class Window:
@@ -32,13 +35,22 @@ class Window:
 
     def grow(self) -> bool:
         """Read on, as much again as is waiting; return whether there was more."""
-        self._count_to(self.at)
-        waiting = self.text[max(0, self.at - KEPT) :]
-        more = self._file.read(max(CHUNK, len(waiting)))
+        self._forget()
+        more = self._file.read(max(CHUNK, len(self.text)))
         self.ended = not more
-        self.at = self._counted = min(self.at, KEPT)
-        self.text = waiting + more
+        self.text += more
         return bool(more)
+
+    def tidy(self) -> None:
+        """Forget what was read once it is much: a decoder's errors count lines from the start."""
+        if self.at > max(NEARBY, len(self.text) // 16):
+            self._forget()
+
+    def _forget(self) -> None:
+        self._count_to(self.at)
+        start = max(0, self.at - KEPT)
+        self.text = self.text[start:]
+        self.at = self._counted = self.at - start
 
     def place(self, path: Path, offset: int) -> Place:
         """Name the place of an offset at or after the cursor."""
@@ -121,6 +133,7 @@ class _Values:
 
     def _read_row(self) -> Record | Problem:
         window = self._window
+        window.tidy()
         try:
             value, end = self._decode()
         except NotJSON as fault:
@@ -175,10 +188,11 @@ class _Values:
         text, start = window.text, window.at
         indent = text[text.rfind("\n", 0, start) + 1 : start]
         if not indent.strip(" \t"):
-            sibling = text.find(f"\n{indent}{{", start)
+            reach = MAX_ROW if text[start] in "[{" else NEARBY
+            sibling = text.find(f"\n{indent}{{", start, start + reach)
             if sibling >= 0:
                 return sibling + len(indent) + 1
-            if not window.ended and len(text) - start < CHUNK:
+            if not window.ended and len(text) - start < min(reach, CHUNK):
                 return None
         if text[start] in "[{":
             return _after_brackets(text, start)
