@@ -77,10 +77,11 @@ class Tokenizing:
 
 
 def hash_tokenizer(tokenizer: PreTrainedTokenizerFast) -> str:
-    """Hash what a tokenizer does to a text."""
+    """Hash what a tokenizer does to a text; truncation and padding are never used here."""
     specials = sorted((name, str(token)) for name, token in tokenizer.special_tokens_map.items())
-    spelled = tokenizer.backend_tokenizer.to_str() + json.dumps(specials)
-    return hashlib.sha256(spelled.encode("utf-8", "surrogatepass")).hexdigest()
+    backend = json.loads(tokenizer.backend_tokenizer.to_str())
+    parts = {**backend, "truncation": None, "padding": None, "specials": specials}
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)

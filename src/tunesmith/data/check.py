@@ -17,7 +17,7 @@ from tunesmith.data.progress import track
 from tunesmith.data.reading import read_records
 from tunesmith.data.repetitions import SHOWN, Repetitions
 from tunesmith.data.report import MAX_PROBLEMS
-from tunesmith.data.rows import Conversation, Learn, Problem, Text
+from tunesmith.data.rows import Conversation, Learn, Problem, Record, Text, spell
 from tunesmith.data.sources import RowSet, find_sets
 from tunesmith.data.tokens import encode_rows, encode_texts
 from tunesmith.errors import DataError
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 BATCH = 256
 Row = Conversation | Text
+Rendered = tuple[Row, Sequence[Piece]]
 
 
 def check(
@@ -90,7 +91,7 @@ class _Check:
             before = self._report.num_read
             good = track(self._good_rows(rows, meaning), f"reading {rows.name}")
             while batch := list(islice(good, BATCH)):
-                for row in batch:
+                for row, _ in batch:
                     seen.add(row)
                     self._chars.append(count_chars(row))
                 self._count_tokens(batch)
@@ -100,22 +101,37 @@ class _Check:
                 )
         return seen
 
-    def _good_rows(self, rows: RowSet, meaning: Meaning) -> Iterator[Row]:
-        known = set(meaning.columns.values())
+    def _good_rows(self, rows: RowSet, meaning: Meaning) -> Iterator[Rendered]:
         for path in rows.files:
             for record in read_records(path, self._options.encoding):
                 self._report.num_read += 1
-                row: Row | Problem
-                if isinstance(record, Problem):
-                    row = record
-                else:
-                    self._unused.update(dict.fromkeys(record.fields.keys() - known))
-                    row = meaning.read(record, self._options.system)
-                if isinstance(row, Problem):
-                    self._add_problem(row)
+                found = record if isinstance(record, Problem) else self._good_row(record, meaning)
+                if isinstance(found, Problem):
+                    self._add_problem(found)
                 else:
                     self._report.num_kept += 1
-                    yield row
+                    yield found
+
+    def _good_row(self, record: Record, meaning: Meaning) -> Rendered | Problem:
+        for name in record.fields:
+            if name not in meaning.columns.values() and len(self._unused) < SHOWN:
+                self._unused[spell(name)] = None
+        row = meaning.read(record, self._options.system)
+        if isinstance(row, Problem):
+            return row
+        pieces = self._render(row)
+        return pieces if isinstance(pieces, Problem) else (row, pieces)
+
+    def _render(self, row: Row) -> Sequence[Piece] | Problem:
+        """Return the longest text that the row gives."""
+        if isinstance(row, Text):
+            return [Piece(row.text, True)]
+        if self._template is None or self._tokenizer is None:
+            return [Piece(message.content, False) for message in row.messages]
+        learn = Learn("conversation")
+        how = Tokenizing(self._options, learn, self._tokenizer, self._template, seed=0)
+        rendered = render_conversation(row, how)
+        return rendered if isinstance(rendered, Problem) else rendered[-1][1]
 
     def _add_problem(self, problem: Problem) -> None:
         self._report.num_reported += 1
@@ -125,34 +141,22 @@ class _Check:
         if len(self._report.problems) < MAX_PROBLEMS:
             self._report.problems.append(problem)
 
-    def _count_tokens(self, batch: Sequence[Row]) -> None:
+    def _count_tokens(self, batch: Sequence[Rendered]) -> None:
         if self._tokenizer is None:
             return
-        for row, length in zip(batch, self._lengths(batch), strict=True):
+        for (row, _), length in zip(batch, self._lengths(batch, self._tokenizer), strict=True):
             self._tokens.append(length)
             if length > self._options.max_tokens and isinstance(row, Conversation):
                 self._report.num_long += 1
                 if len(self._report.long_rows) < SHOWN:
                     self._report.long_rows.append(row.place)
 
-    def _lengths(self, batch: Sequence[Row]) -> list[int]:
-        assert self._tokenizer is not None
-        if isinstance(batch[0], Text):
-            texts = [row.text for row in batch if isinstance(row, Text)]
-            return [len(row.ids) for row in encode_texts(self._tokenizer, texts)]
-        rows = [self._pieces(row) for row in batch if isinstance(row, Conversation)]
-        return [len(row.ids) for row in encode_rows(self._tokenizer, rows)]
-
-    def _pieces(self, row: Conversation) -> Sequence[Piece]:
-        """Return the longest text that the conversation gives."""
-        if self._template is not None and self._tokenizer is not None:
-            how = Tokenizing(
-                self._options, Learn("conversation"), self._tokenizer, self._template, seed=0
-            )
-            rendered = render_conversation(row, how)
-            if not isinstance(rendered, Problem):
-                return rendered[-1][1]
-        return [Piece(message.content, False) for message in row.messages]
+    @staticmethod
+    def _lengths(batch: Sequence[Rendered], tokenizer: PreTrainedTokenizerFast) -> list[int]:
+        texts = [row.text for row, _ in batch if isinstance(row, Text)]
+        if texts:
+            return [len(row.ids) for row in encode_texts(tokenizer, texts)]
+        return [len(row.ids) for row in encode_rows(tokenizer, [pieces for _, pieces in batch])]
 
 
 def count_chars(row: Row) -> int:

@@ -55,7 +55,7 @@ class CheckReport:
         num_contradictions: questions (with all that went before) that have several answers.
         num_overlap: validation rows that are training rows too.
         num_overlap_questions: validation questions that are training questions too.
-        unused_columns: columns that no format reads.
+        unused_columns: columns that no format reads, the first 100.
     """
 
     kind: Kind

@@ -19,6 +19,7 @@ from tunesmith.data.rows import (
     Record,
     RowFault,
     Text,
+    spell,
 )
 from tunesmith.data.sources import RowSet
 from tunesmith.errors import DataError
@@ -148,7 +149,7 @@ def _unknown(rows: RowSet, first: Record | None, problem: Problem | None) -> Dat
 
 def _explain(fields: Mapping[str, Any]) -> tuple[str, str]:
     """Say what a row of no known format looks like, and what to do."""
-    names = ", ".join(list(fields)[:12]) or "none"
+    names = ", ".join(map(spell, list(fields)[:12])) or "none"
     lists = [name for name, value in fields.items() if isinstance(value, list)]
     if "chosen" in fields and "rejected" in fields:
         return "the rows are preference pairs, which no method learns from yet", "use other rows"
@@ -161,8 +162,8 @@ def _explain(fields: Mapping[str, Any]) -> tuple[str, str]:
         return (
             f"the rows look like no format; the columns are {names}",
             (
-                f"if the rows lie under `{lists[0]}`, write that list alone; "
-                f"if they are messages, name it: `columns: {{conversations: {lists[0]}}}`"
+                f"if the rows lie under `{spell(lists[0])}`, write that list alone; if they are "
+                f"messages, name it: `columns: {{conversations: {spell(lists[0])}}}`"
             ),
         )
     return (

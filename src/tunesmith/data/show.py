@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+from unicodedata import category
 
 from rich.text import Text as RichText
 
@@ -154,24 +155,29 @@ def _show(row: TokenRow, how: Tokenizing, place: Place) -> ShownRow:
 
 
 def spell_tokens(ids: list[int], tokenizer: PreTrainedTokenizerFast) -> Iterator[str]:
-    """Spell tokens so that nothing is hidden: bytes that are part of a character as <E4>."""
-    letters = _byte_letters()
+    """Spell tokens so that nothing is hidden.
+
+    Bytes that are part of a character are spelled <E4>, characters that cannot be seen <U+200B>.
+    """
+    letters = _byte_letters() if "ByteLevel(" in repr(tokenizer.backend_tokenizer.decoder) else {}
     added = tokenizer.added_tokens_decoder
     for number in ids:
         token = str(tokenizer.convert_ids_to_tokens(number))
         if number in added:
-            yield token
-        elif "▁" in token:
-            yield token.replace("▁", " ")
-        elif all(letter in letters for letter in token):
-            yield _spell_bytes(bytes(letters[letter] for letter in token))
+            text = token
+        elif letters and all(letter in letters for letter in token):
+            data = bytes(letters[letter] for letter in token)
+            text = data.decode("utf-8", "surrogateescape")
         else:
-            yield token
+            text = token.replace("▁", " ")
+        yield "".join(map(_spell_character, text))
 
 
-def _spell_bytes(data: bytes) -> str:
-    text = data.decode("utf-8", "surrogateescape")
-    return "".join(f"<{ord(c) - 0xDC00:02X}>" if 0xDC80 <= ord(c) <= 0xDCFF else c for c in text)
+def _spell_character(character: str) -> str:
+    if character in "\n\t" or character.isprintable() or category(character) == "Zs":
+        return character
+    code = ord(character)
+    return f"<{code - 0xDC00:02X}>" if 0xDC80 <= code <= 0xDCFF else f"<U+{code:04X}>"
 
 
 def _byte_letters() -> dict[str, int]:

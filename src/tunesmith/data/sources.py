@@ -119,11 +119,12 @@ def _hidden(path: Path, folder: Path) -> bool:
 
 def _take_split(files: list[Path], folder: Path, split: str | None) -> list[Path]:
     if split is None:
-        held_out = [p for p in files if HELD_OUT.match(p.stem.lower())]
+        held_out = [p for p in files if _is_held_out(p.relative_to(folder))]
         if held_out and len(held_out) < len(files):
+            name = held_out[0].relative_to(folder)
             raise DataError(
-                f"the folder holds {held_out[0].name} beside other files, so learning all of it "
-                "would learn what is to be tested",
+                f"the folder holds {name} beside other files, so learning all of it would learn "
+                "what is to be tested",
                 hint="name the part to read, such as `{path: ..., split: train}`",
                 where=str(folder),
             )
@@ -136,6 +137,10 @@ def _take_split(files: list[Path], folder: Path, split: str | None) -> list[Path
             where=str(folder),
         )
     return found
+
+
+def _is_held_out(path: Path) -> bool:
+    return any(HELD_OUT.match(part.lower()) for part in (*path.parts[:-1], path.stem))
 
 
 def _is_of_split(path: Path, split: str) -> bool:

@@ -157,24 +157,29 @@ class Store:
 
 
 def seal_store(folder: Path, content: dict[str, Any]) -> None:
-    """Write the manifest: what was counted, and the size and hash of the rows."""
+    """Write the manifest: what was counted, size and hash of the rows, and a hash of it all."""
     rows = folder / ROWS_FILE
     sealed = {**content, "size": rows.stat().st_size, "sha256": _sha256(rows)}
     with (folder / MANIFEST_FILE).open("w", encoding="utf-8") as file:
-        json.dump(sealed, file, ensure_ascii=False)
+        json.dump({"sealed": sealed, "seal": _seal(sealed)}, file)
         file.flush()
         os.fsync(file.fileno())
 
 
 def read_seal(folder: Path) -> dict[str, Any] | None:
-    """Return the manifest of an undamaged store; None if it is missing or damaged."""
+    """Return what was sealed with an undamaged store; None if anything is missing or damaged."""
     rows = folder / ROWS_FILE
     try:
         manifest = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
-        sound = rows.stat().st_size == manifest["size"] and _sha256(rows) == manifest["sha256"]
+        sealed: dict[str, Any] = manifest["sealed"]
+        sound = manifest["seal"] == _seal(sealed) and rows.stat().st_size == sealed["size"]
+        return sealed if sound and _sha256(rows) == sealed["sha256"] else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return manifest if sound else None
+
+
+def _seal(sealed: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(sealed, sort_keys=True).encode()).hexdigest()
 
 
 def _sha256(path: Path) -> str:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from tunesmith.data.rows import Kind, Message, RowFault
+from tunesmith.data.rows import Kind, Message, RowFault, spell
 
 Fields = Mapping[str, object]
 Names = Mapping[str, str]
@@ -48,6 +48,11 @@ def describe(value: object) -> str:
     """Name the kind of a value as a person would."""
     name = type(value).__name__
     return TYPE_NAMES.get(name, name)
+
+
+def quote(value: object) -> str:
+    """Quote a text for a message; name the kind of anything else."""
+    return f"'{spell(value)}'" if isinstance(value, str) else describe(value)
 
 
 def read_text(fields: Fields, name: str, label: str = "") -> str:

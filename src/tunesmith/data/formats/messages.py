@@ -9,6 +9,7 @@ from tunesmith.data.formats.format import (
     check_text,
     check_turns,
     describe,
+    quote,
     read_list,
     refuse_tools,
 )
@@ -42,7 +43,7 @@ def _read_message(value: object, number: int) -> Message:
     if role in ("tool", "function") or any(value.get(key) for key in TOOL_KEYS):
         raise RowFault(f"{label} is a tool's or calls one; tools are not supported yet")
     if not isinstance(role, str) or role not in ROLES:
-        raise RowFault(f"{label} has the role {role!r:.40}; expected {', '.join(ROLES)}")
+        raise RowFault(f"{label} has the role {quote(role)}; expected {', '.join(ROLES)}")
     if value.get("weight") not in (None, 1):
         raise RowFault(f"{label} has a `weight`, which is not supported yet")
     if "content" not in value:
@@ -55,9 +56,9 @@ def _read_content(content: object, label: str) -> str:
         return check_text(content, label)
     parts: list[str] = []
     for part in content:
-        kind = part.get("type") if isinstance(part, dict) else describe(part)
-        if kind != "text":
-            raise RowFault(f"{label} holds {kind!r:.40}; only texts are supported yet")
+        if not isinstance(part, dict) or part.get("type") != "text":
+            kind = quote(part.get("type")) if isinstance(part, dict) else describe(part)
+            raise RowFault(f"{label} holds a part of type {kind}; only 'text' is supported yet")
         parts.append(check_text(part.get("text"), label))
     return "".join(parts)
 

@@ -9,6 +9,7 @@ from tunesmith.data.formats.format import (
     check_text,
     check_turns,
     describe,
+    quote,
     read_list,
     read_optional,
     refuse_tools,
@@ -55,9 +56,9 @@ def _read_role(value: object, number: int, tags: Names) -> str:
     }
     if isinstance(value, str) and value in roles:
         return roles[value]
-    if value in (tags["observation_tag"], tags["function_tag"]):
+    if isinstance(value, str) and value in (tags["observation_tag"], tags["function_tag"]):
         raise RowFault(f"message {number} is a tool's ({value}); tools are not supported yet")
-    raise RowFault(f"message {number} has the role {value!r:.40}; expected {', '.join(roles)}")
+    raise RowFault(f"message {number} has the role {quote(value)}; expected {', '.join(roles)}")
 
 
 SHAREGPT = Format(

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tunesmith.data.rows import Place, Problem, Record
+from tunesmith.data.rows import Place, Problem, Record, RowFault, spell
+from tunesmith.errors import DataError
 
 BATCH = 256
+UNREADABLE = (pa.ArrowException, OSError, OverflowError, ValueError)
 
 
 def read_parquet(path: Path, encoding: str = "auto") -> Iterator[Record | Problem]:
@@ -51,14 +53,48 @@ def _guarded(path: Path, batches: Iterator[pa.RecordBatch]) -> Iterator[Record |
     while True:
         try:
             batch = next(batches, None)
-            rows = batch.to_pylist() if batch is not None else None
-        except (pa.ArrowException, OSError, UnicodeDecodeError, ValueError) as problem:
-            first_line = (str(problem).strip().splitlines() or ["damaged"])[0]
+            names = batch.schema.names if batch is not None else []
+        except UNREADABLE as problem:
             place = Place(str(path), number + 1)
-            yield Problem(place, f"the file cannot be read from here: {first_line:.200}")
+            yield Problem(place, f"the file cannot be read from here: {_first_line(problem)}")
             return
-        if rows is None:
+        if batch is None:
             return
-        for fields in rows:
+        _check_names(names, path)
+        for row in _rows(batch):
             number += 1
-            yield Record(Place(str(path), number), fields)
+            place = Place(str(path), number)
+            yield Problem(place, str(row)) if isinstance(row, RowFault) else Record(place, row)
+
+
+def _check_names(names: Sequence[str], path: Path) -> None:
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise DataError(
+            f"the file has the column `{spell(twice)}` twice",
+            hint="rename one of them",
+            where=str(path),
+        )
+
+
+def _rows(batch: pa.RecordBatch) -> Iterator[dict[str, object] | RowFault]:
+    """Return the rows at once, or one by one where a value in them cannot be read."""
+    try:
+        yield from batch.to_pylist()
+    except UNREADABLE:
+        for at in range(batch.num_rows):
+            yield _row(batch, at)
+
+
+def _row(batch: pa.RecordBatch, at: int) -> dict[str, object] | RowFault:
+    row: dict[str, object] = {}
+    for name in batch.schema.names:
+        try:
+            row[name] = batch[name][at].as_py()
+        except UNREADABLE as problem:
+            return RowFault(f"`{spell(name)}` cannot be read: {_first_line(problem)}")
+    return row
+
+
+def _first_line(problem: Exception) -> str:
+    return (str(problem).strip().splitlines() or ["damaged"])[0][:200]

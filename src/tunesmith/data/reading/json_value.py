@@ -12,7 +12,7 @@ from tunesmith.data.rows import RowFault, spell
 MAX_ROW = 1 << 25
 """Characters of the longest row we hold in memory."""
 STRING_OR_CONSTANT = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|NaN|-?Infinity', re.DOTALL)
-"""Possessive repeats (`*+`) keep no way back: without them a long string takes 100 times its size."""
+"""Possessive repeats (`*+`) keep no way back; else a long string takes 100 times its memory."""
 
 
 class NotJSON(RowFault):
