@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,10 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from tunesmith.recipe.load import load_recipe
+from tunesmith.runs.run import Run
 from tunesmith.templates import named_template
+from tunesmith.training.train import train
 
 SPECIALS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 TEXTS = [
@@ -114,3 +118,30 @@ def write_recipe(path: Path, model: Path | str, data: Path | str, /, **sections:
         recipe[section] = {**recipe.get(section, {}), **options}
     path.write_text(json.dumps(recipe), "utf-8")
     return path
+
+
+def make_cache_entry(hub: Path, name: str, model: Path, *, revision: str = "0a1b2c") -> Path:
+    """Lay a model folder out as a Hugging Face cache does: blobs, refs, and links to the blobs."""
+    entry = hub / ("models--" + name.replace("/", "--"))
+    snapshot = entry / "snapshots" / revision
+    for folder in (entry / "blobs", entry / "refs", snapshot):
+        folder.mkdir(parents=True, exist_ok=True)
+    for path in model.iterdir():
+        blob = hashlib.sha256(path.read_bytes()).hexdigest()
+        (entry / "blobs" / blob).write_bytes(path.read_bytes())
+        (snapshot / path.name).symlink_to(Path("..", "..", "blobs", blob))
+    (entry / "refs" / "main").write_text(revision, "utf-8")
+    return entry
+
+
+def change_json(path: Path, **fields: Any) -> None:
+    """Change fields of a JSON file; None removes one."""
+    content = {**json.loads(path.read_text("utf-8")), **fields}
+    kept = {name: value for name, value in content.items() if value is not None}
+    path.write_text(json.dumps(kept), "utf-8")
+
+
+def train_run(folder: Path, model: Path | str, /, **sections: Any) -> Run:
+    """Train a run of a second or two on forty questions."""
+    data = write_pairs(folder / "pairs.jsonl")
+    return train(load_recipe(write_recipe(folder / "recipe.json", model, data, **sections)))

@@ -10,7 +10,8 @@ from safetensors import SafetensorError, safe_open
 
 from tunesmith.errors import ModelError
 from tunesmith.models.fingerprint import weights_sha256
-from tunesmith.models.inspect import check_files, read_config
+from tunesmith.models.inspect import ADAPTER, check_config, check_files
+from tunesmith.models.load import few
 from tunesmith.runs.write import write_json
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def load_adapter(model: PreTrainedModel, folder: Path, base: Path) -> PeftModel:
 
 def check_base(folder: Path, base: Path) -> None:
     """Refuse a base whose weights are not those the adapter was trained on."""
-    read_config(folder / "adapter_config.json")
+    check_config(folder / ADAPTER)
     if not (folder / WEIGHTS).is_file():
         raise ModelError(
             f"the adapter has no {WEIGHTS}",
@@ -99,13 +100,13 @@ def _expected_shapes(model: PeftModel) -> dict[str, tuple[int, ...]]:
 def _check_fit(
     folder: Path, stored: dict[str, tuple[int, ...]], expected: dict[str, tuple[int, ...]]
 ) -> None:
-    missing = sorted(expected.keys() - stored.keys())
-    extra = sorted(stored.keys() - expected.keys())
-    wrong = sorted(name for name in expected.keys() & stored if expected[name] != stored[name])
+    missing = list(expected.keys() - stored.keys())
+    extra = list(stored.keys() - expected.keys())
+    wrong = [name for name in expected.keys() & stored if expected[name] != stored[name]]
     for what, names in (("missing", missing), ("left over", extra), ("of another shape", wrong)):
         if names:
             raise ModelError(
-                f"{len(names)} tensors of the adapter are {what}, such as {names[0]}",
+                f"tensors of the adapter are {what}: {few(names)}",
                 hint="the adapter belongs to another base, or is damaged; copy it again",
                 where=str(folder),
             )

@@ -8,12 +8,14 @@ from typing import Any
 
 from tunesmith.errors import ModelError
 
-REMOTE_CODE_KEYS = ("auto_map", "trust_remote_code")
+REMOTE_CODE_KEYS = ("auto_map", "trust_remote_code", "megatron_config")
+KERNEL_KEYS = ("attn_implementation", "experts_implementation")
+ADAPTER = "adapter_config.json"
 CONFIG_FILES = (
     "config.json",
     "tokenizer_config.json",
     "generation_config.json",
-    "adapter_config.json",
+    ADAPTER,
     "processor_config.json",
     "preprocessor_config.json",
 )
@@ -29,10 +31,16 @@ def check_files(folder: Path, *, weights: bool = True) -> dict[str, Any]:
     """
     for name in CONFIG_FILES:
         if (folder / name).exists():
-            _check_config(folder / name)
+            check_config(folder / name)
     config = read_config(folder / "config.json")
     if weights and not list(folder.glob("*.safetensors")):
         raise _no_weights(folder)
+    if weights and (folder / ADAPTER).exists():
+        raise ModelError(
+            "the folder holds an adapter beside a model, and both would be loaded as one",
+            hint=f"move {ADAPTER} and the adapter's weights to a folder of their own",
+            where=str(folder),
+        )
     return config
 
 
@@ -50,7 +58,7 @@ def read_config(path: Path) -> dict[str, Any]:
             hint="copy the whole model folder",
             where=str(path.parent),
         ) from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as problem:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as problem:
         raise ModelError(
             f"not readable as JSON: {problem}",
             hint="copy the model folder again; the file is damaged",
@@ -65,7 +73,12 @@ def read_config(path: Path) -> dict[str, Any]:
     return content
 
 
-def _check_config(path: Path) -> None:
+def check_config(path: Path) -> None:
+    """Refuse a configuration that names code outside of the libraries we ship with.
+
+    Raises:
+        ModelError: naming the file and the field.
+    """
     for dotted, value in _walk(read_config(path), ""):
         key = dotted.rsplit(".", 1)[-1]
         if (key in REMOTE_CODE_KEYS and value) or _asks_for_kernel(key, value):
@@ -78,8 +91,8 @@ def _check_config(path: Path) -> None:
 
 
 def _asks_for_kernel(key: str, value: Any) -> bool:
-    """Whether an attention implementation names a repository instead of a built-in one."""
-    return key.lstrip("_").startswith("attn_implementation") and "/" in str(value)
+    """Whether an implementation is named by a repository instead of being a built-in one."""
+    return key.lstrip("_").startswith(KERNEL_KEYS) and "/" in str(value)
 
 
 def _walk(value: Any, dotted: str) -> list[tuple[str, Any]]:

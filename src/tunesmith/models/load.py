@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,7 @@ def load_model(folder: Path, *, dtype: torch.dtype, device: torch.device) -> Pre
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=True,
+            ignore_mismatched_sizes=True,  # to name them ourselves
             output_loading_info=True,
         )
     except Exception as problem:  # safetensors, OSError, RuntimeError, ValueError, KeyError
@@ -123,17 +125,24 @@ def check_vocabulary(folder: Path, num_tokens: int, num_embeddings: int) -> None
 
 def _refuse_partial(folder: Path, loaded: dict[str, Any]) -> None:
     problems = {
-        "missing": sorted(map(str, loaded.get("missing_keys", ()))),
-        "not part of the model": sorted(map(str, loaded.get("unexpected_keys", ()))),
-        "of another shape": sorted(map(str, loaded.get("mismatched_keys", ()))),
+        "missing": [str(key) for key in loaded["missing_keys"]],
+        "not part of the model": [str(key) for key in loaded["unexpected_keys"]],
+        "of another shape": [f"{name} {list(at)}" for name, at, _ in loaded["mismatched_keys"]],
+        "not loaded": [str(message) for message in loaded["error_msgs"]],
     }
     for what, names in problems.items():
         if names:
             raise ModelError(
-                f"{len(names)} tensors are {what}, such as {names[0]}",
+                f"tensors are {what}: {few(names)}",
                 hint="config.json and the weights do not belong together; copy the folder again",
                 where=str(folder),
             )
+
+
+def few(names: Sequence[str]) -> str:
+    """Name the first of several things and count the others."""
+    others = len(names) - 1
+    return f"{min(names)} and {others:,} more" if others else names[0]
 
 
 def _first_line(problem: Exception) -> str:

@@ -24,7 +24,7 @@ def locate(name: str | Path) -> Path:
     if str(name) == "starter":
         return starter.MODEL
     folder = Path(name).expanduser()
-    if folder.exists():
+    if str(name).strip() and _exists(folder):
         return _resolve(folder)
     entry = _find_in_caches(str(name))
     if entry is not None:
@@ -32,7 +32,16 @@ def locate(name: str | Path) -> Path:
     raise _not_found(str(name))
 
 
+def _exists(path: Path) -> bool:
+    """Whether something has this name, be it a broken link."""
+    try:
+        return path.exists() or path.is_symlink()
+    except OSError:  # longer than any file's name may be
+        return False
+
+
 def _resolve(folder: Path) -> Path:
+    _check_link(folder)
     if folder.is_file():
         raise ModelError(
             "a model is a folder, this is a file",
@@ -41,9 +50,16 @@ def _resolve(folder: Path) -> Path:
         )
     if (folder / "snapshots").is_dir():
         folder = _snapshot(folder)
-    _check_links(folder)
+    for path in folder.iterdir():
+        _check_link(path)
     if (folder / "config.json").is_file():
         return folder.absolute()
+    if (folder / "adapter_config.json").is_file():
+        raise ModelError(
+            "this is an adapter without its base model",
+            hint="name the run it belongs to, or the base model",
+            where=str(folder),
+        )
     inside = sorted(path.name for path in folder.iterdir())[:6]
     entries = [path for path in folder.iterdir() if path.name.startswith("models--")]
     if len(entries) == 1:
@@ -57,39 +73,39 @@ def _resolve(folder: Path) -> Path:
 
 def _snapshot(entry: Path) -> Path:
     reference = entry / "refs" / "main"
-    snapshots = sorted(path for path in (entry / "snapshots").iterdir() if path.is_dir())
+    snapshots = {path.name: path for path in (entry / "snapshots").iterdir() if path.is_dir()}
     if reference.is_file():
-        wanted = entry / "snapshots" / reference.read_text(encoding="utf-8").strip()
-        if wanted.is_dir():
-            return wanted
+        wanted = reference.read_text(encoding="utf-8", errors="replace").strip()
+        if wanted in snapshots:
+            return snapshots[wanted]
         raise ModelError(
-            f"refs/main names the snapshot {wanted.name}, which is not there",
+            f"refs/main names the snapshot {wanted[:64]}, which is not there",
             hint="copy the whole folder again, or name one of its snapshots",
             where=str(entry),
         )
     if len(snapshots) == 1:
-        return snapshots[0]
+        return next(iter(snapshots.values()))
+    names = ", ".join(sorted(snapshots))
     raise ModelError(
         f"the cache entry has {len(snapshots)} snapshots and no refs/main",
-        hint="name one of its snapshots" if snapshots else "copy the whole folder again",
+        hint=f"name one of its snapshots: {names}" if names else "copy the whole folder again",
         where=str(entry),
     )
 
 
-def _check_links(folder: Path) -> None:
-    for path in folder.iterdir():
-        if path.is_symlink() and not path.exists():
-            raise ModelError(
-                f"{path.name} is a link to {path.readlink()}, which is not there",
-                hint="copy the whole models--Org--Name folder with its blobs, or use `cp -rL`",
-                where=str(folder),
-            )
+def _check_link(path: Path) -> None:
+    if path.is_symlink() and not path.exists():
+        raise ModelError(
+            f"{path.name} is a link to {path.readlink()}, which is not there",
+            hint="copy the whole models--Org--Name folder with its blobs, or use `cp -rL`",
+            where=str(path.parent),
+        )
 
 
 def _find_in_caches(name: str) -> Path | None:
     entry = "models--" + name.replace("/", "--")
     for cache in read_settings().hub_caches:
-        if (cache / entry).is_dir():
+        if _exists(cache / entry):
             return cache / entry
     return None
 
