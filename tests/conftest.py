@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests import tiny
+from tests.command import Command
 
 SHARED = os.environ.get("TUNESMITH_SHARED", "")
 
@@ -41,3 +42,9 @@ def shared() -> Path:
     if not SHARED:
         pytest.fail("set TUNESMITH_SHARED to the folder of real data for `make proof`")
     return Path(SHARED)
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """The command line."""
+    return Command(monkeypatch, capsys)

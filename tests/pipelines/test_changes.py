@@ -44,7 +44,9 @@ def change_base(run: Run) -> None:
 
 def change_tokenizer(run: Run) -> None:
     path = Path(run.recipe().model.name) / "tokenizer_config.json"
-    path.write_text(path.read_text("utf-8").replace("assistant\\\\n", "assistant\\\\n\\\\n"), "utf-8")
+    path.write_text(
+        path.read_text("utf-8").replace("assistant\\\\n", "assistant\\\\n\\\\n"), "utf-8"
+    )
 
 
 def change_options(run: Run) -> None:

@@ -38,16 +38,17 @@ def show(name: Name) -> None:
 
     run = open_run(name)
     status = run.status()
-    state = {"state": status.state, "steps": f"{status.step:,} of {status.num_steps:,}"}
+    figures = spelled_summary(run)
+    figures["steps"] = f"{status.step:,} of {status.num_steps:,}"
     notes = {"message": status.message, "where": status.where, "hint": status.hint}
     identical = {} if status.identical else {"identical": "no: it went on over changes"}
     pairs(
         run.name,
         {
-            **state,
+            "state": status.state,
             **{name: value for name, value in notes.items() if value},
             **identical,
-            **spelled_summary(run),
+            **figures,
             "folder": run.path,
         },
     )

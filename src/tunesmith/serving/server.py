@@ -64,12 +64,12 @@ def serve(
 
 
 def _listen(host: str, port: int) -> socket.socket:
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listener = socket.socket(family, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
     except (OSError, OverflowError) as problem:
+        listener.close()
         raise RequestError(
             f"the address {host}:{port} cannot be used: {problem}",
             hint="choose another --port; 0 takes a free one",

@@ -44,9 +44,7 @@ def start_detached(run: Run, *, accept_changes: bool = False) -> int:
             close_fds=True,
         )
     deadline = time.monotonic() + SECONDS_TO_START
-    while time.monotonic() < deadline:
-        if run.status().state != "new":
-            return process.pid
+    while time.monotonic() < deadline and not run.is_locked() and run.status().state != "done":
         if process.poll() is not None:
             raise RunError(
                 f"the detached process ended at once with code {process.returncode}",
@@ -54,4 +52,5 @@ def start_detached(run: Run, *, accept_changes: bool = False) -> int:
                 where=str(run.log_file),
             )
         time.sleep(0.1)
+    process.returncode = 0  # nobody waits for it: it is to outlive us
     return process.pid

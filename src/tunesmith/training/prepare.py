@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tunesmith.data.prepare import Splits, prepare
+from tunesmith.errors import RecipeError
 from tunesmith.hardware import num_cores
 from tunesmith.methods import Method, build_method
+from tunesmith.models.load import load_config
 from tunesmith.models.reader import Reader
 from tunesmith.models.roles import load_reader
 from tunesmith.recipe.options import Recipe
@@ -34,7 +36,21 @@ def prepare_run(recipe: Recipe) -> Prepared:
     splits = prepare(
         recipe.data, method.learn, reader.tokenizer, reader.template, seed=recipe.run.seed
     )
+    check_lengths(reader, splits)
     return Prepared(recipe, reader, method, splits)
+
+
+def check_lengths(reader: Reader, splits: Splits) -> None:
+    """Refuse rows that are longer than the texts a model takes."""
+    config = load_config(reader.folder).get_text_config().to_dict()
+    positions = config.get("max_position_embeddings")
+    longest = int(splits.train.lengths.max())
+    if positions and longest > positions:
+        raise RecipeError(
+            f"the longest row has {longest:,} tokens, the model takes {positions:,}",
+            hint=f"write data.max_tokens: {positions}",
+            where="data.max_tokens",
+        )
 
 
 def use_threads(recipe: Recipe) -> None:
