@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from tunesmith.errors import ModelError
 from tunesmith.models.fingerprint import weights_sha256
 from tunesmith.models.inspect import ADAPTER, check_config, check_files
-from tunesmith.models.load import few
+from tunesmith.models.reasons import few, reason_of
 from tunesmith.runs.write import write_json
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def load_adapter(model: PreTrainedModel, folder: Path, base: Path) -> PeftModel:
         adapted = PeftModel.from_pretrained(model, str(folder), local_files_only=True)
     except Exception as problem:  # the library raises many kinds for a misfit
         raise ModelError(
-            f"the adapter does not fit its base: {_first_line(problem)}",
+            f"the adapter does not fit its base: {reason_of(problem)}",
             hint="use the base that stands in the run's recipe.yaml",
             where=str(folder),
         ) from problem
@@ -60,10 +60,14 @@ def check_base(folder: Path, base: Path) -> None:
         )
     note = folder / BELONGS_TO
     if not note.is_file():
-        return
+        raise ModelError(
+            f"the adapter does not say which base it belongs to: {BELONGS_TO} is missing",
+            hint="resume the run, which writes it again, or copy the folder again",
+            where=str(folder),
+        )
     try:
         expected = str(json.loads(note.read_text(encoding="utf-8"))["weights_sha256"])
-    except (json.JSONDecodeError, KeyError, UnicodeDecodeError):
+    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError):
         raise ModelError(
             "the note about the adapter's base is damaged",
             hint="copy the adapter's folder again",
@@ -84,7 +88,7 @@ def _stored_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
             return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as problem:
         raise ModelError(
-            f"the adapter is damaged: {_first_line(problem)}",
+            f"the adapter is damaged: {reason_of(problem)}",
             hint="resume the run, which writes it again, or copy the folder again",
             where=str(folder / WEIGHTS),
         ) from problem
@@ -110,7 +114,3 @@ def _check_fit(
                 hint="the adapter belongs to another base, or is damaged; copy it again",
                 where=str(folder),
             )
-
-
-def _first_line(problem: Exception) -> str:
-    return (str(problem).strip().splitlines() or [type(problem).__name__])[0][:200]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.errors import ModelError
 from tunesmith.models.inspect import check_files
+from tunesmith.models.reasons import few, reason_of
 from tunesmith.settings import forbid_network
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def load_model(folder: Path, *, dtype: torch.dtype, device: torch.device) -> Pre
         )
     except Exception as problem:  # safetensors, OSError, RuntimeError, ValueError, KeyError
         raise ModelError(
-            f"the weights cannot be loaded: {_first_line(problem)}",
+            f"the weights cannot be loaded: {reason_of(problem)}",
             hint="copy the model folder again and compare its checksums",
             where=str(folder),
         ) from problem
@@ -106,7 +106,7 @@ def load_config(folder: Path) -> PreTrainedConfig:
         )
     except Exception as problem:
         raise ModelError(
-            f"the configuration cannot be used: {_first_line(problem)}",
+            f"the configuration cannot be used: {reason_of(problem)}",
             hint="copy config.json of the model again",
             where=str(folder / "config.json"),
         ) from problem
@@ -137,13 +137,3 @@ def _refuse_partial(folder: Path, loaded: dict[str, Any]) -> None:
                 hint="config.json and the weights do not belong together; copy the folder again",
                 where=str(folder),
             )
-
-
-def few(names: Sequence[str]) -> str:
-    """Name the first of several things and count the others."""
-    others = len(names) - 1
-    return f"{min(names)} and {others:,} more" if others else names[0]
-
-
-def _first_line(problem: Exception) -> str:
-    return (str(problem).strip().splitlines() or [type(problem).__name__])[0][:200]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunesmith.errors import ModelError
 from tunesmith.models.inspect import check_files, read_config
+from tunesmith.models.reasons import reason_of
 from tunesmith.settings import forbid_network
 from tunesmith.templates import Template, build_template, named_template
 
@@ -30,7 +31,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
         )
     except Exception as problem:  # the library raises many kinds for a damaged file
         raise ModelError(
-            f"the tokenizer cannot be loaded: {_first_line(problem)}",
+            f"the tokenizer cannot be loaded: {reason_of(problem)}",
             hint="copy tokenizer.json and tokenizer_config.json of the model again",
             where=str(folder),
         ) from problem
@@ -97,7 +98,3 @@ def _as_ids(value: Any) -> list[int]:
     if isinstance(value, int):
         return [value]
     return [entry for entry in value if isinstance(entry, int)] if isinstance(value, list) else []
-
-
-def _first_line(problem: Exception) -> str:
-    return (str(problem).strip().splitlines() or [type(problem).__name__])[0][:200]

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import torch
-
 from tests import tiny
+
 from tunesmith.errors import ModelError
 from tunesmith.models.adapter import check_base
 from tunesmith.models.inspect import CONFIG_FILES, check_files, read_config
@@ -175,7 +175,7 @@ def test_a_damaged_config_is_named(tmp_path: Path, content: bytes, message: str)
 
 
 def test_a_missing_config_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="config.json is missing"):
+    with pytest.raises(ModelError, match=r"config\.json is missing"):
         read_config(tmp_path / "config.json")
 
 

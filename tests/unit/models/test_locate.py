@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
 import pytest
-
 from tests import tiny
+
 from tunesmith import starter
 from tunesmith.errors import ModelError
 from tunesmith.models.locate import locate
@@ -181,6 +180,6 @@ def test_strange_names_are_refused_like_any_other(name: str) -> None:
 
 
 def test_a_broken_link_given_by_name_is_refused(tmp_path: Path) -> None:
-    os.symlink(tmp_path / "gone", tmp_path / "link")
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
     problem = refusal(tmp_path / "link")
     assert problem.message == f"link is a link to {tmp_path / 'gone'}, which is not there"

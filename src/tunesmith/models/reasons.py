@@ -1,0 +1,22 @@
+"""What went wrong in a library, in one line for a person."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+MAX_CHARS = 300
+
+
+def reason_of(problem: Exception) -> str:
+    """Take the line of an error that says most: the first, or the next if that opens a list."""
+    lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
+    if not lines:
+        return type(problem).__name__
+    opens = lines[0].endswith(":") and len(lines) > 1
+    return lines[opens][:MAX_CHARS]
+
+
+def few(names: Sequence[str]) -> str:
+    """Name the first of several things and count the others."""
+    others = len(names) - 1
+    return f"{min(names)} and {others:,} more" if others else names[0]
