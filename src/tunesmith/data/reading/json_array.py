@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-from tunesmith.data.reading.json_value import MAX_ROW, Decoder, NotJSON
+from tunesmith.data.reading.json_value import MAX_ROW, TOO_LONG, Decoder, NotJSON
 from tunesmith.data.rows import Place, Problem, Record
 
 CHUNK = 1 << 20
@@ -161,8 +161,10 @@ class _Values:
             except NotJSON as fault:
                 unfinished = "unterminated string" in str(fault)
                 near_end = fault.position >= len(window.text) - NEAR_END
-                if not (unfinished or near_end) or len(window.text) - window.at > MAX_ROW:
+                if not (unfinished or near_end):
                     raise
+                if len(window.text) - window.at > MAX_ROW:
+                    raise NotJSON(TOO_LONG, window.at) from None
                 ahead = fault.position - window.at
                 if window.ended or not window.grow():
                     cut_off = unfinished or not window.text[window.at + ahead :].strip()
@@ -172,36 +174,43 @@ class _Values:
     def _skip_row(self) -> None:
         """Move to where the next row may start, or to the end of the file."""
         window = self._window
-        while True:
-            found = self._next_start()
-            if found is not None:
-                window.at = found
-                return
+        line = window.text.rfind("\n", 0, window.at) + 1
+        indent = window.text[line : window.at]
+        sibling = "" if indent.strip(" \t") else f"\n{indent}{{"
+        opened = window.text[window.at] in "[{"
+        while (found := self._next_start(sibling, opened)) is None:
             if len(window.text) - window.at > MAX_ROW:
-                window.at = len(window.text) - 1
+                window.at = len(window.text) - KEPT
             if window.ended or not window.grow():
                 window.at = len(window.text)
                 return
+        window.at = found
 
-    def _next_start(self) -> int | None:
+    def _next_start(self, sibling: str, opened: bool) -> int | None:
+        """Look for the next row behind the cursor; None asks for more of the file.
+
+        Args:
+            sibling: how a line starts that holds a row like this one; empty if lines tell nothing.
+            opened: whether the bad row began with a bracket.
+        """
         window = self._window
         text, start = window.text, window.at
-        indent = text[text.rfind("\n", 0, start) + 1 : start]
-        if not indent.strip(" \t"):
-            reach = MAX_ROW if text[start] in "[{" else NEARBY
-            sibling = text.find(f"\n{indent}{{", start, start + reach)
-            if sibling >= 0:
-                return sibling + len(indent) + 1
-            if not window.ended and len(text) - start < min(reach, CHUNK):
+        if sibling:
+            found = text.find(sibling, start, len(text) if opened else start + NEARBY)
+            if found >= 0:
+                return found + len(sibling) - 1
+            if not window.ended and len(text) - start < (CHUNK if opened else NEARBY):
                 return None
-        if text[start] in "[{":
+        if opened:
             return _after_brackets(text, start)
-        found = SEPARATOR.search(text, start + 1)
-        return found.start() if found else None
+        separator = SEPARATOR.search(text, start + 1)
+        return separator.start() if separator else None
 
 
 def _after_brackets(text: str, start: int) -> int | None:
-    """Find where the brackets opened at `start` are closed again."""
+    """Find where the brackets opened at `start` are closed again, if any are."""
+    if text[start] not in "[{":
+        return None
     depth = 0
     for found in STRUCTURE.finditer(text, start):
         bracket = found.group()

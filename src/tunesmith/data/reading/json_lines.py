@@ -9,7 +9,7 @@ from typing import TextIO
 
 from tunesmith.data.reading.encoding import bad_byte_reason, find_bad_byte, open_text
 from tunesmith.data.reading.json_array import read_values
-from tunesmith.data.reading.json_value import MAX_ROW, Decoder, NotJSON
+from tunesmith.data.reading.json_value import MAX_ROW, TOO_LONG, Decoder, NotJSON
 from tunesmith.data.rows import Place, Problem, Record, RowFault
 
 SPACE = " \t\n\r"
@@ -73,7 +73,7 @@ def number_lines(file: TextIO, limit: int = MAX_ROW) -> Iterator[tuple[int, str 
             while rest := file.readline(limit):
                 if rest.endswith("\n"):
                     break
-            yield number, RowFault(f"the row is longer than {limit:,} characters")
+            yield number, RowFault(TOO_LONG)
         else:
             yield number, line
 

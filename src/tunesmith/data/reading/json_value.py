@@ -11,6 +11,7 @@ from tunesmith.data.rows import RowFault, spell
 
 MAX_ROW = 1 << 25
 """Characters of the longest row we hold in memory."""
+TOO_LONG = f"the row is longer than {MAX_ROW:,} characters"
 STRING_OR_CONSTANT = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|NaN|-?Infinity', re.DOTALL)
 """Possessive repeats (`*+`) keep no way back; else a long string takes 100 times its memory."""
 
