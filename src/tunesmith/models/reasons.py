@@ -8,12 +8,12 @@ MAX_CHARS = 300
 
 
 def reason_of(problem: Exception) -> str:
-    """Take the line of an error that says most: the first, or the next if that opens a list."""
+    """Take the line of an error that says most: the first, with the next if it opens a list."""
     lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
     if not lines:
         return type(problem).__name__
-    opens = lines[0].endswith(":") and len(lines) > 1
-    return lines[opens][:MAX_CHARS]
+    said = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+    return said[:MAX_CHARS]
 
 
 def few(names: Sequence[str]) -> str:

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 
+FAST = ("tokenizer.json", "vocab.json", "vocab.txt")
+"""Files of which a fast tokenizer needs one."""
+
+
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     """Load the fast tokenizer of a model folder.
 
@@ -23,6 +27,8 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     """
     forbid_network()
     check_files(folder, weights=False)
+    if not any((folder / name).is_file() for name in FAST):
+        raise _no_fast_tokenizer(folder)
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     try:
@@ -36,12 +42,16 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
             where=str(folder),
         ) from problem
     if not isinstance(tokenizer, PreTrainedTokenizerFast) or len(tokenizer) == 0:
-        raise ModelError(
-            "the model has no fast tokenizer (tokenizer.json)",
-            hint="convert it with transformers on a machine that holds the original files",
-            where=str(folder),
-        )
+        raise _no_fast_tokenizer(folder)
     return tokenizer
+
+
+def _no_fast_tokenizer(folder: Path) -> ModelError:
+    return ModelError(
+        "the model has no fast tokenizer (tokenizer.json)",
+        hint="copy the whole model folder; if it never had one, convert it with transformers",
+        where=str(folder),
+    )
 
 
 def load_template(
@@ -56,7 +66,7 @@ def load_template(
     if source is None:
         return None
     if isinstance(source, dict):
-        source = source["default"]
+        source = _default_of(source, folder)
     specials = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
     template = build_template(
         str(source),
@@ -71,6 +81,16 @@ def load_template(
             where=str(folder),
         )
     return template
+
+
+def _default_of(sources: dict[str, str], folder: Path) -> str:
+    if "default" not in sources:
+        raise ModelError(
+            f"the tokenizer has templates {', '.join(sorted(sources))}, but no default one",
+            hint="write the path of one of them as model.template",
+            where=str(folder),
+        )
+    return sources["default"]
 
 
 def special_texts(tokenizer: PreTrainedTokenizerFast) -> list[str]:
@@ -95,6 +115,5 @@ def stop_ids(
 
 
 def _as_ids(value: Any) -> list[int]:
-    if isinstance(value, int):
-        return [value]
-    return [entry for entry in value if isinstance(entry, int)] if isinstance(value, list) else []
+    entries = value if isinstance(value, list) else [value]
+    return [entry for entry in entries if type(entry) is int]  # True is no token

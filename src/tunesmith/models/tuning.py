@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from tunesmith.errors import RecipeError
@@ -13,8 +14,8 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
+ALL = "all-linear"
 LAYER = re.compile(r"\.(?:layers|h|blocks)\.(\d+)\.")
-EMBEDDINGS = ("embed_tokens", "lm_head", "wte", "word_embeddings", "embed_out")
 
 
 def apply_tuning(model: PreTrainedModel, tuning: Tuning) -> torch.nn.Module:
@@ -33,39 +34,77 @@ def apply_tuning(model: PreTrainedModel, tuning: Tuning) -> torch.nn.Module:
 def add_lora(model: PreTrainedModel, tuning: LoRA) -> torch.nn.Module:
     """Add low-rank matrices to the chosen linear layers and freeze all else."""
     from peft import LoraConfig, get_peft_model
+    from transformers.pytorch_utils import Conv1D
 
-    if tuning.targets != ("all-linear",):
-        check_targets(model, tuning.targets)
+    layers = find_linear(model)
+    check_targets(model, layers, tuning.targets)
     config = LoraConfig(
         r=tuning.rank,
         lora_alpha=tuning.alpha or 2 * tuning.rank,
         lora_dropout=tuning.dropout,
-        target_modules="all-linear" if "all-linear" in tuning.targets else list(tuning.targets),
+        target_modules=ALL if ALL in tuning.targets else list(tuning.targets),
+        fan_in_fan_out=any(isinstance(layer, Conv1D) for layer in layers.values()),
         task_type="CAUSAL_LM",
     )
     adapted: torch.nn.Module = get_peft_model(model, config, autocast_adapter_dtype=True)
     return adapted
 
 
-def check_targets(model: PreTrainedModel, targets: tuple[str, ...]) -> None:
-    """Refuse a target that matches no linear layer; PEFT alone would ignore it."""
+def find_linear(model: PreTrainedModel) -> dict[str, torch.nn.Module]:
+    """Find the layers that matrices can be added to, by name."""
     import torch
+    from transformers.pytorch_utils import Conv1D
 
-    layers = {
-        name.rsplit(".", 1)[-1]
+    return {
+        name: module
         for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear)
+        if isinstance(module, torch.nn.Linear | Conv1D)
     }
+
+
+def check_targets(
+    model: PreTrainedModel, layers: dict[str, torch.nn.Module], targets: tuple[str, ...]
+) -> None:
+    """Refuse a target that matches no linear layer; PEFT alone would ignore it."""
+    if not targets:
+        raise _bad_target("no linear layer is named", f"write {ALL}, or names such as q_proj")
     for target in targets:
-        if target.rsplit(".", 1)[-1] not in layers and target != "all-linear":
-            near = difflib.get_close_matches(target, layers, n=1)
-            raise RecipeError(
+        found = [name for name in layers if name == target or name.endswith(f".{target}")]
+        if target == ALL:
+            continue
+        if not found:
+            near = _near(target, layers, tails=True)
+            known = ", ".join(sorted({name.rsplit(".", 1)[-1] for name in layers}))
+            raise _bad_target(
                 f"no linear layer of the model is called {target}",
-                hint=f"did you mean {near[0]}?"
-                if near
-                else f"choose of {', '.join(sorted(layers))}",
-                where="tuning.targets",
+                f"did you mean {near}?" if near else f"choose of {known}",
             )
+        if ALL in targets:
+            raise _bad_target(f"{target} has no effect beside {ALL}", "remove one of them")
+        if any(_is_tied(model, layers[name]) for name in found):
+            raise _bad_target(
+                f"{target} cannot be adapted: it is one with the embeddings",
+                "leave it out, or write tuning.kind: full",
+            )
+
+
+def _bad_target(message: str, hint: str) -> RecipeError:
+    return RecipeError(message, hint=hint, where="tuning.targets")
+
+
+def _is_tied(model: PreTrainedModel, layer: torch.nn.Module) -> bool:
+    return layer.weight is model.get_input_embeddings().weight
+
+
+def _near(wanted: str, names: Iterable[str], *, tails: bool = False) -> str | None:
+    """Find the part of a dotted name, of as many words, that is nearest to `wanted`."""
+    size = wanted.count(".") + 1
+    parts = {
+        ".".join(words[at : at + size])
+        for words in (name.split(".") for name in names)
+        for at in range(max(0, len(words) - size) if tails else 0, len(words) - size + 1)
+    }
+    return next(iter(difflib.get_close_matches(wanted, sorted(parts), n=1)), None)
 
 
 def open_layers(model: PreTrainedModel, tuning: Freeze) -> None:
@@ -80,18 +119,25 @@ def open_layers(model: PreTrainedModel, tuning: Freeze) -> None:
         )
     for wanted in tuning.names:
         if not any(wanted in name for name in names):
+            near = _near(wanted, names)
+            some = names[len(names) // 2]
             raise RecipeError(
                 f"no parameter's name contains {wanted}",
-                hint=f"names look like {names[len(names) // 2]}",
+                hint=f"did you mean {near}?" if near else f"names look like {some}",
                 where="tuning.names",
             )
+    always = _embeddings(model) if tuning.embeddings else set()
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(_is_open(name, tuning, count))
+        parameter.requires_grad_(id(parameter) in always or _is_chosen(name, tuning, count))
 
 
-def _is_open(name: str, tuning: Freeze, count: int) -> bool:
-    if tuning.embeddings and any(part in name for part in EMBEDDINGS):
-        return True
+def _embeddings(model: PreTrainedModel) -> set[int]:
+    """Identify the parameters of the embeddings and the head."""
+    ends = (model.get_input_embeddings(), model.get_output_embeddings())
+    return {id(parameter) for end in ends if end is not None for parameter in end.parameters()}
+
+
+def _is_chosen(name: str, tuning: Freeze, count: int) -> bool:
     if tuning.names:
         return any(wanted in name for wanted in tuning.names)
     match = LAYER.search(name)
