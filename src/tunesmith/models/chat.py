@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tunesmith.errors import ModelError, RunError
+from tunesmith.errors import ModelError, RunError, TunesmithError
 from tunesmith.hardware import DeviceOption, PrecisionOption, choose_device, choose_precision
 from tunesmith.models.adapter import load_adapter
 from tunesmith.models.load import check_vocabulary, count_embeddings, load_model
@@ -70,7 +72,8 @@ def load_chat_model(
     """Load a model to answer with.
 
     Args:
-        name: a run (name or directory), a checkpoint inside one, or anything `locate` takes.
+        name: a run (name or directory), a checkpoint inside one (its directory, or `RUN/STEP`), or
+            anything `locate` takes.
         base_only: for a run, the base it started from.
     """
     return load_subject(find_subject(name, base_only=base_only), precision, device)
@@ -85,7 +88,7 @@ def find_subject(name: str | Path, *, base_only: bool = False) -> Subject:
     """
     run, weights = _find_run(name)
     if run is None or weights is None:
-        return Subject(str(name), locate(name))
+        return Subject(str(name), _locate(name))
     recipe = run.recipe()
     if base_only:
         base = locate(recipe.model.name)
@@ -97,7 +100,7 @@ def find_subject(name: str | Path, *, base_only: bool = False) -> Subject:
         return Subject(label, weights, None, recipe.model.template, run)
     raise RunError(
         f"the run has no trained model yet; it is {run.status().state}",
-        hint=f"wait for it, or `tunesmith runs resume {run.name}`, or name one of its checkpoints",
+        hint=f"wait for it, or `tunesmith runs resume {run.name}`{_or_checkpoint(run)}",
         where=str(weights),
     )
 
@@ -128,19 +131,57 @@ def _find_run(name: str | Path) -> tuple[Run | None, Path | None]:
     """Return the run and the folder of its weights that `name` means, if it means a run."""
     path = Path(name).expanduser()
     if path.parent.name == "checkpoints" and is_run(path.parent.parent):
-        if not path.is_dir():
-            raise ModelError(
-                f"the run has no checkpoint {path.name}",
-                hint="it has " + ", ".join(sorted(p.name for p in path.parent.glob("step-*"))),
-                where=str(path.parent),
-            )
-        return Run(path.parent.parent.absolute()), path.absolute()
+        return _find_checkpoint(Run(path.parent.parent.absolute()), path.name)
     if is_run(path):
         run = Run(path.absolute())
         return run, run.model
     if path.exists() or str(name) == "starter":
         return None, None
-    if any(str(name) in (run.name, run.recipe().run.name) for run in list_runs()):
-        run = open_run(name)
-        return run, run.model
-    return None, None
+    run_name, _, checkpoint = str(name).partition("/")
+    if run_name not in _run_names():
+        return None, None
+    run = open_run(run_name)
+    return _find_checkpoint(run, checkpoint) if checkpoint else (run, run.model)
+
+
+def _find_checkpoint(run: Run, name: str) -> tuple[Run, Path]:
+    known = _checkpoints(run)
+    if name not in known:
+        raise ModelError(
+            f"the run has no checkpoint {name}",
+            hint=f"it has {', '.join(known)}" if known else "it has none yet",
+            where=str(run.checkpoints),
+        )
+    return run, run.checkpoints / name
+
+
+def _checkpoints(run: Run) -> list[str]:
+    return sorted(path.name for path in run.checkpoints.glob("step-*") if path.is_dir())
+
+
+def _or_checkpoint(run: Run) -> str:
+    known = _checkpoints(run)
+    return f", or name its checkpoint {run.name}/{known[-1]}" if known else ""
+
+
+def _run_names() -> list[str]:
+    """List what runs are called, by their directories and in their recipes."""
+    names: list[str] = []
+    for run in list_runs():
+        names.append(run.name)
+        with suppress(TunesmithError):  # the recipe of another run must not stand in the way
+            names.append(run.recipe().run.name)
+    return names
+
+
+def _locate(name: str | Path) -> Path:
+    """Locate a model; where there is none, think of runs too."""
+    try:
+        return locate(name)
+    except ModelError as problem:
+        near = difflib.get_close_matches(str(name), _run_names(), n=1)
+        if Path(name).expanduser().exists() or not near:
+            raise
+        raise ModelError(
+            problem.message, hint=f"did you mean the run {near[0]}?", where=problem.where
+        ) from None

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tests import tiny
 
+from tests import tiny
 from tunesmith.errors import ModelError
 from tunesmith.models.adapter import BELONGS_TO, WEIGHTS, check_base, load_adapter, note_base
 from tunesmith.models.fingerprint import tokenizer_sha256, weights_sha256

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import torch
-from tests import tiny
 
+from tests import tiny
 from tunesmith.errors import ModelError
 from tunesmith.models.adapter import check_base
 from tunesmith.models.inspect import CONFIG_FILES, check_files, read_config

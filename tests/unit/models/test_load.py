@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tests import tiny
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from tests import tiny
 from tunesmith.errors import ModelError
 from tunesmith.models.load import (
     build_random_model,

@@ -6,8 +6,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tests import tiny
 
+from tests import tiny
 from tunesmith import starter
 from tunesmith.errors import ModelError
 from tunesmith.models.locate import locate

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from tests import tiny
 
+from tests import tiny
 from tunesmith.errors import ModelError, RecipeError
 from tunesmith.models.chat import Subject, load_subject
 from tunesmith.models.reader import find_reader

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests import tiny
 
+from tests import tiny
 from tunesmith.errors import RecipeError
 from tunesmith.models.load import load_model
 from tunesmith.models.tuning import apply_tuning, is_full, num_trainable
