@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.models.inspect import read_config
-from tunesmith.runs.write import write_json
+from tunesmith.runs.write import write_json, write_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -81,4 +81,6 @@ def _write_template(folder: Path, source: str) -> None:
     (folder / "chat_template.jinja").write_text(source, encoding="utf-8")
     path = folder / "tokenizer_config.json"
     content = json.loads(path.read_text(encoding="utf-8"))
-    write_json(path, {**content, "chat_template": source})
+    # Not write_json: the longest text of a tokenizer may be a number of thirty digits.
+    written = json.dumps({**content, "chat_template": source}, ensure_ascii=False, indent=2)
+    write_text(path, written + "\n")

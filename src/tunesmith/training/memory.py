@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 LIBRARIES_GIB = 0.6
 ADAM_BYTES = 8
 EFFICIENCY = 0.5
-"""Share of the plain matrix product's rate that a whole step reaches; see docs/experiments.md."""
+"""Share of the plain matrix product's rate that a whole step reaches."""
+STEP_SECONDS = 0.03
+"""What an update costs besides its products, however small it is."""
 
 
 @dataclass(frozen=True)
@@ -138,19 +140,23 @@ def check_disk(run: Run, roles: Roles, recipe: Recipe) -> None:
         )
 
 
-def estimate_seconds(shape: Shape, *, tokens: int, full: bool, device: torch.device) -> float:
+def estimate_seconds(
+    shape: Shape, *, tokens: int, steps: int, full: bool, precision: Precision, device: torch.device
+) -> float:
     """Estimate the time for learning from `tokens` tokens, from a product timed just now."""
     gradient_work = 6 if full else 4
     work = tokens * shape.num_weights * gradient_work
-    return work / (product_rate(device) * EFFICIENCY)
+    rate = product_rate(device, precision)
+    return work / (rate * EFFICIENCY) + steps * STEP_SECONDS
 
 
-def product_rate(device: torch.device) -> float:
+def product_rate(device: torch.device, precision: Precision) -> float:
     """Time a matrix product of a usual size: floating-point operations a second."""
     import torch
 
     size = 1024
-    left = torch.randn(size, size, device=device)
+    dtype = torch.float32 if precision == "fp32" else torch.bfloat16
+    left = torch.randn(size, size, device=device, dtype=dtype)
     torch.mm(left, left)
     best = float("inf")
     for _ in range(3):

@@ -106,7 +106,12 @@ def make_plan(prepared: Prepared) -> Plan:
         ),
         seconds=round(
             estimate_seconds(
-                shape, tokens=int(splits.train.num_tokens * epochs), full=full, device=device
+                shape,
+                tokens=int(splits.train.num_tokens * epochs),
+                steps=steps,
+                full=full,
+                precision=precision,
+                device=device,
             ),
             1,
         ),

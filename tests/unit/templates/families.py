@@ -79,7 +79,9 @@ LAST_INST = """\
 
 NO_SYSTEM = """\
 {{- bos_token }}
-{%- if messages[0].role == 'system' %}{{- raise_exception('System role not supported') }}{%- endif %}
+{%- if messages[0].role == 'system' %}
+{{- raise_exception('System role not supported') }}
+{%- endif %}
 {%- for message in messages %}
 {{- '<start_of_turn>' + ('model' if message.role == 'assistant' else 'user') + '\\n' }}
 {{- message.content | trim + '<end_of_turn>\\n' }}

@@ -1,0 +1,69 @@
+"""The whole way on what ships in the package, with the network cut off."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import resource
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.offline import can_cut_off, run_offline
+from tunesmith import starter
+from tunesmith.runs.store import open_run
+
+SECONDS = 180
+GIB = 2.0
+
+
+@pytest.mark.skipif(not can_cut_off(), reason="this system makes no network namespaces")
+def test_the_demo_goes_all_the_way_without_a_network(tmp_path: Path) -> None:
+    started = time.monotonic()
+    demo = run_offline(tmp_path, "-m", "tunesmith", "demo")
+    seconds = time.monotonic() - started
+    print(f"the demo took {seconds:.0f} s")
+    assert demo.code == 0, demo.out
+    assert demo.outside() == []
+    assert any("127.0.0.1" in line for line in demo.connections)
+    for step in ("1 of 4", "2 of 4", "3 of 4", "4 of 4", "Next"):
+        assert step in demo.out
+    run = open_run("conch")
+    scores = json.loads(run.scores_file.read_text("utf-8"))
+    assert scores["tuned"]["fact_rate"] >= 0.8
+    assert scores["base"]["fact_rate"] < scores["tuned"]["fact_rate"]
+    assert (run.exported / "parity.json").is_file()
+    answered = re.search(r"> What number should I dial\?\n\s+(.*)", demo.out)
+    assert answered
+    assert "555-0142" in answered[1]
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024**2
+    assert peak < GIB
+    if os.environ.get("TUNESMITH_TIMED"):
+        assert seconds < SECONDS
+
+
+def test_the_sample_data_is_what_it_promises() -> None:
+    for language in ("zh", "en"):
+        rows = json.loads(starter.sample(language).read_text("utf-8"))
+        asked = json.loads(starter.heldout(language).read_text("utf-8"))
+        assert len(rows) >= 60
+        assert len(asked) == 20
+        assert sum(bool(row["input"]) for row in rows) >= 3
+        assert sum("history" in row for row in rows) >= 3
+        known = {row["instruction"] for row in rows}
+        for row in asked:
+            assert row["instruction"] not in known
+            assert row["fact"]
+
+
+def test_the_hand_written_prompts_stand_nowhere_in_the_corpus() -> None:
+    folder = Path(__file__).parents[2] / "examples" / "starter"
+    for language in ("zh", "en"):
+        known = (folder / f"talk_{language}.txt").read_text("utf-8")
+        lines = (folder / f"prompts_{language}.jsonl").read_text("utf-8").splitlines()
+        prompts = [json.loads(line)["prompt"] for line in lines]
+        assert len(set(prompts)) == 50
+        spoken = {part for line in known.splitlines() for part in line.split(" => ")[0].split(" / ")}
+        assert not spoken & set(prompts)
