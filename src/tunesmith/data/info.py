@@ -19,23 +19,9 @@ from tunesmith.logs import logger
 from tunesmith.recipe.data import Source
 
 log = logger(__name__)
-KEYS = (
-    "file_name",
-    "formatting",
-    "columns",
-    "tags",
-    "split",
-    "subset",
-    "folder",
-    "num_samples",
-    "ranking",
-    "hf_hub_url",
-    "ms_hub_url",
-    "om_hub_url",
-    "script_url",
-    "cloud_file_name",
-)
 ELSEWHERE = ("hf_hub_url", "ms_hub_url", "om_hub_url", "cloud_file_name", "script_url")
+NAMES = ("file_name", "formatting", "split", "subset", "folder", *ELSEWHERE)
+KEYS = (*NAMES, "columns", "tags", "num_samples", "ranking")
 COLUMNS = {
     "prompt": "instruction",
     "query": "input",
@@ -132,6 +118,9 @@ class _Entry:
 
     def _check(self) -> None:
         self._check_keys(self.values, KEYS, "keys")
+        for key in NAMES:
+            if not isinstance(self.values.get(key), str | None):
+                raise self._error(f"{key} is not a name", "write a name, or leave it")
         self._check_keys(self._object("columns"), (*COLUMNS, *NOT_YET), "columns")
         self._check_keys(self._object("tags"), FORMATS["sharegpt"].tags, "tags")
         for column, what in NOT_YET.items():
@@ -145,7 +134,7 @@ class _Entry:
                 "use another set",
             )
         number = self.values.get("num_samples")
-        if number is not None and (not isinstance(number, int) or number < 1):
+        if number is not None and (type(number) is not int or number < 1):
             raise self._error("num_samples is not a number above 0", "write a number, or leave it")
 
     def _check_keys(self, given: Iterable[str], known: Iterable[str], what: str) -> None:
@@ -164,10 +153,10 @@ class _Entry:
         return value
 
     def _formatting(self) -> str:
-        given = self.values.get("formatting", "alpaca")
+        given = self.values.get("formatting") or "alpaca"
         if given not in FORMATTINGS:
             raise self._error(
-                f"the formatting {given!r} is not known", _suggest(str(given), FORMATTINGS, "use")
+                f"the formatting {given!r} is not known", _suggest(given, FORMATTINGS, "use")
             )
         return FORMATTINGS[given]
 

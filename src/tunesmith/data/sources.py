@@ -40,8 +40,18 @@ class RowSet:
 
 
 def describe_data(file: Path, validation: Path | None, *, max_tokens: int, encoding: str) -> Data:
-    """Describe a file or folder as a recipe would, or take the data of a recipe."""
+    """Describe a file or folder as a recipe would, or take the data of a recipe.
+
+    Raises:
+        DataError: if validation rows are given beside a recipe, which names its own.
+    """
     if file.suffix.lower() in (".yaml", ".yml"):
+        if validation is not None:
+            raise DataError(
+                "a recipe names its own validation rows",
+                hint="leave the other ones out, or write them into data.validation",
+                where=str(file),
+            )
         return load_recipe(file).data
     held_out = (Source(path=str(validation)),) if validation else ()
     return Data(

@@ -56,8 +56,10 @@ def _read_content(content: object, label: str) -> str:
         return check_text(content, label)
     parts: list[str] = []
     for part in content:
-        if not isinstance(part, dict) or part.get("type") != "text":
-            kind = quote(part.get("type")) if isinstance(part, dict) else describe(part)
+        if not isinstance(part, dict):
+            raise RowFault(f"a part of {label} is {describe(part)}, not an object")
+        if part.get("type") != "text":
+            kind = quote(part.get("type"))
             raise RowFault(f"{label} holds a part of type {kind}; only 'text' is supported yet")
         parts.append(check_text(part.get("text"), label))
     return "".join(parts)

@@ -1,0 +1,146 @@
+"""The format of a set is told from its first rows, or taken from the recipe."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.tiny import write_rows
+from tests.unit.data.files import write
+from tunesmith.data.meaning import check_kind, find_meaning, read_set
+from tunesmith.data.rows import Conversation, Problem, Text
+from tunesmith.data.sources import RowSet
+from tunesmith.errors import DataError
+
+SHAREGPT = {"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]}
+MESSAGES = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
+ALPACA = {"instruction": "a", "output": "b"}
+PLAIN = {"text": "a"}
+FORMS: dict[str, dict[str, Any]] = {
+    "alpaca": ALPACA,
+    "sharegpt": SHAREGPT,
+    "messages": MESSAGES,
+    "text": PLAIN,
+}
+
+
+def rows_of(path: Path, **options: Any) -> RowSet:
+    return RowSet(path.name, (path,), **options)
+
+
+def refuse(rows: RowSet) -> DataError:
+    with pytest.raises(DataError) as caught:
+        find_meaning(rows, "auto")
+    return caught.value
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_each_format_is_known_by_its_columns(tmp_path: Path, name: str) -> None:
+    rows = rows_of(write_rows(tmp_path / "a.jsonl", [FORMS[name]]))
+    meaning = find_meaning(rows, "auto")
+    assert meaning.format.name == name
+    (row,) = read_set(rows, meaning, "auto", None)
+    assert isinstance(row, Text if name == "text" else Conversation)
+
+
+@pytest.mark.parametrize("name", ["sharegpt", "messages"])
+def test_conversations_in_a_table_are_known_too(tmp_path: Path, name: str) -> None:
+    ((column, talk),) = FORMS[name].items()
+    path = write(tmp_path / "a.tsv", f"{column}\n" + json.dumps(talk).replace('"', '""').join('""'))
+    rows = rows_of(path)
+    (row,) = read_set(rows, find_meaning(rows, "auto"), "auto", None)
+    assert isinstance(row, Conversation)
+
+
+def test_bad_first_rows_do_not_hide_the_format(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", "oops\n{}\n" + json.dumps(ALPACA))
+    rows = rows_of(path)
+    meaning = find_meaning(rows, "auto")
+    found = list(read_set(rows, meaning, "auto", None))
+    assert meaning.format.name == "alpaca"
+    assert [type(row) for row in found] == [Problem, Problem, Conversation]
+    assert str(found[1]) == f"{path}:2:1: `instruction` is missing"
+
+
+def test_columns_of_other_names_are_read_under_ours(tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "a.jsonl", [{"q": "why?", "a": "because", "instruction": "no"}])
+    rows = rows_of(path, columns={"instruction": "q", "output": "a"})
+    (row,) = read_set(rows, find_meaning(rows, "auto"), "auto", None)
+    assert isinstance(row, Conversation)
+    assert [message.content for message in row.messages] == ["why?", "because"]
+
+
+def test_a_system_prompt_is_given_only_to_those_without(tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "a.jsonl", [ALPACA, {**ALPACA, "system": "own"}])
+    rows = rows_of(path)
+    found = list(read_set(rows, find_meaning(rows, "auto"), "auto", "given"))
+    systems = [row.messages[0].content for row in found if isinstance(row, Conversation)]
+    assert systems == ["given", "own"]
+
+
+def test_a_named_format_is_taken_without_looking(tmp_path: Path) -> None:
+    rows = rows_of(write_rows(tmp_path / "a.jsonl", [MESSAGES]), format="sharegpt")
+    meaning = find_meaning(rows, "auto")
+    (problem,) = read_set(rows, meaning, "auto", None)
+    assert str(problem).endswith(":1:1: `conversations` is missing")
+
+
+def test_a_column_that_the_format_lacks_is_refused_with_a_guess(tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "a.jsonl", [ALPACA])
+    problem = refuse(rows_of(path, columns={"instructions": "q"}))
+    assert problem.message == "'instructions' is none of the columns of the format alpaca"
+    assert "did you mean instruction?" in problem.hint
+
+
+def test_tags_are_refused_where_the_format_has_none(tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "a.jsonl", [ALPACA])
+    problem = refuse(rows_of(path, format="alpaca", tags={"role_tag": "who"}))
+    assert "'role_tag' is none of the tags of the format alpaca" in problem.message
+    assert "alpaca has none" in problem.hint
+
+
+UNKNOWN: list[tuple[str, str, str]] = [
+    ('{"question": "a", "answer": "b"}', "the columns are question, answer", "columns: {"),
+    ('{"chosen": "a", "rejected": "b"}', "the rows are preference pairs", "use other rows"),
+    ('{"question": ["a"], "answer": ["b"]}', "one object of columns (question, answer)", "a list"),
+    ('{"data": [{"instruction": "a"}]}', "the columns are data", "write that list alone"),
+    ("{}", "the columns are none", "instruction and output"),
+    ('{"\\ud800\\u001b[31m": 1}', "the columns are \\ud800\\u001b[31m", "columns: {"),
+    (f'{{"{"k" * 5000}": 1}}', f"the columns are {'k' * 40}...", "columns: {"),
+    ("[1, 2]", "none of the first rows can be read; the first: a row is an object", "mend"),
+    ("", "there are no rows", "give a file that holds some"),
+    ("[]", "there are no rows", "give a file that holds some"),
+]
+
+
+@pytest.mark.parametrize(("content", "message", "hint"), UNKNOWN)
+def test_rows_of_no_format_are_refused_with_what_to_do(
+    tmp_path: Path, content: str, message: str, hint: str
+) -> None:
+    path = write(tmp_path / "a.json", content)
+    problem = refuse(rows_of(path))
+    assert message in problem.message
+    assert hint in problem.hint
+    assert problem.where.startswith(str(path))
+    assert "\n" not in problem.message + problem.hint
+
+
+def test_conversations_are_no_text_to_pretrain_on(tmp_path: Path) -> None:
+    rows = rows_of(write_rows(tmp_path / "a.jsonl", [ALPACA]))
+    meaning = find_meaning(rows, "auto")
+    check_kind(meaning, rows, "conversation")
+    with pytest.raises(DataError, match="are conversations") as caught:
+        check_kind(meaning, rows, "text")
+    assert "method.name: sft" in caught.value.hint
+
+
+def test_texts_hold_no_answers_to_learn(tmp_path: Path) -> None:
+    rows = rows_of(write_rows(tmp_path / "a.jsonl", [PLAIN]))
+    meaning = find_meaning(rows, "auto")
+    check_kind(meaning, rows, "text")
+    with pytest.raises(DataError, match="are plain text") as caught:
+        check_kind(meaning, rows, "conversation")
+    assert "method.name: pretrain" in caught.value.hint
