@@ -65,5 +65,7 @@ def test_the_hand_written_prompts_stand_nowhere_in_the_corpus() -> None:
         lines = (folder / f"prompts_{language}.jsonl").read_text("utf-8").splitlines()
         prompts = [json.loads(line)["prompt"] for line in lines]
         assert len(set(prompts)) == 50
-        spoken = {part for line in known.splitlines() for part in line.split(" => ")[0].split(" / ")}
+        spoken = {
+            part for line in known.splitlines() for part in line.split(" => ")[0].split(" / ")
+        }
         assert not spoken & set(prompts)
