@@ -173,29 +173,37 @@ def _append(row: TokenRow, ids: list[int], spans: Sequence[Span]) -> None:
 class _Joiner:
     """Tokenize a text that goes on from another one.
 
-    Some tokenizers put a space before every text. A text that goes on gets a newline before it
+    Some tokenizers put a space before every text. A text that goes on gets a letter before it
     instead, whose tokens are taken away again.
     """
 
-    LEAD = "\n"
+    LEADS = ("\n", ".", "a")
+    """One of them makes no common token with the start of a text."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
         self.backend = tokenizer.backend_tokenizer
-        self._lead = list(self.backend.encode(self.LEAD, add_special_tokens=False).ids)
-        alone = list(self.backend.encode("a", add_special_tokens=False).ids)
-        after = list(self.backend.encode(self.LEAD + "a", add_special_tokens=False).ids)
-        self._needs_lead = bool(self._lead) and after == self._lead + after[len(self._lead) :]
-        self._needs_lead = self._needs_lead and after[len(self._lead) :] != alone
+        leads = {lead: ids for lead in self.LEADS if (ids := self._plain(lead).ids)}
+        alone = self._plain("a").ids
+        spaced = any(self._rest(lead, ids, "a") not in (None, alone) for lead, ids in leads.items())
+        self._leads = leads if spaced else {}
 
     def encode(self, text: str, learned: tuple[Span, ...]) -> tuple[list[int], list[Span] | None]:
         """Tokenize a text that goes on, and find its learned tokens."""
-        plain = self.backend.encode(text, add_special_tokens=False)
-        if self._needs_lead:
-            led = self.backend.encode(self.LEAD + text, add_special_tokens=False)
-            count = len(self._lead)
-            if led.ids[:count] == self._lead:
+        for lead, ids in self._leads.items():
+            led = self._plain(lead + text)
+            if led.ids[: len(ids)] == ids:
                 shifted = tuple((start + 1, end + 1) for start, end in learned)
-                spans = _learned_tokens(led, Segment(0, self.LEAD + text, shifted, first=False))
+                spans = _learned_tokens(led, Segment(0, lead + text, shifted, first=False))
+                count = len(ids)
                 moved = None if spans is None else [(s - count, e - count) for s, e in spans]
                 return list(led.ids[count:]), moved
+        plain = self._plain(text)
         return list(plain.ids), _learned_tokens(plain, Segment(0, text, learned, first=False))
+
+    def _rest(self, lead: str, ids: list[int], text: str) -> list[int] | None:
+        """Return the tokens of a text after a lead; None if the two do not part."""
+        led = self._plain(lead + text).ids
+        return led[len(ids) :] if led[: len(ids)] == ids else None
+
+    def _plain(self, text: str) -> Encoding:
+        return self.backend.encode(text, add_special_tokens=False)

@@ -19,6 +19,7 @@ def reader_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a byte-level tokenizer of 400 tokens and the chatml template."""
     folder = tmp_path_factory.mktemp("readers") / "chatml"
     tiny.make_tokenizer(folder)
+    (folder / "config.json").write_text('{"model_type": "qwen3"}', "utf-8")
     return folder
 
 

@@ -81,14 +81,14 @@ def test_a_folder_of_test_files_alone_may_be_read(tmp_path: Path) -> None:
     assert len(names(tmp_path)) == 2
 
 
+SHARDS = ["train-00000-of-00002.parquet", "train-00001-of-00002.parquet"]
 SPLITS = [
     (["train.jsonl", "test.jsonl"], "train", ["train.jsonl"]),
-    (["train-00000-of-00002.parquet", "train-00001-of-00002.parquet", "validation-0.parquet"],
-     "train", ["train-00000-of-00002.parquet", "train-00001-of-00002.parquet"]),
-    (["train/a.jsonl", "train/b.jsonl", "test/a.jsonl"], "train", ["train/a.jsonl", "train/b.jsonl"]),
+    ([*SHARDS, "validation-0.parquet"], "train", SHARDS),
+    (["train/a.jsonl", "train/b.jsonl", "test/a.jsonl"], "test", ["test/a.jsonl"]),
     (["train.jsonl", "train_sft.jsonl"], "train", ["train.jsonl"]),
     (["a.b.jsonl", "aXb.jsonl"], "a.b", ["a.b.jsonl"]),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("files", "split", "expected"), SPLITS)
