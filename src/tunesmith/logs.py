@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from pathlib import Path
 
 from rich.console import Console
@@ -17,9 +18,17 @@ def logger(name: str) -> logging.Logger:
     return logging.getLogger(name)
 
 
+class _LogFile(logging.FileHandler):
+    """A log file whose disk may be full: what is logged matters more than the log."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  as logging calls it
+        if not isinstance(sys.exception(), OSError):
+            super().handleError(record)
+
+
 def write_log_to(path: Path) -> logging.Handler:
     """Also append every message of level INFO and up to `path`; return the handler to remove."""
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = _LogFile(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter(FORMAT))
     root = logging.getLogger()
     root.addHandler(handler)

@@ -15,11 +15,16 @@ from tunesmith.runs.store import delete_run
 
 LORA = {"tuning": {"kind": "lora", "rank": 4, "dropout": 0.1}}
 FULL = {"tuning": {"kind": "full"}}
+PACKED = {"method": {"name": "pretrain"}, "tuning": {"kind": "lora", "rank": 4, "dropout": 0.1}}
 TIMES = {"run": {"steps": 12, "save_every_steps": 2}}
 
 
 def write(tmp_path: Path, model: Path, **sections: object) -> Path:
-    data = tiny.write_pairs(tmp_path / "pairs.jsonl")
+    if "method" in sections:
+        texts = [{"text": f"the quick brown fox jumps over {n} lazy dogs"} for n in range(60)]
+        data = tiny.write_rows(tmp_path / "texts.jsonl", texts)
+    else:
+        data = tiny.write_pairs(tmp_path / "pairs.jsonl")
     held_out = {"validation_share": 0.2, "train": [str(data)], "max_tokens": 64}
     return tiny.write_recipe(
         tmp_path / "r.json", model, data, **{**TIMES, "data": held_out, **sections}
@@ -93,7 +98,7 @@ def test_a_run_killed_twice_ends_with_the_same_bits(tmp_path: Path, tiny_model: 
 
 
 @pytest.mark.proof
-@pytest.mark.parametrize("tuning", [LORA, FULL])
+@pytest.mark.parametrize("tuning", [LORA, FULL, PACKED])
 def test_twenty_kills_ten_of_them_inside_a_save(
     tmp_path: Path, tiny_model: Path, tuning: dict[str, object]
 ) -> None:

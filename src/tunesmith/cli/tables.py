@@ -14,6 +14,8 @@ def pairs(title: str, values: Mapping[str, object]) -> None:
     """Print names and values under a title."""
     console.print(Text(title, style="bold"))
     grid = Table.grid(padding=(0, 2))
+    grid.add_column()
+    grid.add_column(overflow="fold")
     for name, value in values.items():
         grid.add_row(Text(f"  {name}", style="dim"), Text(str(value)))
     console.print(grid)

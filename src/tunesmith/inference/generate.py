@@ -6,7 +6,8 @@ import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal
 
 from tunesmith.data.tokens import encode
@@ -39,7 +40,6 @@ class Answer:
     num_prompt_tokens: int
 
 
-@dataclass
 class Stream:
     """An answer while it is written: iterate over it for pieces of text.
 
@@ -48,19 +48,44 @@ class Stream:
         finish: why it ended; None until then.
     """
 
-    pieces: Iterator[str]
-    num_prompt_tokens: int
-    num_tokens: int = 0
-    finish: Finish | None = None
-    _cancel: threading.Event = field(default_factory=threading.Event)
+    def __init__(
+        self, model: ChatModel, prompt: Sequence[int], sampling: Sampling, limit: int
+    ) -> None:
+        self.num_prompt_tokens, self.num_tokens = len(prompt), 0
+        self.finish: Finish | None = None
+        self._stop_ids = model.stop_ids
+        self._text = TextStream(model.tokenizer, sampling.stop)
+        self._tokens = _Tokens(model, prompt, sampling, limit)
+        self._pieces = self._write()
 
     def __iter__(self) -> Iterator[str]:
         """Yield pieces of text as they become certain."""
-        return self.pieces
+        return self._pieces
 
     def cancel(self) -> None:
         """Stop writing after the token in work."""
-        self._cancel.set()
+        self._tokens.cancel()
+
+    def close(self) -> None:
+        """Stop writing, and wait until the model is free for others."""
+        self._tokens.close()
+
+    def _write(self) -> Iterator[str]:
+        try:
+            for token in self._tokens:
+                if token in self._stop_ids:
+                    self.finish = "stop"
+                    break
+                self.num_tokens += 1
+                if piece := self._text.push(token):
+                    yield piece
+                if self._text.stopped:
+                    break
+            if rest := self._text.end():
+                yield rest
+            self.finish = "stop" if self._text.stopped else self.finish or "length"
+        finally:
+            self.close()
 
 
 def encode_prompt(model: ChatModel, messages: Messages) -> list[int]:
@@ -92,12 +117,18 @@ def answer(
     """
     sampling = sampling or Sampling()
     sampling.check()
+    limits = [min(sampling.max_tokens, check_room(model, prompt)) for prompt in prompts]
+    order = sorted(range(len(prompts)), key=lambda place: (limits[place], len(prompts[place])))
     answers: dict[int, Answer] = {}
-    order = sorted(range(len(prompts)), key=lambda place: len(prompts[place]))
-    for start in range(0, len(order), BATCH_ROWS):
-        chosen = order[start : start + BATCH_ROWS]
-        found = _answer_batch(model, [prompts[place] for place in chosen], sampling)
-        answers.update(zip(chosen, found, strict=True))
+    for limit, group in groupby(order, key=limits.__getitem__):
+        alike = list(group)
+        for start in range(0, len(alike), BATCH_ROWS):
+            chosen = alike[start : start + BATCH_ROWS]
+            rows = [prompts[place] for place in chosen]
+            for place, row, tokens in zip(
+                chosen, rows, _generate(model, rows, sampling, limit), strict=True
+            ):
+                answers[place] = _finish(model, row, tokens, sampling)
     return [answers[place] for place in range(len(prompts))]
 
 
@@ -109,79 +140,47 @@ def stream_answer(model: ChatModel, prompt: Sequence[int], sampling: Sampling) -
     """
     sampling.check()
     limit = min(sampling.max_tokens, check_room(model, prompt))
-    stream = Stream(iter(()), len(prompt))
-    stream.pieces = _write(model, prompt, sampling, limit, stream)
-    return stream
-
-
-def _write(
-    model: ChatModel, prompt: Sequence[int], sampling: Sampling, limit: int, stream: Stream
-) -> Iterator[str]:
-    text = TextStream(model.tokenizer, sampling.stop)
-    tokens = _Tokens(model, prompt, sampling, limit, stream._cancel)
-    try:
-        for token in tokens:
-            if token in model.stop_ids:
-                stream.finish = "stop"
-                break
-            stream.num_tokens += 1
-            if piece := text.push(token):
-                yield piece
-            if text.stopped:
-                break
-        if rest := text.end():
-            yield rest
-        stream.finish = "stop" if text.stopped else stream.finish or "length"
-    finally:
-        tokens.close()
+    return Stream(model, prompt, sampling, limit)
 
 
 class _Tokens:
     """Token ids as a thread of its own makes them; what goes wrong there is raised here."""
 
     def __init__(
-        self,
-        model: ChatModel,
-        prompt: Sequence[int],
-        sampling: Sampling,
-        limit: int,
-        cancel: threading.Event,
+        self, model: ChatModel, prompt: Sequence[int], sampling: Sampling, limit: int
     ) -> None:
         self._made: queue.Queue[int | BaseException | None] = queue.Queue()
-        self._cancel = cancel
+        self._cancelled = threading.Event()
         work = (model, prompt, sampling, limit)
         self._worker = threading.Thread(target=self._work, args=work, daemon=True)
-        self._worker.start()
 
     def __iter__(self) -> Iterator[int]:
+        self._worker.start()
         while isinstance(made := self._made.get(), int):
             yield made
         if made is not None:
             raise made
 
+    def cancel(self) -> None:
+        """End the work after the token in work; if it has not begun, it never will."""
+        self._cancelled.set()
+
     def close(self) -> None:
         """End the work and wait for its end."""
-        self._cancel.set()
-        self._worker.join()
+        self.cancel()
+        if self._worker.ident is not None:
+            self._worker.join()
 
     def _work(
         self, model: ChatModel, prompt: Sequence[int], sampling: Sampling, limit: int
     ) -> None:
+        listener = (self._made.put, self._cancelled.is_set)
         try:
-            _generate(model, [prompt], sampling, limit, (self._made.put, self._cancel.is_set))
+            if not self._cancelled.is_set():
+                _generate(model, [prompt], sampling, limit, listener)
             self._made.put(None)
         except BaseException as problem:  # noqa: BLE001  handed over to whoever reads the tokens
             self._made.put(problem)
-
-
-def _answer_batch(
-    model: ChatModel, prompts: list[Sequence[int]], sampling: Sampling
-) -> list[Answer]:
-    limit = min(sampling.max_tokens, *(check_room(model, prompt) for prompt in prompts))
-    written = _generate(model, prompts, sampling, limit)
-    return [
-        _finish(model, prompt, row, sampling) for prompt, row in zip(prompts, written, strict=True)
-    ]
 
 
 def _finish(
@@ -213,8 +212,11 @@ def check_room(model: ChatModel, prompt: Sequence[int]) -> int:
 
 def max_positions(model: ChatModel) -> int:
     """Return the longest text the model takes, prompt and answer together."""
-    config = model.model.config.get_text_config()  # type: ignore[union-attr,operator]
-    return int(config.to_dict().get("max_position_embeddings") or 1 << 30)
+    config: Any = model.model.config
+    try:
+        return int(config.get_text_config().max_position_embeddings)
+    except AttributeError:  # architectures without positions take any length
+        return 1 << 30
 
 
 def _generate(
@@ -242,7 +244,7 @@ def _generate(
     if listener is not None:
         options["streamer"] = _Streamer(listener[0])
         options["stopping_criteria"] = _criteria(listener[1])
-    with torch.no_grad(), _seeded(sampling.seed):
+    with torch.no_grad(), _seeded(sampling.seed), _only_our_options(model.model):
         written = model.model.generate(  # type: ignore[operator]
             input_ids=ids.to(device), attention_mask=mask.to(device), **options
         )
@@ -268,6 +270,24 @@ def _generation_config(sampling: Sampling, limit: int, stop_ids: Sequence[int], 
         pad_token_id=pad,
         **drawing,
     )
+
+
+@contextmanager
+def _only_our_options(model: torch.nn.Module) -> Iterator[None]:
+    """Hide the model's generation_config, of which `generate` would add what we do not name.
+
+    Of what its makers chose, `default_sampling` has taken what servers take.
+    """
+    from peft import PeftModel
+    from transformers import GenerationConfig
+
+    inner: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+    theirs = inner.generation_config
+    inner.generation_config = GenerationConfig()
+    try:
+        yield
+    finally:
+        inner.generation_config = theirs
 
 
 class _Streamer:

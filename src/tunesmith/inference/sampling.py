@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from tunesmith.errors import RequestError
+from tunesmith.errors import ModelError, RequestError
+from tunesmith.models.inspect import read_config
 
 
 @dataclass(frozen=True)
@@ -44,6 +43,8 @@ class Sampling:
         self._refuse("top_k", self.top_k, self.top_k >= 0, "0 for all tokens, or how many")
         penalty = self.repetition_penalty
         self._refuse("repetition_penalty", penalty, 0.1 <= penalty <= 10, "0.1 to 10; 1 is none")
+        seeded = self.seed is None or 0 <= self.seed < 1 << 63
+        self._refuse("seed", self.seed, seeded, "a number from 0 to 2**63 - 1")
         self._refuse("stop", list(self.stop), all(self.stop), "texts that are not empty")
 
     def _refuse(self, name: str, value: object, fine: bool, wanted: str) -> None:
@@ -52,16 +53,26 @@ class Sampling:
 
 
 def default_sampling(folder: Path) -> Sampling:
-    """Read how a model's makers mean it to be sampled, from generation_config.json."""
+    """Read how a model's makers mean it to be sampled, from generation_config.json.
+
+    Raises:
+        ModelError: if they wrote what means nothing.
+    """
     path = folder / "generation_config.json"
-    declared: dict[str, Any] = {}
-    if path.is_file():
-        declared = json.loads(path.read_text(encoding="utf-8"))
+    declared = read_config(path) if path.is_file() else {}
+    names = ("temperature", "top_p", "top_k", "repetition_penalty")
+    chosen = {name: declared[name] for name in names if declared.get(name) is not None}
     if not declared.get("do_sample"):
-        return Sampling(repetition_penalty=float(declared.get("repetition_penalty") or 1.0))
-    return Sampling(
-        temperature=float(declared.get("temperature") or 1.0),
-        top_p=float(declared.get("top_p") or 1.0),
-        top_k=int(declared.get("top_k") or 0),
-        repetition_penalty=float(declared.get("repetition_penalty") or 1.0),
-    )
+        chosen = {name: chosen[name] for name in chosen if name == "repetition_penalty"}
+    elif "temperature" not in chosen:
+        chosen["temperature"] = 1.0
+    try:
+        sampling = replace(Sampling(), **chosen)
+        sampling.check()
+    except (RequestError, TypeError) as problem:
+        raise ModelError(
+            f"the model's own way of sampling cannot be used: {problem}",
+            hint="mend or delete the file",
+            where=str(path),
+        ) from None
+    return sampling

@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tunesmith.errors import TrainingError, TunesmithError
+from tunesmith.errors import RunError, TrainingError, TunesmithError
 from tunesmith.logs import logger, stop_writing, write_log_to
 from tunesmith.runs.run import Run
 from tunesmith.runs.write import write_text
@@ -35,15 +35,12 @@ def working_on(run: Run) -> Iterator[StopRequest]:
         _note_failure(run, problem)
         raise
     except KeyboardInterrupt:
-        run.write_status(state="stopped", message="stopped at once, without saving")
+        _note(run, state="stopped", message="stopped at once, without saving")
         raise
     except BaseException as problem:
         failure = explain_memory(problem)
         if failure is None:
-            write_text(run.path / "crash.txt", traceback.format_exc())
-            run.write_status(
-                state="failed", message=f"unexpected: {problem!r}", hint="see crash.txt"
-            )
+            _note_crash(run, problem)
             raise
         _note_failure(run, failure)
         raise failure from problem
@@ -54,9 +51,24 @@ def working_on(run: Run) -> Iterator[StopRequest]:
 
 def _note_failure(run: Run, problem: TunesmithError) -> None:
     log.error("%s (%s) %s", problem.message, problem.where, problem.hint)
-    run.write_status(
-        state="failed", message=problem.message, hint=problem.hint, where=problem.where
-    )
+    _note(run, state="failed", message=problem.message, hint=problem.hint, where=problem.where)
+
+
+def _note_crash(run: Run, problem: BaseException) -> None:
+    log.error("unexpected: %r", problem)
+    try:
+        write_text(run.path / "crash.txt", traceback.format_exc())
+    except RunError as second:
+        log.error("crash.txt could not be written: %s", second.message)
+    _note(run, state="failed", message=f"unexpected: {problem!r}", hint="see crash.txt")
+
+
+def _note(run: Run, **changes: str) -> None:
+    """Write the last words of a run, in the old ones' place where the disk has no room left."""
+    try:
+        run.write_status(**changes)
+    except RunError:
+        run.overwrite_status(**changes)
 
 
 def explain_memory(problem: BaseException) -> TrainingError | None:

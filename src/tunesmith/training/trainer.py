@@ -25,7 +25,7 @@ from tunesmith.methods.next_token import UNLEARNED
 from tunesmith.models.adapter import note_base
 from tunesmith.models.roles import Roles
 from tunesmith.recipe.options import Recipe
-from tunesmith.training.checkpoints import partial_folder, rotate, seal
+from tunesmith.training.checkpoints import clear_partial, partial_folder, rotate, seal
 from tunesmith.training.order import UpdateOrder, build_order, count_steps
 from tunesmith.training.prepare import Prepared
 from tunesmith.training.stop import StopRequest
@@ -174,7 +174,9 @@ class RunTrainer(Trainer):
             super()._save_checkpoint(model, trial)
             seal(written, self.checkpoints, self.state.global_step)
         except (OSError, RuntimeError, SafetensorError) as problem:
-            raise self._no_room(written, problem) from problem
+            failure = self._no_room(written, problem)
+            clear_partial(self.checkpoints)  # what was written of it is room for the last words
+            raise failure from problem
         rotate(
             self.checkpoints,
             keep=self.recipe.run.keep_checkpoints,
