@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import torch
 
     from tunesmith.models.chat import ChatModel
+    from tunesmith.templates import Template
 
 Finish = Literal["stop", "length"]
 Messages = Sequence[Mapping[str, str]]
@@ -95,13 +96,22 @@ def encode_prompt(model: ChatModel, messages: Messages) -> list[int]:
         ModelError: if the model has no chat template.
         DataError: if the template refuses the messages.
     """
+    return encode(model.tokenizer, template_of(model).render_prompt(messages))
+
+
+def template_of(model: ChatModel) -> Template:
+    """Return a model's chat template.
+
+    Raises:
+        ModelError: if it has none.
+    """
     if model.template is None:
         raise ModelError(
             "the model has no chat template, so it can only continue text",
             hint="name another model, or a template with model.template in the recipe",
             where=model.name,
         )
-    return encode(model.tokenizer, model.template.render_prompt(messages))
+    return model.template
 
 
 def answer(
@@ -118,18 +128,23 @@ def answer(
     sampling = sampling or Sampling()
     sampling.check()
     limits = [min(sampling.max_tokens, check_room(model, prompt)) for prompt in prompts]
-    order = sorted(range(len(prompts)), key=lambda place: (limits[place], len(prompts[place])))
     answers: dict[int, Answer] = {}
+    for limit, places in _batches(prompts, limits):
+        written = _generate(model, [prompts[place] for place in places], sampling, limit)
+        for place, tokens in zip(places, written, strict=True):
+            answers[place] = _finish(model, prompts[place], tokens, sampling)
+    return [answers[place] for place in range(len(prompts))]
+
+
+def _batches(
+    prompts: Sequence[Sequence[int]], limits: Sequence[int]
+) -> Iterator[tuple[int, list[int]]]:
+    """Put prompts together that have the same room for an answer, those of like length first."""
+    order = sorted(range(len(prompts)), key=lambda place: (limits[place], len(prompts[place])))
     for limit, group in groupby(order, key=limits.__getitem__):
         alike = list(group)
         for start in range(0, len(alike), BATCH_ROWS):
-            chosen = alike[start : start + BATCH_ROWS]
-            rows = [prompts[place] for place in chosen]
-            for place, row, tokens in zip(
-                chosen, rows, _generate(model, rows, sampling, limit), strict=True
-            ):
-                answers[place] = _finish(model, row, tokens, sampling)
-    return [answers[place] for place in range(len(prompts))]
+            yield limit, alike[start : start + BATCH_ROWS]
 
 
 def stream_answer(model: ChatModel, prompt: Sequence[int], sampling: Sampling) -> Stream:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from tunesmith.errors import RunError
+from tunesmith.inference.generate import template_of
 from tunesmith.inference.sampling import Sampling, default_sampling
 from tunesmith.inference.session import ChatSession
 from tunesmith.models.chat import ChatModel, find_subject, load_chat_model
@@ -27,6 +28,7 @@ def open_sessions(
 
     Raises:
         RunError: if the base is asked for and `name` is no run.
+        ModelError: if one of them has no chat template.
         RequestError: if an option means nothing.
     """
     models = [load_chat_model(name)]
@@ -40,6 +42,8 @@ def open_sessions(
         models.append(load_chat_model(name, base_only=True))
     elif beside is not None:
         models.append(load_chat_model(beside))
+    for model in models:
+        template_of(model)
     return [ChatSession(model, choose_sampling(model, sampling), system) for model in models]
 
 
