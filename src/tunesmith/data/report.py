@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +22,7 @@ class DataReport:
         num_reported: rows that cannot, or that the recipe asked to leave out.
         num_bad: of these, the ones that are wrong.
         num_long: of these, the ones left out for their length.
-        problems: the first 1000 of them.
+        problems: the first 1000 bad ones and the first 1000 long ones.
         num_cut: rows that were cut to `max_tokens`.
         num_overlap: validation rows left out because they are training rows too.
         num_split: conversations that became one row per answer.
@@ -52,7 +53,7 @@ class DataReport:
         self.num_reported += 1
         self.num_bad += problem.kind == "bad"
         self.num_long += problem.kind == "long"
-        if len(self.problems) < MAX_PROBLEMS:
+        if (self.num_bad if problem.kind == "bad" else self.num_long) <= MAX_PROBLEMS:
             self.problems.append(problem)
 
     def add(self, other: DataReport) -> None:
@@ -62,7 +63,7 @@ class DataReport:
         self.num_reported += other.num_reported
         self.num_bad += other.num_bad
         self.num_long += other.num_long
-        self.problems += other.problems[: MAX_PROBLEMS - len(self.problems)]
+        self.problems = _first_of_each_kind([*self.problems, *other.problems])
         self.num_cut += other.num_cut
         self.num_split += other.num_split
         self.files += other.files
@@ -106,3 +107,13 @@ class DataReport:
             lines.append(f"  and {total - len(lines):,} more")
         where = str(named[0].place) if named else ""
         return DataError("\n".join([f"{message}:", *lines]), hint=hint, where=where)
+
+
+def _first_of_each_kind(problems: Sequence[Problem]) -> list[Problem]:
+    left = dict.fromkeys(("bad", "long"), MAX_PROBLEMS)
+    kept: list[Problem] = []
+    for problem in problems:
+        left[problem.kind] -= 1
+        if left[problem.kind] >= 0:
+            kept.append(problem)
+    return kept

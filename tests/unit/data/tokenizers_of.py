@@ -23,7 +23,7 @@ from tunesmith.models.tokenizer import load_template, load_tokenizer
 from tunesmith.templates import named_template
 
 MERGES = [("▁", "h"), ("▁h", "i"), ("▁", "q"), ("h", "e"), ("l", "l"), ("he", "ll"), ("\n", "\n")]
-LETTERS = [chr(code) for code in range(33, 127)]
+LETTERS = [*map(chr, range(33, 127)), "é"]
 
 
 def make_byte_level(folder: Path, template: str = families.CHATML) -> Reader:
