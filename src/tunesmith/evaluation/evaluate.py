@@ -13,8 +13,9 @@ from tunesmith.data.token_rows import TokenRows
 from tunesmith.errors import RunError
 from tunesmith.evaluation import metrics
 from tunesmith.evaluation.rows import Asked, MeasuredRows, file_rows, held_out_rows
-from tunesmith.inference.generate import BATCH_ROWS, answer, encode_prompt
+from tunesmith.inference.generate import BATCH_ROWS, answer, encode_prompt, max_positions
 from tunesmith.inference.sampling import Sampling
+from tunesmith.logs import logger
 from tunesmith.methods import Method, build_method
 from tunesmith.models.chat import ChatModel, Subject, find_subject, load_subject
 from tunesmith.models.reader import find_reader
@@ -22,6 +23,9 @@ from tunesmith.runs.write import write_json
 
 if TYPE_CHECKING:
     import torch
+
+
+log = logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -155,11 +159,17 @@ def mean_loss(model: torch.nn.Module, method: Method, rows: TokenRows) -> float:
 
 
 def _answers(model: ChatModel, asked: Sequence[Asked], sampling: Sampling, label: str) -> list[str]:
-    said: list[str] = []
-    starts = range(0, len(asked), BATCH_ROWS)
-    for start in track(starts, f"answers of the {label} model, batch"):
-        prompts = [encode_prompt(model, row.messages) for row in asked[start : start + BATCH_ROWS]]
-        said += [given.text for given in answer(model, prompts, sampling)]
+    prompts = [encode_prompt(model, row.messages) for row in asked]
+    fitting = [at for at, prompt in enumerate(prompts) if len(prompt) < max_positions(model)]
+    if too_long := len(prompts) - len(fitting):
+        log.warning("questions that are longer than the model takes: %s; no answer", too_long)
+    said = [""] * len(prompts)
+    for start in track(range(0, len(fitting), BATCH_ROWS), f"answers of the {label} model, batch"):
+        chosen = fitting[start : start + BATCH_ROWS]
+        for at, given in zip(
+            chosen, answer(model, [prompts[at] for at in chosen], sampling), strict=True
+        ):
+            said[at] = given.text
     return said
 
 

@@ -5,14 +5,22 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-WORDS = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af]|\w+|[^\w\s]")
-CHINESE = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff]")
-WIDE_TO_NARROW = str.maketrans("\uff0c\uff1f\uff01\uff1a\uff1b\u3000", ",?!:; ")
+HAN = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+ONE_A_WORD = f"[{HAN}\u3040-\u30ff\uac00-\ud7af]"
+WORDS = re.compile(rf"{ONE_A_WORD}|(?:(?!{ONE_A_WORD})\w)+|[^\w\s]")
+CHINESE = re.compile(f"[{HAN}]")
+NARROW = {wide: wide - 0xFEE0 for wide in range(0xFF01, 0xFF5F)} | {0x3000: " ", 0x3002: "."}
+"""Full-width letters, digits and punctuation, and the Chinese full stop."""
+
+
+def narrow(text: str) -> str:
+    """Write a text in lower case and with narrow signs."""
+    return text.translate(NARROW).lower()
 
 
 def words(text: str) -> list[str]:
     """Split a text into lower-case words; Chinese and Japanese into characters, as is usual."""
-    return WORDS.findall(text.lower().translate(WIDE_TO_NARROW))
+    return WORDS.findall(narrow(text))
 
 
 def rouge_l(answer: str, expected: str) -> float:
@@ -48,6 +56,16 @@ def exact_match(answer: str, expected: str) -> bool:
 
 
 def holds_fact(answer: str, facts: Sequence[str]) -> bool:
-    """Whether an answer contains one of several spellings of a fact."""
-    said = "".join(words(answer))
-    return any("".join(words(fact)) in said for fact in facts)
+    """Whether an answer contains one of several spellings of a fact.
+
+    Case, space and width of punctuation do not matter. A number is not found inside another one:
+    an answer of 19 does not hold 9, nor does 9.50.
+    """
+    said = narrow(answer)
+    return any(_spelled(parts).search(said) for fact in facts if (parts := words(fact)))
+
+
+def _spelled(parts: Sequence[str]) -> re.Pattern[str]:
+    before = r"(?<!\d)(?<!\d[.,])" if parts[0][0].isdigit() else ""
+    after = r"(?!\d)(?![.,]\d)" if parts[-1][-1].isdigit() else ""
+    return re.compile(before + r"\s*".join(map(re.escape, parts)) + after)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tunesmith.data.meaning import check_kind, find_meaning
 from tunesmith.data.prepare import prepare
 from tunesmith.data.reading import read_records
-from tunesmith.data.rows import Conversation, Learn, Problem
+from tunesmith.data.rows import Conversation, Learn, Place, Record
 from tunesmith.data.sources import find_sets
 from tunesmith.data.token_rows import TokenRows
 from tunesmith.errors import DataError
@@ -53,9 +52,7 @@ def held_out_rows(recipe: Recipe, learn: Learn, reader: Reader) -> MeasuredRows:
             hint="name a file with --data, or train with data.validation_share",
             where="data.validation_share",
         )
-    rows = [splits.validation.conversation(row) for row in range(len(splits.validation))]
-    asked = [_ask(row) for row in rows if isinstance(row, Conversation)]
-    return MeasuredRows(splits.validation, asked, "held-out rows")
+    return MeasuredRows(splits.validation, _ask_all(splits.validation, {}), "held-out rows")
 
 
 def file_rows(paths: Sequence[Path], recipe: Recipe, learn: Learn, reader: Reader) -> MeasuredRows:
@@ -70,26 +67,33 @@ def file_rows(paths: Sequence[Path], recipe: Recipe, learn: Learn, reader: Reade
         }
     )
     splits = prepare(options, learn, reader.tokenizer, reader.template, seed=recipe.run.seed)
-    asked = _read_asked(options, learn) if learn.kind == "conversation" else []
-    return MeasuredRows(splits.train, asked, ", ".join(map(str, paths)))
+    facts = _read_facts(options) if learn.kind == "conversation" else {}
+    return MeasuredRows(splits.train, _ask_all(splits.train, facts), ", ".join(map(str, paths)))
 
 
-def _read_asked(options: Data, learn: Learn) -> list[Asked]:
-    found: list[Asked] = []
-    for rows in find_sets(options.train, options, learn.kind):
-        meaning = find_meaning(rows, options.encoding)
-        check_kind(meaning, rows, learn.kind)
+def _read_facts(options: Data) -> dict[Place, tuple[str, ...]]:
+    """Read the column `fact`, by the places of the rows."""
+    found: dict[Place, tuple[str, ...]] = {}
+    for rows in find_sets(options.train, options, "conversation"):
         for path in rows.files:
             for record in read_records(path, options.encoding):
-                if isinstance(record, Problem):
-                    continue  # prepare has reported it, and stopped if the recipe says so
-                row = meaning.read(record, options.system)
-                if isinstance(row, Conversation):
-                    found.append(_ask(row, record.fields.get("fact")))
+                if isinstance(record, Record) and (fact := record.fields.get("fact")):
+                    facts = fact if isinstance(fact, list) else [fact]
+                    found[record.place] = tuple(map(str, facts))
     return found
 
 
-def _ask(row: Conversation, fact: object = None) -> Asked:
+def _ask_all(rows: TokenRows, facts: Mapping[Place, tuple[str, ...]]) -> list[Asked]:
+    """Make questions of rows; a fact belongs to the last answer of its conversation."""
+    read = [rows.conversation(row) for row in range(len(rows))]
+    last = {row.place: at for at, row in enumerate(read)}
+    return [
+        _ask(row, facts.get(row.place, ()) if last[row.place] == at else ())
+        for at, row in enumerate(read)
+        if isinstance(row, Conversation)
+    ]
+
+
+def _ask(row: Conversation, facts: tuple[str, ...]) -> Asked:
     *before, last = row.as_dicts()
-    facts = fact if isinstance(fact, list) else [fact] if fact else []
-    return Asked(tuple(before), last["content"], tuple(map(str, facts)))
+    return Asked(tuple(before), last["content"], facts)
