@@ -6,10 +6,8 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tunesmith.data.progress import track
-from tunesmith.data.token_rows import TokenRows
 from tunesmith.errors import RunError
 from tunesmith.evaluation import metrics
 from tunesmith.evaluation.rows import Asked, MeasuredRows, file_rows, held_out_rows
@@ -17,13 +15,10 @@ from tunesmith.inference.generate import BATCH_ROWS, answer, encode_prompt, max_
 from tunesmith.inference.sampling import Sampling
 from tunesmith.logs import logger
 from tunesmith.methods import Method, build_method
+from tunesmith.methods.held_out import held_out_loss
 from tunesmith.models.chat import ChatModel, Subject, find_subject, load_subject
 from tunesmith.models.reader import find_reader
 from tunesmith.runs.write import write_json
-
-if TYPE_CHECKING:
-    import torch
-
 
 log = logger(__name__)
 
@@ -136,26 +131,10 @@ def _measure(
     label: str,
 ) -> tuple[Measures, list[str]]:
     model = load_subject(subject, precision="fp32")
-    loss = mean_loss(model.model, method, rows.tokens)
+    loss = held_out_loss(model.model, method, rows.tokens, batch_size=BATCH_ROWS)
+    assert loss is not None  # a row of which nothing is learned is never kept
     said = _answers(model, asked, sampling, label)
     return _summarize(loss, asked, said), said
-
-
-def mean_loss(model: torch.nn.Module, method: Method, rows: TokenRows) -> float:
-    """Average the loss over all learned tokens of the rows, in nats."""
-    import torch
-
-    device = next(model.parameters()).device
-    total, count = 0.0, 0
-    order = sorted(range(len(rows)), key=lambda row: int(rows.lengths[row]))
-    for start in range(0, len(order), BATCH_ROWS):
-        batch = method.collate([rows[row] for row in order[start : start + BATCH_ROWS]])
-        batch = {name: tensor.to(device) for name, tensor in batch.items()}
-        with torch.no_grad():
-            summed = method.loss(model, batch)
-        total += float(summed.total)
-        count += int(summed.count)
-    return total / max(count, 1)
 
 
 def _answers(model: ChatModel, asked: Sequence[Asked], sampling: Sampling, label: str) -> list[str]:

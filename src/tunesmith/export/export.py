@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from tunesmith.errors import ExportError
+from safetensors import SafetensorError
+
+from tunesmith.errors import ExportError, ModelError, RunError
 from tunesmith.export.layout import write_folder
 from tunesmith.export.parity import (
     Distance,
@@ -23,6 +27,7 @@ from tunesmith.export.parity import (
 from tunesmith.hardware import disk_free
 from tunesmith.models.chat import ChatModel, Subject, find_subject, load_subject
 from tunesmith.models.inspect import read_config
+from tunesmith.runs.run import Run
 from tunesmith.runs.write import sync_folder, sync_tree, write_json
 
 if TYPE_CHECKING:
@@ -76,50 +81,63 @@ def export(name: str | Path, to: Path, *, precision: Precision = "auto") -> Expo
     to = to.expanduser().absolute()
     check_target(to)
     probes = read_probes(run)
-    stored = stored_precision(subject) if precision == "auto" else precision
+    stored = stored_precision(run) if precision == "auto" else precision
     chat = load_subject(subject, precision="fp32", device="cpu")
     check_room(to, chat, stored)
     check_tokens(chat, probes)
     reference = take_reference(chat, probes)
     merged = replace(chat, model=merge(chat))
     ties = check_same_answers(merged, reference)
-    aside = to.with_name(f".{to.name}.partial")
-    shutil.rmtree(aside, ignore_errors=True)
-    try:
+    with writing_aside(to) as aside:
         _write(merged, aside, stored)
-        distance = _compare_stored(aside, stored, probes, reference)
+        distance = _compare_stored(aside, probes, reference)
+        check_distance(distance, stored, str(to))
         exported = Exported(to, stored, _size(aside), len(reference.prompts), ties, distance)
         write_json(aside / REPORT, _report(run.name, exported))
+    return exported
+
+
+def check_target(to: Path) -> None:
+    """Refuse a folder that holds something, or that could not be made."""
+    if to.is_file() or (to.is_dir() and any(to.iterdir())):
+        raise ExportError(
+            "the folder is there already and not empty" if to.is_dir() else "this is a file",
+            hint="choose another one, or delete it first",
+            where=str(to),
+        )
+    above = next(folder for folder in to.parents if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        what = "is not writable" if above.is_dir() else "is a file"
+        raise ExportError(
+            f"the folder cannot be made: {above} {what}",
+            hint="choose a folder that can be written",
+            where=str(to),
+        )
+
+
+@contextmanager
+def writing_aside(to: Path) -> Iterator[Path]:
+    """Give a hidden folder to write into; it becomes `to` if all went well, else it vanishes.
+
+    Raises:
+        ExportError: if the disk refuses.
+    """
+    aside = to.with_name(f".{to.name}.partial")
+    try:
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        yield aside
         sync_tree(aside)
         aside.rename(to)
         sync_folder(to.parent)
-    except OSError as problem:
+    except (OSError, SafetensorError, RunError) as problem:
         raise ExportError(
-            f"the export cannot be written: {problem.strerror or problem}",
+            f"the export cannot be written: {problem}",
             hint="free some space or choose another folder; nothing was published",
             where=str(to),
         ) from problem
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-    return exported
-
-
-def check_target(to: Path) -> None:
-    """Refuse a folder that holds something."""
-    if to.is_file() or (to.is_dir() and any(to.iterdir())):
-        raise ExportError(
-            "the folder is there already and not empty",
-            hint="choose another one, or delete it first",
-            where=str(to),
-        )
-    try:
-        to.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as problem:
-        raise ExportError(
-            f"the folder cannot be made: {problem.strerror}",
-            hint="choose a folder that can be written",
-            where=str(to),
-        ) from None
 
 
 def check_room(to: Path, chat: ChatModel, precision: str) -> None:
@@ -135,9 +153,13 @@ def check_room(to: Path, chat: ChatModel, precision: str) -> None:
         )
 
 
-def stored_precision(subject: Subject) -> str:
-    """Name the precision in which the base's weights are stored."""
-    config = read_config(subject.base / "config.json")
+def stored_precision(run: Run) -> str:
+    """Name the precision in which the weights that a run started from are stored."""
+    try:
+        base = find_subject(run.path, base_only=True).base
+    except ModelError:  # a whole model can be exported when its base is gone
+        base = run.model
+    config = read_config(base / "config.json")
     text = config.get("text_config") or {}
     named = config.get("dtype") or config.get("torch_dtype") or text.get("dtype") or "float32"
     return STORED.get(str(named).removeprefix("torch."), "fp32")
@@ -174,14 +196,12 @@ def _write(merged: ChatModel, folder: Path, precision: str) -> None:
 
 
 def _compare_stored(
-    folder: Path, precision: str, probes: Sequence[dict[str, Any]], reference: Reference
+    folder: Path, probes: Sequence[dict[str, Any]], reference: Reference
 ) -> Distance:
     """Load what was written, as a server would, and compare it."""
     stored = load_subject(Subject(folder.name, folder), precision="fp32", device="cpu")
     check_tokens(stored, probes)
-    distance = measure_distance(stored, reference)
-    check_distance(distance, precision, str(folder))
-    return distance
+    return measure_distance(stored, reference)
 
 
 def _report(run: str, exported: Exported) -> dict[str, Any]:

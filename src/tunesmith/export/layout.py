@@ -18,6 +18,9 @@ SHARD_SIZE = "4GB"
 NOT_FOR_OTHERS = ("_", "transformers_version", "output_", "use_cache")
 """Fields of generation_config.json that tell how it was written, not how to answer."""
 
+HOW_IT_WAS_LOADED = ("is_local", "local_files_only")
+"""Fields that transformers adds to tokenizer_config.json and that describe this machine."""
+
 
 def write_folder(model: PreTrainedModel, chat: ChatModel, folder: Path) -> None:
     """Write weights, configuration, tokenizer, template and generation defaults.
@@ -33,8 +36,7 @@ def write_folder(model: PreTrainedModel, chat: ChatModel, folder: Path) -> None:
     chat.tokenizer.save_pretrained(str(folder))
     write_json(folder / "config.json", spell_both_ways(read_config(folder / "config.json")))
     write_json(folder / "generation_config.json", _generation_defaults(chat))
-    if chat.template is not None:
-        _write_template(folder, chat.template.source)
+    _mend_tokenizer(folder, chat)
 
 
 def spell_both_ways(config: dict[str, Any]) -> dict[str, Any]:
@@ -43,6 +45,8 @@ def spell_both_ways(config: dict[str, Any]) -> dict[str, Any]:
     Without them such a reader falls back to a base of 10,000 in silence.
     """
     spelled = dict(config)
+    if isinstance(config.get("text_config"), dict):
+        spelled["text_config"] = spell_both_ways(config["text_config"])
     if "dtype" in config:
         spelled["torch_dtype"] = config["dtype"]
     rope = config.get("rope_parameters")
@@ -76,11 +80,15 @@ def _generation_defaults(chat: ChatModel) -> dict[str, Any]:
     }
 
 
-def _write_template(folder: Path, source: str) -> None:
-    """Write the template where newer and where older readers look for it."""
-    (folder / "chat_template.jinja").write_text(source, encoding="utf-8")
+def _mend_tokenizer(folder: Path, chat: ChatModel) -> None:
+    """Name the class that older readers know, and put the template where each of them looks."""
     path = folder / "tokenizer_config.json"
     content = json.loads(path.read_text(encoding="utf-8"))
-    # Not write_json: the longest text of a tokenizer may be a number of thirty digits.
-    written = json.dumps({**content, "chat_template": source}, ensure_ascii=False, indent=2)
-    write_text(path, written + "\n")
+    content = {name: value for name, value in content.items() if name not in HOW_IT_WAS_LOADED}
+    if content.get("tokenizer_class") == "TokenizersBackend":  # its name since transformers 5
+        content["tokenizer_class"] = "PreTrainedTokenizerFast"
+    if chat.template is not None:
+        write_text(folder / "chat_template.jinja", chat.template.source)
+        content["chat_template"] = chat.template.source
+    # orjson refuses the length of 1e30 by which transformers says that there is no limit
+    write_text(path, json.dumps(content, ensure_ascii=False, indent=2))

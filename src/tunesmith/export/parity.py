@@ -10,7 +10,7 @@ import orjson
 
 from tunesmith.data.tokens import encode
 from tunesmith.errors import ExportError
-from tunesmith.inference.generate import answer
+from tunesmith.inference.generate import answer, template_of
 from tunesmith.inference.sampling import Sampling
 from tunesmith.models.chat import ChatModel
 from tunesmith.runs.run import Run
@@ -82,11 +82,11 @@ def check_tokens(model: ChatModel, probes: Sequence[dict[str, Any]]) -> None:
 
     Raises:
         ExportError: naming the first text that differs.
+        ModelError: if the template is gone.
     """
     for probe in probes:
         if "messages" in probe:
-            assert model.template is not None  # the export wrote the run's own
-            text = model.template.render_prompt(probe["messages"])
+            text = template_of(model).render_prompt(probe["messages"])
         else:
             text = probe["text"]
         if encode(model.tokenizer, text) != probe["ids"]:
@@ -163,7 +163,8 @@ def measure_distance(model: ChatModel, reference: Reference) -> Distance:
         same += int((wanted.argmax(-1) == logits.argmax(-1)).sum())
         worst = max(worst, float((wanted - logits).abs().max()))
         count += len(given)
-    return Distance(count, total_kl / max(count, 1), same / max(count, 1), worst)
+    kl = max(0.0, total_kl / max(count, 1))  # rounding may put equal models below zero
+    return Distance(count, kl, same / max(count, 1), worst)
 
 
 def check_distance(distance: Distance, precision: str, where: str) -> None:

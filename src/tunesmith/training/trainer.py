@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,9 @@ from transformers import (
 )
 from transformers.trainer_callback import ProgressCallback
 
-from tunesmith.data.token_rows import TokenRows
 from tunesmith.errors import RunError, TrainingError
 from tunesmith.hardware import disk_free
+from tunesmith.methods.held_out import held_out_loss
 from tunesmith.methods.next_token import UNLEARNED
 from tunesmith.models.adapter import note_base
 from tunesmith.models.roles import Roles
@@ -117,40 +118,32 @@ class RunTrainer(Trainer):
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Measure the held-out loss, averaged over all its learned tokens.
 
-        Draws no random number, so that measuring does not change the training. Gives up without a
-        figure when a stop is asked for.
+        Gives up without a figure when a stop is asked for.
+
+        Raises:
+            TrainingError: if it is not a number.
         """
         rows = self.splits.validation
         if rows is None:
             return {}
-        total, count = self._held_out(rows)
-        if count == 0:
+        with self.compute_loss_context_manager():
+            loss = held_out_loss(
+                self.roles.policy,
+                self.method,
+                rows,
+                batch_size=self.recipe.evaluate.batch_size,
+                give_up=self.stop.is_asked,
+            )
+        if loss is None:
             return {}
-        metrics = {"eval_loss": total / count}
+        if not math.isfinite(loss):
+            raise self.diverged("the held-out loss is not a number any more")
+        metrics = {"eval_loss": loss}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, metrics
         )
         return metrics
-
-    def _held_out(self, rows: TokenRows) -> tuple[float, int]:
-        policy = self.roles.policy
-        policy.eval()
-        total, count = 0.0, 0
-        size = self.recipe.evaluate.batch_size
-        by_length = sorted(range(len(rows)), key=lambda row: int(rows.lengths[row]))
-        for start in range(0, len(by_length), size):
-            if self.stop.is_asked():
-                return 0.0, 0
-            batch = self._prepare_inputs(
-                self.method.collate([rows[row] for row in by_length[start : start + size]])
-            )
-            with torch.no_grad(), self.compute_loss_context_manager():
-                summed = self.method.loss(policy, batch)
-            total += float(summed.total)
-            count += int(summed.count)
-        policy.train()
-        return total, count
 
     def _save(
         self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None

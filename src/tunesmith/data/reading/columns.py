@@ -12,7 +12,7 @@ from tunesmith.data.rows import Place, Problem, Record, RowFault, spell
 from tunesmith.errors import DataError
 
 BATCH = 256
-UNREADABLE = (pa.ArrowException, OSError, OverflowError, ValueError)
+UNREADABLE = (pa.ArrowException, KeyError, OSError, OverflowError, ValueError)
 
 
 def read_parquet(path: Path, encoding: str = "auto") -> Iterator[Record | Problem]:
@@ -78,8 +78,13 @@ def _check_names(names: Sequence[str], path: Path) -> None:
 
 
 def _rows(batch: pa.RecordBatch) -> Iterator[dict[str, object] | RowFault]:
-    """Return the rows at once, or one by one where a value in them cannot be read."""
+    """Return the rows at once, or one by one where a value in them cannot be read.
+
+    Arrow trusts what a file says of itself and reads outside of its memory where that is wrong, so
+    everything is validated first.
+    """
     try:
+        batch.validate(full=True)
         yield from batch.to_pylist()
     except UNREADABLE:
         for at in range(batch.num_rows):
@@ -90,7 +95,9 @@ def _row(batch: pa.RecordBatch, at: int) -> dict[str, object] | RowFault:
     row: dict[str, object] = {}
     for name in batch.schema.names:
         try:
-            row[name] = batch[name][at].as_py()
+            value = batch[name].slice(at, 1)
+            value.validate(full=True)
+            row[name] = value[0].as_py()
         except UNREADABLE as problem:
             return RowFault(f"`{spell(name)}` cannot be read: {_first_line(problem)}")
     return row
