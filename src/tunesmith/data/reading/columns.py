@@ -12,7 +12,7 @@ from tunesmith.data.rows import Place, Problem, Record, RowFault, spell
 from tunesmith.errors import DataError
 
 BATCH = 256
-UNREADABLE = (pa.ArrowException, KeyError, OSError, OverflowError, ValueError)
+UNREADABLE = (pa.ArrowException, ArithmeticError, KeyError, OSError, ValueError)
 
 
 def read_parquet(path: Path, encoding: str = "auto") -> Iterator[Record | Problem]:
@@ -104,4 +104,4 @@ def _row(batch: pa.RecordBatch, at: int) -> dict[str, object] | RowFault:
 
 
 def _first_line(problem: Exception) -> str:
-    return (str(problem).strip().splitlines() or ["damaged"])[0][:200]
+    return spell((str(problem).strip().splitlines() or ["damaged"])[0], 200)

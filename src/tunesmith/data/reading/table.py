@@ -101,8 +101,11 @@ def _read_rows(
 
 
 def _reason(problem: csv.Error) -> str:
-    never_closed = str(problem) == "unexpected end of data"
-    return "a quoted cell is never closed" if never_closed else str(problem)
+    if str(problem) == "unexpected end of data":
+        return "a quoted cell is never closed"
+    if "expected after" in str(problem):
+        return "text goes on after the quote that closes a cell"
+    return str(problem)
 
 
 def _read_cells(cells: list[str], names: list[str], place: Place) -> Record | Problem:
