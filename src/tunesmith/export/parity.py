@@ -65,9 +65,10 @@ def read_probes(run: Run) -> list[dict[str, Any]]:
         ExportError: if it kept none.
     """
     try:
-        probes: list[dict[str, Any]] = orjson.loads(run.probes_file.read_bytes())
+        kept = orjson.loads(run.probes_file.read_bytes())
     except (OSError, orjson.JSONDecodeError):
-        probes = []
+        kept = None
+    probes: list[dict[str, Any]] = kept if isinstance(kept, list) else []
     if not probes:
         raise ExportError(
             "the run kept no prompts to compare the export on",
@@ -179,7 +180,9 @@ def check_distance(distance: Distance, precision: str, where: str) -> None:
         f"in {precision} the model moves too far from the tuned one: KL {distance.kl:.4f} nats a "
         f"token (limit {MAX_KL}), same choice for {distance.top1:.1%} of the tokens "
         f"(limit {MIN_TOP1:.0%})",
-        hint="export with --precision fp32",
+        hint="export with --precision fp32"
+        if precision != "fp32"
+        else "this is a fault of the export; nothing was published; please report it",
         where=where,
     )
 
