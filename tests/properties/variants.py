@@ -153,10 +153,10 @@ def as_arrow(rows: Sequence[Row], kind: str, path: Path) -> None:
 
 
 JUNK = [
-    b"\xff", b"\x00", b"\x00" * 50, b"\xef\xbb\xbf", b"\xff\xfe", b"\xed\xa0\x80", b"\xe4\xbd", b"\x81",
-    b"\x80" * 9, b"\n", b"\r", b"\r\n", b'"', b"'", b"\\", b"\\u12", b"\\ud800", b"{", b"}", b"[", b"]", b",",
-    b":", b",,", b'{"a":1}{"a":2}', b"[" * 2000, b'{"a":' * 300, b"NaN", b'"output": 1, ', b"\t", b";",
-    b"\xc4\xe3\xba\xc3", b"\xe9\xe8", b"\xd8\x00\xdc",
+    b"\xff", b"\x00", b"\x00" * 50, b"\xef\xbb\xbf", b"\xff\xfe", b"\xed\xa0\x80", b"\xe4\xbd",
+    b"\x81", b"\x80" * 9, b"\xc4\xe3\xba\xc3", b"\xe9\xe8", b"\xd8\x00\xdc", b"\n", b"\r", b"\r\n",
+    b'"', b"'", b"\\", b"\\u12", b"\\ud800", b"{", b"}", b"[", b"]", b",", b":", b",,", b"\t", b";",
+    b'{"a":1}{"a":2}', b"[" * 2000, b'{"a":' * 300, b"NaN", b'"output": 1, ',
 ]  # fmt: skip
 PLACES = st.floats(0, 1, exclude_max=True)
 MUTATIONS = st.lists(

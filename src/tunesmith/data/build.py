@@ -65,6 +65,7 @@ class Tokenizing:
             "format": meaning.format.name,
             "columns": dict(meaning.columns),
             "tags": dict(meaning.tags),
+            "told": meaning.told,
             "encoding": self.options.encoding,
             "system": self.options.system,
             "limits": limits if self.learn.kind == "conversation" else [],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from typing import Any
 
@@ -25,16 +25,23 @@ from tunesmith.data.sources import RowSet
 from tunesmith.errors import DataError
 
 FIRST_ROWS = 100
+MEDIA = ("images", "videos", "audios")
 Row = Conversation | Text
 
 
 @dataclass(frozen=True)
 class Meaning:
-    """A format with the names of columns and tags that a set uses."""
+    """A format with the names of columns and tags that a set uses.
+
+    Attributes:
+        told: whether the recipe names the format; a row of a guessed one is refused where it holds
+            more than the format can learn.
+    """
 
     format: Format
     columns: Mapping[str, str]
     tags: Mapping[str, str]
+    told: bool = False
 
     def rename(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """Return a row's columns under our names; the ones the format does not use are left out."""
@@ -47,6 +54,8 @@ class Meaning:
     def read(self, record: Record, system: str | None) -> Row | Problem:
         """Give a record its meaning."""
         try:
+            if not self.told:
+                self._refuse_unlearned(record.fields)
             content = self.format.read(self.rename(record.fields), self.tags)
         except RowFault as fault:
             return Problem(record.place, str(fault))
@@ -55,6 +64,20 @@ class Meaning:
         if system and content[0].role != "system":
             content = (Message("system", system), *content)
         return Conversation(content, record.place)
+
+    def _refuse_unlearned(self, fields: Mapping[str, Any]) -> None:
+        """Refuse a row whose answer may be a bad one, or of which the half would be missing."""
+        left = fields.keys() - self.columns.values()
+        found = next((f"`{name}`" for name in MEDIA if name in left and fields[name]), "")
+        if "label" in left and isinstance(fields["label"], bool):
+            found = "a `label` that it is good or bad (KTO)"
+        if {"chosen", "rejected"} <= left:
+            found = "a preference pair (`chosen`, `rejected`)"
+        if found:
+            raise RowFault(
+                f"it holds {found}, which no method learns from yet; "
+                f"`format: {self.format.name}` would learn it without"
+            )
 
 
 def read_set(
@@ -73,7 +96,7 @@ def find_meaning(rows: RowSet, encoding: str) -> Meaning:
         DataError: if it has no row, or its rows look like no format.
     """
     if rows.format != "auto":
-        return _meaning(FORMATS[rows.format], rows, strict=True)
+        return replace(_meaning(FORMATS[rows.format], rows, strict=True), told=True)
     candidates = [_meaning(known, rows, strict=False) for known in FORMATS.values()]
     everything = chain.from_iterable(read_records(path, encoding) for path in rows.files)
     first: Record | None = None

@@ -126,6 +126,14 @@ def test_another_meaning_of_the_columns_makes_other_tokens(reader: Reader, tmp_p
     assert rows_of(plain) != rows_of(renamed)
 
 
+def test_a_named_format_and_a_guessed_one_are_kept_apart(reader: Reader, tmp_path: Path) -> None:
+    rows = [{"instruction": "a", "output": "b"}, {"instruction": "a", "output": "b", "label": True}]
+    path = write_rows(tmp_path / "a.jsonl", rows)
+    how = tokenizing(reader, path, on_bad_row="skip")
+    assert len(rows_of(build(how, path))) == 1
+    assert len(rows_of(build(how, path, format="alpaca"))) == 2
+
+
 def test_a_drawn_part_depends_on_the_seed(reader: Reader, pairs: Path) -> None:
     whole = build(tokenizing(reader, pairs), pairs)
     one, two = (build(tokenizing(reader, pairs, seed=s), pairs, max_rows=9) for s in (1, 2))

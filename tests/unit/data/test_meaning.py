@@ -102,6 +102,55 @@ def test_tags_are_refused_where_the_format_has_none(tmp_path: Path) -> None:
     assert "alpaca has none" in problem.hint
 
 
+UNLEARNED: list[tuple[dict[str, Any], str]] = [
+    ({**MESSAGES, "label": False}, "a `label` that it is good or bad (KTO)"),
+    ({**MESSAGES, "images": ["a.png"]}, "`images`"),
+    ({**ALPACA, "videos": "a.mp4"}, "`videos`"),
+    ({**SHAREGPT, "chosen": {}, "rejected": {}}, "a preference pair (`chosen`, `rejected`)"),
+]
+
+
+@pytest.mark.parametrize(("fields", "what"), UNLEARNED)
+def test_rows_that_hold_more_than_is_learned_are_refused_unless_the_format_is_named(
+    tmp_path: Path, fields: dict[str, Any], what: str
+) -> None:
+    path = write_rows(tmp_path / "a.jsonl", [fields])
+    rows = rows_of(path)
+    meaning = find_meaning(rows, "auto")
+    name = meaning.format.name
+    (problem,) = read_set(rows, meaning, "auto", None)
+    assert str(problem) == (
+        f"{path}:1:1: it holds {what}, which no method learns from yet; "
+        f"`format: {name}` would learn it without"
+    )
+    named = rows_of(path, format=name)
+    (row,) = read_set(named, find_meaning(named, "auto"), "auto", None)
+    assert isinstance(row, Conversation)
+
+
+HARMLESS: list[dict[str, Any]] = [
+    {**MESSAGES, "label": "billing"},
+    {**MESSAGES, "label": 1},
+    {**MESSAGES, "images": []},
+    {**ALPACA, "videos": None, "chosen": "a"},
+]
+
+
+@pytest.mark.parametrize("fields", HARMLESS)
+def test_columns_that_mean_nothing_are_passed_over(tmp_path: Path, fields: dict[str, Any]) -> None:
+    rows = rows_of(write_rows(tmp_path / "a.jsonl", [fields]))
+    (row,) = read_set(rows, find_meaning(rows, "auto"), "auto", None)
+    assert isinstance(row, Conversation)
+
+
+def test_the_chosen_answer_of_a_pair_may_be_learned_by_name(tmp_path: Path) -> None:
+    pair = {"instruction": "why?", "chosen": "because", "rejected": "no"}
+    rows = rows_of(write_rows(tmp_path / "a.jsonl", [pair]), columns={"output": "chosen"})
+    (row,) = read_set(rows, find_meaning(rows, "auto"), "auto", None)
+    assert isinstance(row, Conversation)
+    assert row.messages[-1].content == "because"
+
+
 UNKNOWN: list[tuple[str, str, str]] = [
     ('{"question": "a", "answer": "b"}', "the columns are question, answer", "columns: {"),
     ('{"chosen": "a", "rejected": "b"}', "the rows are preference pairs", "use other rows"),

@@ -1,0 +1,153 @@
+"""Real sets are read to the last row, counted independently with the json module."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.data.files import read
+from tests.unit.data.preparing import PACKED, check_counts, prepare_files
+from tunesmith.data.check import check
+from tunesmith.data.meaning import find_meaning, read_set
+from tunesmith.data.rows import Conversation, Problem
+from tunesmith.data.sources import RowSet, find_sets
+from tunesmith.errors import DataError
+from tunesmith.models.reader import Reader
+from tunesmith.recipe.data import Data
+
+pytestmark = pytest.mark.proof
+
+
+@pytest.fixture
+def folder(shared: Path) -> Path:
+    """The folder of LLaMA-Factory's own sets."""
+    return shared / "data" / "hiyouga+LLaMA-Factory" / "data"
+
+
+def load(path: Path) -> Any:
+    """Load a file with the json module alone."""
+    text = path.read_text("utf-8")
+    if path.suffix == ".jsonl":
+        return [json.loads(line) for line in text.split("\n") if line.strip()]
+    return json.loads(text)
+
+
+def entries(folder: Path) -> dict[str, dict[str, Any]]:
+    """The entries whose file is here."""
+    described = load(folder / "dataset_info.json")
+    return {
+        name: entry
+        for name, entry in described.items()
+        if (folder / entry.get("file_name", "none")).is_file()
+    }
+
+
+def find(folder: Path, name: str) -> RowSet:
+    options = Data(train=(name,), info=folder)
+    (rows,) = find_sets(options.train, options, "conversation")
+    return rows
+
+
+def is_learned(entry: dict[str, Any]) -> bool:
+    """Whether an entry holds questions and answers, all of text."""
+    unlearned = {"images", "videos", "audios", "chosen", "rejected", "kto_tag"}
+    columns = set(entry.get("columns", {}))
+    return not entry.get("ranking") and not columns & unlearned and columns != {"prompt"}
+
+
+def expect_alpaca(row: dict[str, Any]) -> list[str]:
+    question = "\n".join(part for part in (row["instruction"], row.get("input")) if part)
+    past = [text for turn in row.get("history") or [] for text in turn]
+    return [*past, question, row["output"]]
+
+
+def test_every_set_of_questions_and_answers_is_read_whole(folder: Path) -> None:
+    seen = []
+    for name, entry in entries(folder).items():
+        if not is_learned(entry) or entry["file_name"].endswith(".txt"):
+            continue
+        expected = load(folder / entry["file_name"])
+        rows = find(folder, name)
+        found = list(read_set(rows, find_meaning(rows, "auto"), "auto", None))
+        assert len(found) == len(expected)
+        for row, own in zip(found, expected, strict=True):
+            if isinstance(row, Conversation) and "instruction" in own:
+                assert [message.content for message in row.messages] == expect_alpaca(own)
+            elif isinstance(row, Conversation):
+                spoken = [message["value"] for message in own["conversations"]]
+                assert [message.content for message in row.messages][-len(spoken) :] == spoken
+            else:
+                assert isinstance(row, Problem)
+                assert own.get("tools"), str(row)
+        seen.append(name)
+    assert {"identity", "alpaca_en_demo", "alpaca_zh_demo", "glaive_toolcall_zh_demo"} <= set(seen)
+
+
+def test_sets_that_no_method_learns_from_are_refused_by_name(folder: Path) -> None:
+    reasons = {}
+    for name, entry in entries(folder).items():
+        if not is_learned(entry) and entry.get("columns") != {"prompt": "text"}:
+            with pytest.raises(DataError, match="which no method learns from yet") as caught:
+                find(folder, name)
+            reasons[name] = caught.value.message
+    assert "preference pairs" in reasons["dpo_zh_demo"]
+    assert "KTO labels" in reasons["kto_en_demo"]
+    assert "images" in reasons["mllm_demo"]
+
+
+@pytest.mark.parametrize("name", ["dpo_zh_demo", "kto_en_demo", "mllm_demo"])
+def test_their_files_given_bare_are_refused_row_by_row(folder: Path, name: str) -> None:
+    report = check(folder / f"{name}.json")
+    assert report.num_reported == report.num_read == len(load(folder / f"{name}.json"))
+    assert all("which no method learns from yet" in problem.reason for problem in report.problems)
+
+
+def test_every_json_file_is_read_as_the_json_module_reads_it(shared: Path) -> None:
+    count = 0
+    for path in sorted((shared / "data").rglob("*.json*")):
+        if path.suffix not in (".json", ".jsonl"):
+            continue
+        expected = load(path)
+        expected = expected if isinstance(expected, list) else [expected]
+        found = read(path)
+        rows = [row for row in expected if isinstance(row, dict)]
+        assert found.rows == rows, path
+        assert len(found.problems) == len(expected) - len(rows), path
+        count += len(expected)
+    assert count > 5000
+
+
+def test_plain_texts_are_read_line_by_line_without_loss(folder: Path) -> None:
+    lines = (folder / "wiki_demo.txt").read_text("utf-8").split("\n")
+    found = read(folder / "wiki_demo.txt")
+    assert [row["text"] for row in found.rows] == [line for line in lines if line.strip()]
+    assert found.problems == []
+
+
+def test_texts_in_json_lines_are_read_whole(folder: Path) -> None:
+    assert read(folder / "c4_demo.jsonl").rows == load(folder / "c4_demo.jsonl")
+
+
+@pytest.mark.parametrize("name", ["alpaca_zh_demo", "alpaca_en_demo"])
+def test_real_rows_are_prepared_and_accounted_for(reader: Reader, folder: Path, name: str) -> None:
+    splits = prepare_files(reader, name, info=folder, validation_share=0.1, max_tokens=4096)
+    check_counts(splits.report)
+    expected = len(load(folder / f"{name}.json"))
+    assert splits.report.num_read == splits.report.num_kept == expected
+    assert splits.report.num_train + splits.report.num_validation == expected
+
+
+def test_real_texts_are_packed_without_losing_a_token(reader: Reader, folder: Path) -> None:
+    splits = prepare_files(reader, "wiki_demo", info=folder, learn=PACKED, max_tokens=256)
+    texts = (folder / "wiki_demo.txt").read_text("utf-8").split("\n")
+    backend = reader.tokenizer.backend_tokenizer
+    expected = sum(
+        len(backend.encode(text, add_special_tokens=False).ids) + 1
+        for text in texts
+        if text.strip()
+    )
+    assert splits.report.num_tokens == splits.report.num_learned == expected
+    assert set(splits.train.lengths[:-1].tolist()) == {256}
