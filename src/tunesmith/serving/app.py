@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
@@ -11,11 +12,12 @@ from fastapi_offline import FastAPIOffline
 
 from tunesmith import __version__
 from tunesmith.errors import RequestError
+from tunesmith.inference.generate import Stream
 from tunesmith.serving.guard import Guard
-from tunesmith.serving.problems import add_problem_replies
-from tunesmith.serving.replies import DONE, Completion, usage
-from tunesmith.serving.schema import LONGEST_ANSWER, ChatRequest, GenerateRequest
-from tunesmith.serving.service import Asked, Service
+from tunesmith.serving.problems import add_problem_replies, describe_failure
+from tunesmith.serving.replies import DONE, Completion, event, usage
+from tunesmith.serving.schema import ChatRequest, GenerateQuery, GenerateRequest
+from tunesmith.serving.service import Answering, Asked, Service
 
 
 def build_app(service: Service, guard: Guard) -> FastAPI:
@@ -40,24 +42,26 @@ def _add_state(app: FastAPI, service: Service) -> None:
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
         """List the model."""
-        entry = {"id": service.name, "object": "model", "created": 0, "owned_by": "tunesmith"}
-        return {"object": "list", "data": [entry]}
+        return {"object": "list", "data": [_entry(service)]}
+
+    @app.get("/v1/models/{name:path}")
+    async def model(name: str) -> dict[str, Any]:
+        """Describe the model."""
+        _check_name(name, service)
+        return _entry(service)
+
+
+def _entry(service: Service) -> dict[str, Any]:
+    return {"id": service.name, "object": "model", "created": 0, "owned_by": "tunesmith"}
 
 
 def _add_generate(app: FastAPI, service: Service) -> None:
     @app.get("/generate")
     async def generate_from_query(
-        request: Request,
-        prompt: Annotated[str, Query(description="The question, or a text to continue.")],
-        max_tokens: int = LONGEST_ANSWER,
-        temperature: float | None = None,
-        seed: int | None = None,
+        query: Annotated[GenerateQuery, Query()], request: Request
     ) -> dict[str, Any]:
         """Answer a question given in the address."""
-        body = GenerateRequest(
-            prompt=prompt, max_tokens=max_tokens, temperature=temperature, seed=seed
-        )
-        return await _generate(body, request, service)
+        return await _generate(query, request, service)
 
     @app.post("/generate")
     async def generate(body: GenerateRequest, request: Request) -> dict[str, Any]:
@@ -65,7 +69,9 @@ def _add_generate(app: FastAPI, service: Service) -> None:
         return await _generate(body, request, service)
 
 
-async def _generate(body: GenerateRequest, request: Request, service: Service) -> dict[str, Any]:
+async def _generate(
+    body: GenerateRequest | GenerateQuery, request: Request, service: Service
+) -> dict[str, Any]:
     asked = await service.prepare(body.asked(), body.sampling())
     async with service.answering(asked) as answering:
         text = await _whole(answering, request)
@@ -100,23 +106,31 @@ class UnknownModel(RequestError):
     """A request names a model that is not served."""
 
 
-async def _whole(answering: Any, request: Request) -> str:
+async def _whole(answering: Answering, request: Request) -> str:
     """Collect an answer, unless nobody waits for it any longer."""
-    pieces = []
-    async for piece in answering:
-        pieces.append(piece)
-        if await request.is_disconnected():
-            break
-    return "".join(pieces)
+    watching = asyncio.create_task(_cancel_when_gone(request, answering.stream))
+    try:
+        return "".join([piece async for piece in answering])
+    finally:
+        watching.cancel()
+
+
+async def _cancel_when_gone(request: Request, stream: Stream) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+    stream.cancel()
 
 
 async def _events(body: ChatRequest, asked: Asked, service: Service) -> AsyncIterator[bytes]:
     completion = Completion(service.name)
-    async with service.answering(asked) as answering:
-        yield completion.chunk({"role": "assistant", "content": ""})
-        async for piece in answering:
-            yield completion.chunk({"content": piece})
-        yield completion.chunk({}, answering.stream.finish)
-        if body.stream_options and body.stream_options.include_usage:
-            yield completion.usage_chunk(answering.stream)
-    yield DONE
+    try:
+        async with service.answering(asked) as answering:
+            yield completion.chunk({"role": "assistant", "content": ""})
+            async for piece in answering:
+                yield completion.chunk({"content": piece})
+            yield completion.chunk({}, answering.stream.finish)
+            if body.stream_options and body.stream_options.include_usage:
+                yield completion.usage_chunk(answering.stream)
+        yield DONE
+    except Exception as problem:  # noqa: BLE001  the status was sent: only an event can tell
+        yield event(describe_failure(problem))

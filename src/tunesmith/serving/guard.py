@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import orjson
+from fastapi import HTTPException
 
 from tunesmith.errors import RequestError
 from tunesmith.serving.replies import error_body
 
 MAX_BODY_BYTES = 8 << 20
 OPEN_PATHS = ("/health",)
-LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
+TOO_LARGE, SEND_LESS = "the body is too large", f"send at most {MAX_BODY_BYTES:,} bytes"
 Handler = Callable[..., Any]
 
 
@@ -55,18 +56,16 @@ class Guard:
         """Return status, message, where and hint if a request is not to be let in."""
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
         host = headers.get(b"host", "")
-        if self.loopback and _without_port(host) not in LOOPBACK_NAMES:
+        if self.loopback and not is_loopback(_without_port(host)):
             return 400, f"this server is not called {host!r}", "Host", "ask for 127.0.0.1"
+        if self.loopback and _is_of_another_site(headers):
+            return 403, "pages of other sites may not ask", "Origin", "ask from a program"
         if scope["path"] not in OPEN_PATHS and not self._knows(headers.get(b"authorization", "")):
-            return (
-                401,
-                "the key is missing or wrong",
-                "Authorization",
-                ("send the header `Authorization: Bearer KEY`"),
-            )
+            hint = "send the header `Authorization: Bearer KEY`"
+            return 401, "the key is missing or wrong", "Authorization", hint
         length = headers.get(b"content-length", "0")
         if not length.isdigit() or int(length) > MAX_BODY_BYTES:
-            return 413, "the body is too large", "body", f"send at most {MAX_BODY_BYTES:,} bytes"
+            return 413, TOO_LARGE, "body", SEND_LESS
         return None
 
     def _knows(self, header: str) -> bool:
@@ -75,10 +74,6 @@ class Guard:
         scheme, _, given = header.partition(" ")
         same = hmac.compare_digest(given.strip().encode(), self.key.encode())
         return same and scheme.lower() == "bearer"
-
-
-class _TooLarge(RequestError):
-    """A body without a stated length went over the limit."""
 
 
 def _limited(receive: Handler) -> Handler:
@@ -90,25 +85,37 @@ def _limited(receive: Handler) -> Handler:
         message = await receive()
         seen += len(message.get("body", b""))
         if seen > MAX_BODY_BYTES:
-            raise _TooLarge(
-                "the body is too large", hint=f"send at most {MAX_BODY_BYTES:,} bytes", where="body"
-            )
+            raise HTTPException(413, error_body(TOO_LARGE, "body", SEND_LESS))
         return message
 
     return receive_limited
 
 
 async def _reply(send: Handler, status: int, message: str, where: str, hint: str) -> None:
-    kind = "authentication_error" if status == 401 else "invalid_request_error"
-    body = orjson.dumps(error_body(message, where, hint, kind))
+    body = orjson.dumps(
+        error_body(message, where, hint, kind="authentication_error", code="invalid_api_key")
+        if status == 401
+        else error_body(message, where, hint)
+    )
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    if status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 
 def _without_port(host: str) -> str:
     name, colon, port = host.rpartition(":")
-    return name.lower() if colon and port.isdigit() else host.lower()
+    name = name if colon and port.isdigit() else host
+    return name.lower().removeprefix("[").removesuffix("]")
+
+
+def _is_of_another_site(headers: Mapping[bytes, str]) -> bool:
+    """Whether a browser says that a page from elsewhere asks, which a key would not tell."""
+    origin = headers.get(b"origin")
+    if origin is None:
+        return headers.get(b"sec-fetch-site") == "cross-site"
+    return not is_loopback(_without_port(origin.partition("://")[2]))
 
 
 def is_loopback(host: str) -> bool:

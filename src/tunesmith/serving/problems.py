@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from collections.abc import Sequence
+from typing import Any, cast
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -15,6 +17,8 @@ from tunesmith.serving.replies import body_of, error_body
 
 log = logger(__name__)
 STATUS = {"UnknownModel": 404, "Busy": 429}
+CHOICE = re.compile(r"str|list\[.*|function-.*")
+"""How pydantic names the kinds of value that a field may have."""
 
 
 def add_problem_replies(app: FastAPI) -> None:
@@ -28,26 +32,43 @@ def add_problem_replies(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, problem: RequestValidationError) -> JSONResponse:
-        first = problem.errors()[0]
-        return JSONResponse(_describe(first), 422)
+        return JSONResponse(_describe(*_most_telling(problem.errors())), 422)
 
     @app.exception_handler(HTTPException)
     async def refused(request: Request, problem: HTTPException) -> JSONResponse:
-        hint = "see /docs for what there is"
-        body = error_body(str(problem.detail), request.url.path, hint, "invalid_request_error")
+        hint, detail = "see /docs for what there is", cast("Any", problem.detail)
+        body = error_body(str(detail), request.url.path, hint)
+        if isinstance(detail, dict):  # the guard's, already in our form
+            body = detail
         return JSONResponse(body, problem.status_code, problem.headers)
 
     @app.exception_handler(Exception)
     async def unexpected(_: Request, problem: Exception) -> JSONResponse:
-        log.error("a request failed unexpectedly", exc_info=problem)
-        body = error_body(
-            "the server failed unexpectedly", "", "look at the server's log", "server_error"
-        )
-        return JSONResponse(body, 500)
+        return JSONResponse(describe_failure(problem), 500)
 
 
-def _describe(mistake: Any) -> dict[str, Any]:
-    where = ".".join(str(part) for part in mistake["loc"] if part not in ("body", "query"))
+def describe_failure(problem: Exception) -> dict[str, Any]:
+    """Admit a fault of ours without telling its details to others, and keep them in the log."""
+    log.error("a request failed unexpectedly", exc_info=problem)
+    return error_body(
+        "the server failed unexpectedly", "", "look at the server's log", kind="server_error"
+    )
+
+
+def _most_telling(mistakes: Sequence[Any]) -> tuple[Any, str]:
+    """Take the first mistake, and of a field with several kinds of value the innermost one."""
+    found = [(mistake, _where(mistake)) for mistake in mistakes]
+    first = found[0][1]
+    inside = [pair for pair in found if f"{pair[1]}.".startswith(f"{first}.")]
+    return max(inside, key=lambda pair: len(pair[1]))
+
+
+def _where(mistake: Any) -> str:
+    parts = [str(part) for part in mistake["loc"] if part not in ("body", "query")]
+    return ".".join(part for part in parts if not CHOICE.fullmatch(part)) or "body"
+
+
+def _describe(mistake: Any, where: str) -> dict[str, Any]:
     kind = mistake["type"]
     if kind == "extra_forbidden":
         message, hint = f"there is no field {where}", "leave it out; see /docs for what there is"
@@ -55,7 +76,7 @@ def _describe(mistake: Any) -> dict[str, Any]:
         message = f"the body is not valid JSON: {mistake.get('ctx', {}).get('error', '')}"
         where, hint = "body", "send JSON with the header Content-Type: application/json"
     elif kind == "missing":
-        message, hint = f"{where or 'the body'} is missing", "see /docs for what is needed"
+        message, hint = f"{where} is missing", "see /docs for what is needed"
     else:
         message, hint = f"{where}: {mistake['msg']}", "see /docs for what is accepted"
-    return error_body(message, where, hint, "invalid_request_error")
+    return error_body(message, where, hint)

@@ -63,8 +63,15 @@ def event(content: dict[str, Any]) -> bytes:
 DONE = b"data: [DONE]\n\n"
 
 
-def error_body(message: str, where: str, hint: str, kind: str) -> dict[str, Any]:
+CODES = {"UnknownModel": "model_not_found", "Busy": "rate_limit_exceeded"}
+"""What OpenAI's clients look for, by the names of our errors."""
+
+
+def error_body(
+    message: str, where: str, hint: str, *, kind: str = "invalid_request_error", code: str = ""
+) -> dict[str, Any]:
     """Spell an error: the fields OpenAI's clients read, and ours."""
+    message, where = (text.encode("utf-8", "replace").decode() for text in (message, where))
     return {
         "error": {
             "message": message,
@@ -72,11 +79,12 @@ def error_body(message: str, where: str, hint: str, kind: str) -> dict[str, Any]
             "hint": hint,
             "type": kind,
             "param": where or None,
-            "code": None,
+            "code": code or None,
         }
     }
 
 
 def body_of(problem: TunesmithError) -> dict[str, Any]:
     """Spell an error a client can mend."""
-    return error_body(problem.message, problem.where, problem.hint, "invalid_request_error")
+    code = CODES.get(type(problem).__name__, "")
+    return error_body(problem.message, problem.where, problem.hint, code=code)

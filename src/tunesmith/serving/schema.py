@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from tunesmith.errors import RequestError
 
@@ -17,19 +17,35 @@ class Request(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+def whole_characters(text: str) -> str:
+    """Refuse halves of characters, which JSON can spell and no tokenizer can read."""
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise ValueError("the text holds half a character, a lone surrogate")
+    return text
+
+
+Words = Annotated[str, AfterValidator(whole_characters)]
+
+
 class TextPart(Request):
     """A part of a message."""
 
     type: Literal["text"]
-    text: str
+    text: Words
 
 
 class ChatMessage(Request):
     """One message of a conversation."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart]
+    content: Words | list[TextPart]
     name: str | None = None
+    refusal: None = None
+    annotations: None = None
+    audio: None = None
+    function_call: None = None
+    tool_calls: None = None
+    """Empty fields of an answer that a client sends back as it got it."""
 
     def plain(self) -> dict[str, str]:
         """Return it as chat templates take it."""
@@ -47,7 +63,7 @@ class SamplingOptions(Request):
     top_p: float | None = None
     top_k: int | None = None
     repetition_penalty: float | None = None
-    seed: int | None = Field(default=None, ge=0, lt=2**63)
+    seed: int | None = None
     stop: str | list[str] | None = None
 
     def sampling(self) -> dict[str, Any]:
@@ -103,7 +119,8 @@ class ChatRequest(SamplingOptions):
             "presence_penalty": bool(self.presence_penalty),
             "frequency_penalty": bool(self.frequency_penalty),
             "logit_bias": bool(self.logit_bias),
-            "logprobs": bool(self.logprobs or self.top_logprobs),
+            "logprobs": bool(self.logprobs),
+            "top_logprobs": bool(self.top_logprobs),
             "response_format": (self.response_format or {}).get("type", "text") != "text",
             "tools": bool(self.tools),
         }
@@ -119,10 +136,21 @@ class ChatRequest(SamplingOptions):
         return given
 
 
+class GenerateQuery(SamplingOptions):
+    """A question in the address of /generate."""
+
+    prompt: Words = Field(description="The question, or a text to continue.")
+    stop: list[str] | None = None
+
+    def asked(self) -> str:
+        """Return what is asked."""
+        return self.prompt
+
+
 class GenerateRequest(SamplingOptions):
     """Body of /generate: a prompt, or messages."""
 
-    prompt: str | None = None
+    prompt: Words | None = None
     messages: list[ChatMessage] | None = None
 
     def asked(self) -> str | list[dict[str, str]]:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import socket
-from collections.abc import Callable
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tunesmith.errors import RequestError, require
@@ -31,6 +35,7 @@ def serve(
 
     Raises:
         RequestError: if the address would be open to others without a key, or is taken.
+        SystemExit: with code 0, when SIGTERM asks for the end.
     """
     uvicorn = require("uvicorn", extra="serve")
     require("fastapi", extra="serve")
@@ -46,21 +51,40 @@ def serve(
     listener = _listen(host, port)
     from tunesmith.serving.app import build_app
 
-    model = load_chat_model(name)
-    served_name = Path(model.name).name
-    app = build_app(Service(model, served_name), Guard(key, loopback))
-    shown = f"[{host}]" if ":" in host else host
-    address = f"http://{shown}:{listener.getsockname()[1]}"
-    app.router.on_startup.append(lambda: ready(served_name, address))
-    config = uvicorn.Config(
-        app,
-        http="h11",
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=SECONDS_TO_DRAIN,
-    )
-    uvicorn.Server(config).run(sockets=[listener])
+    with listener, ended_by_sigterm():
+        model = load_chat_model(name)
+        app = build_app(Service(model, served_name(model.name)), Guard(key, loopback))
+        shown = f"[{host}]" if ":" in host else host
+        address = f"http://{shown}:{listener.getsockname()[1]}"
+        app.router.on_startup.append(lambda: ready(served_name(model.name), address))
+        config = uvicorn.Config(
+            app,
+            http="h11",
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=SECONDS_TO_DRAIN,
+        )
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+@contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM end the process with code 0; uvicorn raises it again once it has drained."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def served_name(name: str) -> str:
+    """Return what clients call a model: the last part of its name or path."""
+    path = Path(name).expanduser()
+    return (path.resolve() if path.exists() else path).name or name
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -68,6 +92,7 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
+        listener.listen()  # who asks as soon as the address is told waits, and is not refused
     except (OSError, OverflowError) as problem:
         listener.close()
         raise RequestError(

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakSet
 
 from tunesmith.data.tokens import encode
 from tunesmith.errors import RequestError
@@ -23,12 +24,15 @@ class Busy(RequestError):
     """More requests wait than will be answered soon."""
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Asked:
-    """A request that can be answered: its prompt fits and its options mean something."""
+    """A request that can be answered: its prompt fits and its options mean something.
 
-    prompt: list[int]
+    It has a place in the queue for as long as it exists and is not answered.
+    """
+
     sampling: Sampling
+    prompt: Sequence[int] = ()
 
 
 class Service:
@@ -36,13 +40,17 @@ class Service:
 
     Attributes:
         name: what clients call the model.
+
+    Raises:
+        ModelError: if the model's own way of sampling means nothing.
     """
 
     def __init__(self, model: ChatModel, name: str) -> None:
         self.model, self.name = model, name
         self._turn = asyncio.Lock()
         self._tokenizing = threading.Lock()
-        self._waiting = 0
+        self._waiting: WeakSet[Asked] = WeakSet()
+        choose_sampling(model, {})
 
     async def prepare(
         self, asked: str | Sequence[Mapping[str, str]], options: Mapping[str, Any]
@@ -58,16 +66,24 @@ class Service:
             RequestError: if the prompt is too long or an option means nothing.
             DataError: if the template refuses the messages.
         """
-        if self._waiting >= MAX_WAITING:
+        request = Asked(choose_sampling(self.model, options))
+        self._queue(request)
+        try:
+            request.prompt = await asyncio.to_thread(self._tokenize, asked)
+            check_room(self.model, request.prompt)
+        except BaseException:
+            self._waiting.discard(request)
+            raise
+        return request
+
+    def _queue(self, request: Asked) -> None:
+        if len(self._waiting) >= MAX_WAITING:
             raise Busy(
-                f"{self._waiting} requests wait already",
+                f"{len(self._waiting)} requests wait already",
                 hint="try again in a second",
                 where="queue",
             )
-        sampling = choose_sampling(self.model, options)
-        prompt = await asyncio.to_thread(self._tokenize, asked)
-        check_room(self.model, prompt)
-        return Asked(prompt, sampling)
+        self._waiting.add(request)
 
     def _tokenize(self, asked: str | Sequence[Mapping[str, str]]) -> list[int]:
         with self._tokenizing:
@@ -80,17 +96,21 @@ class Service:
     @asynccontextmanager
     async def answering(self, asked: Asked) -> AsyncIterator[Answering]:
         """Wait for the turn and start to answer; leaving the block stops the work."""
-        self._waiting += 1
+        stream = stream_answer(self.model, asked.prompt, asked.sampling)
         try:
             await self._turn.acquire()
         finally:
-            self._waiting -= 1
-        stream = stream_answer(self.model, asked.prompt, asked.sampling)
+            self._waiting.discard(asked)
         try:
             yield Answering(stream)
         finally:
-            stream.cancel()
-            self._turn.release()
+            self._free_after(stream)
+
+    def _free_after(self, stream: Stream) -> None:
+        """Stop an answer, and give the turn to the next request when the model rests."""
+        stream.cancel()
+        resting = asyncio.get_running_loop().run_in_executor(None, stream.close)
+        resting.add_done_callback(lambda _: self._turn.release())
 
 
 class Answering:

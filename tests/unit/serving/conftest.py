@@ -1,0 +1,35 @@
+"""One server for all tests of this folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import openai
+import pytest
+
+from tests import tiny
+from tests.unit.serving.running import Running, serving
+
+
+@pytest.fixture(scope="package")
+def served_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that writes on for long: random weights, and room for many tokens."""
+    folder = tmp_path_factory.mktemp("served") / "tiny-chat"
+    return tiny.make_model(folder, seed=3, max_position_embeddings=20_000)
+
+
+@pytest.fixture(scope="package")
+def server(served_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A server without a key on this machine."""
+    with serving(served_model, tmp_path_factory.mktemp("log") / "server.txt") as running:
+        yield running
+
+
+@pytest.fixture
+def client(server: Running) -> Iterator[openai.OpenAI]:
+    """OpenAI's own client, which shows every failure at once."""
+    with openai.OpenAI(
+        base_url=f"{server.address}/v1", api_key="unused", max_retries=0, timeout=60
+    ) as found:
+        yield found

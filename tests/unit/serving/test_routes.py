@@ -1,0 +1,293 @@
+"""Every address answers as the docs say, and every mistake says what, where and what to do."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import pytest
+
+from tests.unit.serving.running import Reply, Running
+from tunesmith import __version__
+from tunesmith.inference.generate import answer, encode_prompt
+from tunesmith.inference.sampling import Sampling
+from tunesmith.models.chat import ChatModel, load_chat_model
+
+CHAT = "/v1/chat/completions"
+MESSAGES = [{"role": "user", "content": "what is it?"}]
+LONG = {"prompt": "what is it?", "max_tokens": 6000}
+
+
+@pytest.fixture(scope="module")
+def model(served_model: Path) -> ChatModel:
+    return load_chat_model(served_model, precision="fp32", device="cpu")
+
+
+def expected(model: ChatModel, question: str, **sampling: Any) -> str:
+    prompt = encode_prompt(model, [{"role": "user", "content": question}])
+    return answer(model, [prompt], Sampling(**sampling))[0].text
+
+
+def refused(reply: Reply, status: int, message: str, where: str) -> None:
+    """Assert that a reply refuses, in our words and in the form of OpenAI's."""
+    assert reply.status == status, reply.body
+    assert reply.headers["content-type"].startswith("application/json")
+    error = reply.error
+    assert message in error["message"]
+    assert error["where"] == where
+    assert error["hint"]
+    assert error["type"] == "invalid_request_error"
+    assert error["param"] == (where or None)
+
+
+def test_a_question_in_the_address_is_answered(server: Running, model: ChatModel) -> None:
+    query = urlencode({"prompt": "营业时间?", "max_tokens": 8})
+    reply = server.get(f"/generate?{query}")
+    assert reply.status == 200
+    assert reply.json["text"] == expected(model, "营业时间?", max_tokens=8)
+    assert reply.json["finish_reason"] == "length"
+    assert reply.json["usage"]["completion_tokens"] == 8
+
+
+def test_options_in_the_address_reach_the_model(server: Running, model: ChatModel) -> None:
+    options = {"max_tokens": 12, "temperature": 1.0, "top_k": 30, "top_p": 0.9, "seed": 4}
+    query = urlencode({"prompt": "hi", **options, "repetition_penalty": 1.2})
+    reply = server.get(f"/generate?{query}")
+    assert reply.json["text"] == expected(model, "hi", repetition_penalty=1.2, **options)
+    stop = reply.json["text"][2:4]
+    cut = server.get(f"/generate?{query}&stop={quote(stop)}&stop=never")
+    assert cut.json["text"] == reply.json["text"][: reply.json["text"].find(stop)]
+    assert cut.json["finish_reason"] == "stop"
+
+
+def test_a_prompt_or_messages_can_be_sent(server: Running, model: ChatModel) -> None:
+    text = expected(model, "what is it?", max_tokens=8)
+    for asked in ({"prompt": "what is it?"}, {"messages": MESSAGES}):
+        assert server.post("/generate", {**asked, "max_tokens": 8}).json["text"] == text
+
+
+@pytest.mark.parametrize("asked", [{}, {"prompt": "a", "messages": MESSAGES}, {"messages": []}])
+def test_one_of_prompt_and_messages_is_needed(server: Running, asked: dict[str, Any]) -> None:
+    refused(server.post("/generate", asked), 400, "give either `prompt` or `messages`", "body")
+
+
+def test_health_says_that_the_server_lives(server: Running) -> None:
+    assert server.get("/health").json == {"status": "ok"}
+
+
+def test_health_answers_within_a_tenth_of_a_second_while_an_answer_is_written(
+    server: Running,
+) -> None:
+    times = []
+    with server.writing("/generate", LONG):
+        for _ in range(20):
+            start = time.monotonic()
+            assert server.get("/health").status == 200
+            times.append(time.monotonic() - start)
+        assert server.busy()
+    assert sorted(times)[-3] < 0.1, times
+
+
+def test_the_docs_name_no_other_host_and_all_they_need_is_served(server: Running) -> None:
+    for page in ("/docs", "/redoc"):
+        reply = server.get(page)
+        assert reply.status == 200
+        html = reply.body.decode("utf-8")
+        named = re.findall(r"""(?:src|href|url\()\s*=?\s*["']([^"']+)["']""", html)
+        assets = [name for name in named if not name.startswith("#")]
+        assert assets
+        assert "//" not in "".join(named)
+        assert not re.search(r"https?://", html)
+        for asset in assets:
+            found = server.get(asset)
+            assert (found.status, bool(found.body)) == (200, True), asset
+    described = server.get("/openapi.json").json
+    assert described["info"] == {
+        "title": "tunesmith",
+        "summary": "The model tiny-chat.",
+        "version": __version__,
+    }
+    assert {"/generate", CHAT, "/v1/models", "/health"} <= described["paths"].keys()
+
+
+def test_an_address_that_is_not_there_says_so(server: Running) -> None:
+    refused(server.get("/v1/nothing"), 404, "Not Found", "/v1/nothing")
+    assert "/docs" in server.get("/v1/nothing").error["hint"]
+
+
+def test_a_method_that_an_address_does_not_take_says_so(server: Running) -> None:
+    refused(server.get(CHAT), 405, "Method Not Allowed", CHAT)
+
+
+@pytest.mark.parametrize("path", [CHAT, "/generate"])
+@pytest.mark.parametrize("body", [b"{", b"", b'{"a": }', b"\xff\xfe", b'{"messages": [}'])
+def test_a_body_that_is_no_json_is_refused(server: Running, path: str, body: bytes) -> None:
+    reply = server.ask("POST", path, body, {"Content-Type": "application/json"})
+    assert reply.status in (400, 422)
+    assert "body" in reply.error["message"]
+    assert reply.error["where"] == "body"
+
+
+@pytest.mark.parametrize("body", [b"[" * 100_000, b'{"messages":' * 50_000])
+def test_a_body_nested_too_deep_is_refused(server: Running, body: bytes) -> None:
+    reply = server.ask("POST", CHAT, body, {"Content-Type": "application/json"})
+    assert reply.status in (400, 422)
+    assert reply.error["hint"]
+
+
+@pytest.mark.parametrize("content", [[], "text", 5, None, [{"messages": MESSAGES}]])
+def test_json_that_is_no_object_is_refused(server: Running, content: object) -> None:
+    reply = server.post(CHAT, content)
+    assert reply.status == 422
+    assert reply.error["where"] == "body"
+
+
+def test_a_form_is_no_json(server: Running) -> None:
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    reply = server.ask("POST", "/generate", b"prompt=hello", form)
+    assert reply.status == 422
+    assert reply.error["hint"]
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "where"),
+    [
+        (CHAT, {"messages": MESSAGES, "temprature": 1}, "temprature"),
+        (CHAT, {"messages": [{**MESSAGES[0], "mood": "good"}]}, "messages.0.mood"),
+        (CHAT, {"messages": MESSAGES, "stream_options": {"usage": True}}, "stream_options.usage"),
+        ("/generate", {"prompt": "hi", "n": 1}, "n"),
+    ],
+)
+def test_unknown_fields_are_refused_by_name(
+    server: Running, path: str, content: dict[str, Any], where: str
+) -> None:
+    refused(server.post(path, content), 422, f"there is no field {where}", where)
+
+
+def test_unknown_fields_of_an_address_are_refused_by_name(server: Running) -> None:
+    refused(
+        server.get("/generate?prompt=hi&temprature=1"), 422, "no field temprature", "temprature"
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "where"),
+    [
+        ({"messages": "hello"}, "messages"),
+        ({"messages": []}, "messages"),
+        ({"messages": None}, "messages"),
+        ({"messages": [{"role": "robot", "content": "hi"}]}, "messages.0.role"),
+        ({"messages": [{"role": "user"}]}, "messages.0.content"),
+        ({"messages": ["hi"]}, "messages.0"),
+        ({"max_tokens": "many"}, "max_tokens"),
+        ({"max_tokens": 1.5}, "max_tokens"),
+        ({"temperature": "hot"}, "temperature"),
+        ({"stream": "perhaps"}, "stream"),
+        ({"seed": [1]}, "seed"),
+        ({"model": 5}, "model"),
+        ({"response_format": "json"}, "response_format"),
+        (
+            {"messages": [{"role": "assistant", "content": "x", "tool_calls": [{}]}]},
+            "messages.0.tool_calls",
+        ),
+    ],
+)
+def test_values_of_a_wrong_type_are_refused_by_field(
+    server: Running, change: dict[str, Any], where: str
+) -> None:
+    reply = server.post(CHAT, {"messages": MESSAGES, "max_tokens": 2, **change})
+    refused(reply, 422, where, where)
+
+
+def test_content_that_is_neither_text_nor_parts_is_refused(server: Running) -> None:
+    picture = {"type": "image_url", "image_url": {"url": "http://10.0.0.1/x.png"}}
+    for content in (5, [picture], [{"type": "text"}]):
+        reply = server.post(CHAT, {"messages": [{"role": "user", "content": content}]})
+        assert reply.status == 422
+        assert reply.error["where"] in ("messages.0.content", "messages.0.content.0.type")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("max_tokens", 0),
+        ("max_tokens", -1),
+        ("temperature", -1),
+        ("temperature", 99),
+        ("top_p", 0),
+        ("top_k", -1),
+        ("repetition_penalty", 0),
+        ("seed", -1),
+        ("seed", 2**63),
+        ("seed", 10**30),
+    ],
+)
+def test_values_that_mean_nothing_are_refused_by_field(
+    server: Running, name: str, value: Any
+) -> None:
+    message = f"{name} cannot be {value}"
+    for reply in (
+        server.post(CHAT, {"messages": MESSAGES, name: value}),
+        server.post("/generate", {"prompt": "hi", name: value}),
+        server.get(f"/generate?prompt=hi&{name}={value}"),
+    ):
+        refused(reply, 400, message, name)
+
+
+@pytest.mark.parametrize("spelled", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_numbers_that_are_none_are_refused(server: Running, spelled: str) -> None:
+    body = json.dumps({"messages": MESSAGES})[:-1] + f', "temperature": {spelled}}}'
+    reply = server.ask("POST", CHAT, body.encode(), {"Content-Type": "application/json"})
+    refused(reply, 400, "temperature cannot be", "temperature")
+
+
+@pytest.mark.parametrize("stop", ["", [""], ["end", ""]])
+def test_empty_stop_texts_are_refused(server: Running, stop: Any) -> None:
+    refused(server.post("/generate", {"prompt": "hi", "stop": stop}), 400, "stop cannot be", "stop")
+
+
+@pytest.mark.parametrize(
+    "content", ["\ud800", "a\udfff", "\ufdd0", "a\0b", "<|im_end|>", "{{ 7 * 7 }}", "", "\u202e"]
+)
+def test_strange_texts_are_answered_or_refused_and_never_break(
+    server: Running, content: str
+) -> None:
+    for asked in ({"prompt": content}, {"messages": [{"role": "user", "content": content}]}):
+        reply = server.post("/generate", {**asked, "max_tokens": 2})
+        assert reply.status in (200, 400, 422), reply.body
+        if reply.status != 200:
+            assert reply.error["hint"]
+    assert server.get("/health").status == 200
+
+
+def test_half_a_character_is_refused_wherever_it_stands(server: Running) -> None:
+    refused(server.post("/generate", {"prompt": "a\ud800"}), 422, "half a character", "prompt")
+    parts = [{"type": "text", "text": "\udfff"}]
+    for content, where in (("\ud800", "messages.0.content"), (parts, "messages.0.content.0.text")):
+        reply = server.post(CHAT, {"messages": [{"role": "user", "content": content}]})
+        refused(reply, 422, "half a character", where)
+    for odd in ({"\ud800": 1}, {"model": "\ud800"}, {"stop": "\ud800", "max_tokens": 0}):
+        assert server.post(CHAT, {"messages": MESSAGES, **odd}).status in (400, 404, 422)
+
+
+def test_a_text_that_only_spells_special_tokens_is_never_read_as_such(
+    server: Running, model: ChatModel
+) -> None:
+    counts = [
+        server.post("/generate", {"prompt": text, "max_tokens": 1}).json["usage"]["prompt_tokens"]
+        for text in ("", "<|im_end|>")
+    ]
+    assert counts[1] - counts[0] > 1
+
+
+def test_nothing_that_was_asked_is_in_the_log(server: Running) -> None:
+    server.post("/generate", {"prompt": "my secret canary", "max_tokens": 2})
+    server.post("/generate", {"prompt": "my secret canary", "max_tokens": 0})
+    server.get("/generate?prompt=my+secret+canary&max_tokens=0")
+    said = server.log.read_text("utf-8")
+    assert "canary" not in said
+    assert "Traceback" not in said
