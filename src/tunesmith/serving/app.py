@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from typing import Annotated, Any
 
-from fastapi import FastAPI, Query, Request
+from fastapi import FastAPI, HTTPException, Query, Request
 from fastapi.responses import StreamingResponse
 from fastapi_offline import FastAPIOffline
 
@@ -17,7 +17,10 @@ from tunesmith.serving.guard import Guard
 from tunesmith.serving.problems import add_problem_replies, describe_failure
 from tunesmith.serving.replies import DONE, Completion, event, usage
 from tunesmith.serving.schema import ChatRequest, GenerateQuery, GenerateRequest
-from tunesmith.serving.service import Answering, Asked, Service
+from tunesmith.serving.service import Asked, Service
+
+CLIENT_GONE = 499
+"""What web servers note when nobody is left to answer to."""
 
 
 def build_app(service: Service, guard: Guard) -> FastAPI:
@@ -73,9 +76,7 @@ async def _generate(
     body: GenerateRequest | GenerateQuery, request: Request, service: Service
 ) -> dict[str, Any]:
     asked = await service.prepare(body.asked(), body.sampling())
-    async with service.answering(asked) as answering:
-        text = await _whole(answering, request)
-    stream = answering.stream
+    text, stream = await _unless_gone(_collect(asked, service), request)
     return {"text": text, "finish_reason": stream.finish, "usage": usage(stream)}
 
 
@@ -88,9 +89,8 @@ def _add_chat(app: FastAPI, service: Service) -> None:
         asked = await service.prepare([m.plain() for m in body.messages], body.sampling())
         if body.stream:
             return StreamingResponse(_events(body, asked, service), media_type="text/event-stream")
-        async with service.answering(asked) as answering:
-            text = await _whole(answering, request)
-        return Completion(service.name).whole(text, answering.stream)
+        text, stream = await _unless_gone(_collect(asked, service), request)
+        return Completion(service.name).whole(text, stream)
 
 
 def _check_name(name: str | None, service: Service) -> None:
@@ -106,19 +106,29 @@ class UnknownModel(RequestError):
     """A request names a model that is not served."""
 
 
-async def _whole(answering: Answering, request: Request) -> str:
-    """Collect an answer, unless nobody waits for it any longer."""
-    watching = asyncio.create_task(_cancel_when_gone(request, answering.stream))
+async def _collect(asked: Asked, service: Service) -> tuple[str, Stream]:
+    async with service.answering(asked) as answering:
+        return "".join([piece async for piece in answering]), answering.stream
+
+
+async def _unless_gone(
+    work: Coroutine[None, None, tuple[str, Stream]], request: Request
+) -> tuple[str, Stream]:
+    """Wait for an answer, and leave it as soon as nobody waits for it any longer."""
+    working, watching = asyncio.create_task(work), asyncio.create_task(_wait_for_end(request))
     try:
-        return "".join([piece async for piece in answering])
+        await asyncio.wait((working, watching), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise HTTPException(CLIENT_GONE, "the client is gone")
+        return working.result()
     finally:
+        working.cancel()
         watching.cancel()
 
 
-async def _cancel_when_gone(request: Request, stream: Stream) -> None:
+async def _wait_for_end(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
-    stream.cancel()
 
 
 async def _events(body: ChatRequest, asked: Asked, service: Service) -> AsyncIterator[bytes]:

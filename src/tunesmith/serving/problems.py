@@ -60,7 +60,7 @@ def _most_telling(mistakes: Sequence[Any]) -> tuple[Any, str]:
     found = [(mistake, _where(mistake)) for mistake in mistakes]
     first = found[0][1]
     inside = [pair for pair in found if f"{pair[1]}.".startswith(f"{first}.")]
-    return max(inside, key=lambda pair: len(pair[1]))
+    return max(inside, key=lambda pair: pair[1].count("."))
 
 
 def _where(mistake: Any) -> str:

@@ -99,8 +99,8 @@ class Running:
         for _ in range(2):
             fields = Path(f"/proc/{self.process.pid}/stat").read_text("ascii").rsplit(")", 1)[1]
             ticks.append(sum(map(int, fields.split()[11:13])))
-            time.sleep(0.15)
-        return ticks[1] - ticks[0] >= 3
+            time.sleep(0.2)
+        return ticks[1] - ticks[0] >= 2
 
     def idle_after(self) -> float:
         """Wait until the model rests; return how many seconds that took."""
