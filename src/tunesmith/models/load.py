@@ -23,7 +23,7 @@ def load_model(folder: Path, *, dtype: torch.dtype, device: torch.device) -> Pre
         ModelError: if a tensor is missing, left over or of the wrong shape, if a file is
             damaged, or if the folder asks for code of its own.
     """
-    check_files(folder)
+    _refuse_quantized(folder, check_files(folder))
     load_config(folder)
     quiet_libraries()
     from transformers import AutoModelForCausalLM
@@ -47,6 +47,17 @@ def load_model(folder: Path, *, dtype: torch.dtype, device: torch.device) -> Pre
     model: PreTrainedModel = found[0]
     _refuse_partial(folder, found[1])
     return _move(model, device)
+
+
+def _refuse_quantized(folder: Path, config: dict[str, Any]) -> None:
+    found = config.get("quantization_config")
+    if found:
+        kind = found.get("quant_method", "unknown") if isinstance(found, dict) else found
+        raise ModelError(
+            f"the weights are quantized ({kind}), which tunesmith cannot load yet",
+            hint="take the original model, in fp32, bf16 or fp16",
+            where=str(folder / "config.json"),
+        )
 
 
 def build_random_model(

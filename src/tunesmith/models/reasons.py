@@ -12,6 +12,8 @@ def reason_of(problem: Exception) -> str:
     lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
     if not lines:
         return type(problem).__name__
+    if isinstance(problem, KeyError):
+        return f"{lines[0]} is unknown or missing"
     said = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
     return said[:MAX_CHARS]
 

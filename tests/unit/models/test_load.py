@@ -169,13 +169,25 @@ def test_untied_weights_without_a_head_are_refused(tmp_path: Path) -> None:
         {"hidden_size": "wide"},
         {"num_attention_heads": -1},
         {"num_hidden_layers": None, "layer_types": ["a"]},
-        {"hidden_act": "no_such_function"},
     ],
-    ids=range(4),
+    ids=range(3),
 )
 def test_impossible_fields_are_refused(model: Path, fields: dict[str, object]) -> None:
     tiny.change_json(model / "config.json", **fields)
     assert refusal(model).message
+
+
+def test_a_field_that_names_nothing_is_named(model: Path) -> None:
+    tiny.change_json(model / "config.json", hidden_act="no_such_function")
+    assert "'no_such_function' is unknown or missing" in refusal(model).message
+
+
+@pytest.mark.parametrize("method", ["gptq", "bitsandbytes", "awq", "fp8"])
+def test_quantized_weights_are_refused_by_their_kind(model: Path, method: str) -> None:
+    tiny.change_json(model / "config.json", quantization_config={"quant_method": method})
+    problem = refusal(model)
+    assert f"the weights are quantized ({method})" in problem.message
+    assert "original model" in problem.hint
 
 
 def test_a_model_that_is_no_language_model_is_refused(model: Path) -> None:
