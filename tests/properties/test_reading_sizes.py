@@ -37,9 +37,12 @@ print(rows, problems, peak() - before)
 
 def read_in_child(path: Path) -> tuple[int, int]:
     """Read a file in a fresh process; return rows and problems, and hold its memory."""
-    child = subprocess.run(
-        [sys.executable, "-c", CHILD, str(path)], capture_output=True, text=True, check=True
-    )
+    try:
+        child = subprocess.run(
+            [sys.executable, "-c", CHILD, str(path)], capture_output=True, text=True, check=True
+        )
+    finally:
+        path.unlink()  # pytest keeps the folders of its last runs
     rows, problems, grown = child.stdout.split()
     assert float(grown) < MOST_MIB
     return int(rows), int(problems)

@@ -104,7 +104,8 @@ def build_store(how: Tokenizing, rows: RowSet, meaning: Meaning) -> Built:
     """Return the tokens of a set, from the cache or made now.
 
     Only one process makes the tokens of a set; others wait and take them.
-    Where the recipe stops at bad rows, the first one ends the making and the rest is only checked.
+    Where the recipe stops at bad rows, all rows are still looked at, so that all bad ones are
+    named at once.
     """
     key = how.key(rows, meaning)
     folder = read_settings().cache / "tokens" / key
@@ -158,7 +159,7 @@ class _Job:
             if isinstance(row, Problem):
                 continue
             good += 1
-            if self.gave_up() or (drawn is not None and good - 1 not in drawn):
+            if drawn is not None and good - 1 not in drawn:
                 self._report.num_kept += 1
                 continue
             batch.append(row)
@@ -167,7 +168,12 @@ class _Job:
                 self._write(batch)
                 batch, chars = [], 0
         self._write(batch)
+        self._report.problems.sort(key=self._order)
         return self._report
+
+    def _order(self, problem: Problem) -> tuple[int, int, int]:
+        place = problem.place
+        return self._numbers[place.path], place.line, place.column
 
     def gave_up(self) -> bool:
         """Whether a bad row made tokens useless."""
@@ -204,6 +210,8 @@ class _Job:
                 continue
             self._report.num_kept += 1
             self._report.num_split += len(result) > 1
+            if self.gave_up():
+                continue
             file = self._numbers[row.place.path]
             for source, tokens in result:
                 self._writer.add(tokens, source, file, self._units)

@@ -114,6 +114,20 @@ def test_a_row_that_the_template_refuses_is_a_bad_row(tmp_path: Path) -> None:
     assert len(splits.train) == 1
 
 
+def test_problems_are_told_in_the_order_of_the_file(tmp_path: Path) -> None:
+    reader = make_byte_level(tmp_path / "reader", families.NO_SYSTEM)
+    refused = json.dumps({**GOOD, "system": "be kind"})
+    path = write(tmp_path / "a.jsonl", "\n".join([refused, "oops", refused, "oops"]))
+    with pytest.raises(DataError) as caught:
+        prepare_files(reader, path)
+    assert caught.value.message.startswith("4 of 4 rows are bad")
+    assert [line.split(":")[1] for line in caught.value.message.split("\n")[1:]] == list("1234")
+    assert caught.value.where == f"{path}:1:1"
+    path = write_mixed(tmp_path / "b.jsonl", refused, "oops", refused, "oops")
+    report = prepare_files(reader, path, on_bad_row="skip").report
+    assert [problem.place.line for problem in report.problems] == [2, 3, 4, 5]
+
+
 @pytest.mark.parametrize("content", ["", "\n\n", "[]"])
 @pytest.mark.parametrize("options", [{}, {"on_bad_row": "skip"}])
 def test_an_empty_file_is_refused(

@@ -111,11 +111,18 @@ def test_an_array_is_read_from_a_jsonl_file_too(tmp_path: Path) -> None:
     assert read(write(tmp_path / "a.jsonl", f"\n [{GOOD},\n{GOOD}]")).rows == [{"text": "good"}] * 2
 
 
-def test_objects_over_several_lines_are_read_from_a_json_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl"])
+def test_objects_over_several_lines_are_read_one_after_the_other(tmp_path: Path, name: str) -> None:
     pretty = json.dumps({"text": "good"}, indent=2)
-    found = read(write(tmp_path / "a.json", f"{pretty}\n{pretty}\n{pretty}\n"))
+    found = read(write(tmp_path / name, f"{pretty}\n{pretty}\n{pretty}\n"))
     assert found.rows == [{"text": "good"}] * 3
-    assert found.places == ["a.json:1:1", "a.json:4:1", "a.json:7:1"]
+    assert found.places == [f"{name}:1:1", f"{name}:4:1", f"{name}:7:1"]
+
+
+def test_a_lone_bracket_on_the_first_line_does_not_hide_the_others(tmp_path: Path) -> None:
+    found = read(write(tmp_path / "a.jsonl", "{\n" + f"{GOOD}\n" * 3))
+    assert found.rows == [{"text": "good"}] * 3
+    assert len(found.problems) == 1
 
 
 def test_a_bad_first_line_does_not_hide_the_lines_of_a_json_file(tmp_path: Path) -> None:

@@ -19,8 +19,8 @@ HEAD = 1 << 16
 def read_json(path: Path, encoding: str = "auto") -> Iterator[Record | Problem]:
     """Read a file of JSON objects.
 
-    An array is read as one; a `.json` file of objects over several lines, value after value; the
-    rest line by line, where a bad line never hides the next one.
+    An array is read as one; objects over several lines, value after value; the rest line by line,
+    where a bad line never hides the next one.
     """
     with open_text(path, encoding) as file:
         head = file.read(HEAD)
@@ -28,21 +28,24 @@ def read_json(path: Path, encoding: str = "auto") -> Iterator[Record | Problem]:
         file.seek(0)
         if first == "[":
             yield from read_values(file, path, closing="]")
-        elif path.suffix.lower() == ".json" and first == "{" and not _first_line_is_row(head):
+        elif first == "{" and _goes_over_lines(head, path):
             yield from read_values(file, path, closing="")
         else:
             yield from read_lines(file, path)
 
 
-def _first_line_is_row(head: str) -> bool:
+def _goes_over_lines(head: str, path: Path) -> bool:
+    """Whether the first object is written over several lines, which `.jsonl` files seldom are."""
     line, newline, _ = head.lstrip(SPACE).partition("\n")
-    if not newline and len(head) >= HEAD:
-        return True  # one very long line
+    if line.strip(SPACE) == "{":
+        return True
+    if path.suffix.lower() != ".json" or (not newline and len(head) >= HEAD):
+        return False
     try:
         _, end = Decoder().decode(line, 0)
     except RowFault:
-        return False
-    return not line[end:].strip(SPACE)
+        return True
+    return bool(line[end:].strip(SPACE))
 
 
 def read_lines(file: TextIO, path: Path) -> Iterator[Record | Problem]:
