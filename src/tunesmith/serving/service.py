@@ -68,12 +68,8 @@ class Service:
         """
         request = Asked(choose_sampling(self.model, options))
         self._queue(request)
-        try:
-            request.prompt = await asyncio.to_thread(self._tokenize, asked)
-            check_room(self.model, request.prompt)
-        except BaseException:
-            self._waiting.discard(request)
-            raise
+        request.prompt = await asyncio.to_thread(self._tokenize, asked)
+        check_room(self.model, request.prompt)
         return request
 
     def _queue(self, request: Asked) -> None:
