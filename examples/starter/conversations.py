@@ -110,7 +110,7 @@ class Conversations:
         """Give a passage and ask about it, once or several times."""
         passage = self.passages.draw()
         first, *rest = passage.asked
-        if self.random.random() < 0.02:
+        if self.random.random() < 0.005:
             return self._unanswerable(passage)
         if self.random.random() < 0.2:
             system = self.random.choice(SYSTEMS[self.language]).format(p=passage.text)

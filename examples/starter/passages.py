@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from facts import Fact, Relation, draw_fact, draw_subject, pronouns
+from scenes import read_scenes
 from values import Values
 
 HERE = Path(__file__).parent
@@ -40,13 +41,17 @@ class Passages:
         self.groups: dict[str, list[Relation]] = {}
         for relation in relations:
             self.groups.setdefault(relation.group, []).append(relation)
+        self.scenes = read_scenes(self.language)
         fillers = HERE / f"filler_{self.language}.txt"
         self.fillers = fillers.read_text("utf-8").splitlines()
 
     def draw(self) -> Passage:
         """Make a passage of facts or a little story."""
-        if self.random.random() < 0.16:
+        kind = self.random.random()
+        if kind < 0.12:
             return self.story()
+        if kind < 0.42:
+            return self.scene()
         shape = self.random.choices(["one", "many", "grid"], [5, 3, 2])[0]
         group = self._group()
         if group == "self":
@@ -99,6 +104,19 @@ class Passages:
         events = [Event.draw(self.values) for _ in range(count)]
         text = self._join([event.tell() for event in events])
         asked = [asked for event in events for asked in event.questions()]
+        return Passage(text, self.random.sample(asked, min(3, len(asked))))
+
+    def scene(self) -> Passage:
+        """Fill one to three scenes."""
+        count = self.random.choices([1, 2, 3], [5, 4, 2])[0]
+        chosen = self.random.sample(self.scenes, count)
+        filled = [scene.fill(self.values) for scene in chosen]
+        asked = [
+            Asked(frame.question, frame.answer, frame.fact)
+            for _, frames in filled
+            for frame in frames
+        ]
+        text = self._join([text for text, _ in filled])
         return Passage(text, self.random.sample(asked, min(3, len(asked))))
 
     def _relations(self, group: str, count: int) -> list[Relation]:
