@@ -111,11 +111,8 @@ class Passages:
         count = self.random.choices([1, 2, 3], [5, 4, 2])[0]
         chosen = self.random.sample(self.scenes, count)
         filled = [scene.fill(self.values) for scene in chosen]
-        asked = [
-            Asked(frame.question, frame.answer, frame.fact)
-            for _, frames in filled
-            for frame in frames
-        ]
+        frames = [frame for _, frames in filled for frame in frames]
+        asked = [Asked(frame.question, frame.answer, frame.fact) for frame in frames]
         text = self._join([text for text, _ in filled])
         return Passage(text, self.random.sample(asked, min(3, len(asked))))
 

@@ -23,7 +23,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Scene:
-    """A sentence or two whose slots name kinds of values: `{person} met {person2}.`"""
+    """A sentence or two whose slots name kinds of values, such as {person} and {person2}."""
 
     text: str
     frames: tuple[Frame, ...]
