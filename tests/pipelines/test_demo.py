@@ -58,14 +58,22 @@ def test_the_sample_data_is_what_it_promises() -> None:
             assert row["fact"]
 
 
-def test_the_hand_written_prompts_stand_nowhere_in_the_corpus() -> None:
+def test_the_hand_written_paragraphs_stand_nowhere_in_the_corpus_frames() -> None:
     folder = Path(__file__).parents[2] / "examples" / "starter"
     for language in ("zh", "en"):
-        known = (folder / f"talk_{language}.txt").read_text("utf-8")
-        lines = (folder / f"prompts_{language}.jsonl").read_text("utf-8").splitlines()
-        prompts = [json.loads(line)["prompt"] for line in lines]
-        assert len(set(prompts)) == 50
-        spoken = {
-            part for line in known.splitlines() for part in line.split(" => ")[0].split(" / ")
-        }
-        assert not spoken & set(prompts)
+        frames = "".join(
+            path.read_text("utf-8")
+            for kind in ("talk", "world", "filler", "facts", "scenes")
+            for path in folder.glob(f"{kind}_{language}.txt")
+        )
+        rows = [
+            json.loads(line)
+            for line in (folder / f"prompts_{language}.jsonl").read_text("utf-8").splitlines()
+        ]
+        assert len({row["prompt"] for row in rows}) == 50
+        paragraphs = [row["prompt"] for row in rows if row["kind"] == "paragraph"]
+        assert len(paragraphs) == 40
+        for prompt in paragraphs:
+            text, question = prompt.split("\n\n")
+            assert text not in frames
+            assert question not in frames

@@ -89,6 +89,14 @@ def test_rows_over_the_limit_are_counted_and_named(reader: Reader, tmp_path: Pat
     assert str(report.long_rows[0]) == f"{path}:2:1"
 
 
+def test_a_row_of_exactly_the_limit_is_not_over_it(reader: Reader, tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "a.jsonl", [row("hi", "hello there")])
+    length = int(prepare_files(reader, path).train.lengths[0])
+    for limit, expected in ((length, 0), (length - 1, 1)):
+        data = Data(train=(str(path),), max_tokens=limit)
+        assert check(data, reader.tokenizer, reader.template).num_long == expected
+
+
 def test_bad_rows_are_reported_never_raised(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", f"{json.dumps(row('q', 'a'))}\noops\n[]\n" * 700)
     report = check(path)

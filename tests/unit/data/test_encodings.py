@@ -72,6 +72,15 @@ def test_other_encodings_are_reported_never_read_as_chinese(tmp_path: Path, enco
     assert "is wrong in the file's encoding (see data.encoding)" in found.problems[0]
 
 
+def test_a_file_of_much_junk_is_not_taken_for_chinese(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.txt", ("你好\n" * 20).encode("gbk") + b"\xff\n" * 20)
+    found = read(path)
+    assert found.rows == []
+    assert len(found.problems) == 40
+    named = read(path, "gbk")
+    assert (len(named.rows), len(named.problems)) == (20, 20)
+
+
 @pytest.mark.parametrize("encoding", FOREIGN)
 def test_other_encodings_are_read_where_they_are_named(tmp_path: Path, encoding: str) -> None:
     row = {"text": FOREIGN[encoding]}

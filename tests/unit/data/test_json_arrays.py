@@ -69,6 +69,7 @@ FAULTS = {
     '{"a": ' + "[" * 20_000 + "]" * 20_000 + "}": "it is nested too deeply",
     '["a"]': "a row is an object, {...}; this is not",
     "17": "a row is an object, {...}; this is not",
+    "1" * 200: "a row is an object, {...}; this is not",
     '"{"': "a row is an object, {...}; this is not",
     "tru": "not valid JSON: expecting value",
 }

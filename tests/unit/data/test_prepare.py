@@ -105,6 +105,16 @@ def test_packed_texts_fill_rows_and_end_each_text(reader: Reader, tmp_path: Path
     assert isinstance(splits.train.conversation(0), Text)
 
 
+def test_packed_rows_mix_their_sets_by_the_seed(reader: Reader, tmp_path: Path) -> None:
+    one, two = (write(tmp_path / f"{name}.txt", f"{name}\n" * 40) for name in ("alpha", "beta"))
+    texts = [
+        "".join(spell_rows(reader, prepare_files(reader, one, two, learn=PACKED, seed=s).train))
+        for s in (1, 1, 2)
+    ]
+    assert texts[0] == texts[1] != texts[2]
+    assert texts[0].index("beta") < texts[0].rindex("alpha")
+
+
 def test_texts_that_are_not_packed_are_cut_into_rows(reader: Reader, tmp_path: Path) -> None:
     path = write_rows(tmp_path / "a.jsonl", [{"text": "word " * 40}, {"text": "short"}])
     splits = prepare_files(reader, path, learn=TEXT, max_tokens=32)

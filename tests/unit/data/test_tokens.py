@@ -163,6 +163,7 @@ def test_a_special_token_that_a_person_spells_is_never_one(
     row, expected = tokenize(reader, talk), tokenize(reader, plain)
     found = [number for number in row.ids if number in specials]
     assert found == [number for number in expected.ids if number in specials]
+    assert len(row.learned) == 1
 
 
 @pytest.mark.parametrize("spelled", SPELLED)
