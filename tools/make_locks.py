@@ -22,6 +22,8 @@ PINNED = (
 )
 """Known to work together; the rest is what the index holds today."""
 INDEX = "https://pypi.org/simple/torch/"
+TORCH_LOCK = "locks/torch.sha256"
+"""Apart from the rest: a machine may hold a build for the CPU, such as +cpu, or take one for CUDA."""
 PYTHONS = ("cp311", "cp312", "cp313")
 
 
@@ -45,22 +47,17 @@ def main() -> None:
 
 
 def write_locks(resolved: str) -> None:
-    """Write the three files from what pip-compile resolved."""
+    """Write the three files from what pip-compile resolved; other builds of torch stay known."""
     blocks = [b for b in re.split(r"\n(?=\S)", resolved.strip()) if not b.startswith("#")]
     rest = sorted(block for block in blocks if not block.startswith("torch=="))
-    local = re.findall(r"sha256:(\w+)", next(b for b in blocks if b.startswith("torch==")))
-    hashes = [*torch_hashes(), *(found for found in local if found not in torch_hashes())]
-    lines = " \\\n".join(f"    --hash=sha256:{found}" for found in hashes)
     _write(
         "locks/packages.txt",
         "# Every package but torch, with the hashes of its files; written by `make lock`.\n"
         + "\n".join(rest),
     )
-    _write(
-        "locks/torch.txt",
-        "# torch apart from the rest: a machine may hold a CPU build or take one for CUDA.\n"
-        f"torch=={TORCH} \\\n{lines}",
-    )
+    known = (ROOT / TORCH_LOCK).read_text(encoding="utf-8").splitlines()
+    builds = [line for line in known if f"torch-{TORCH}+" in line]
+    _write(TORCH_LOCK, "\n".join(torch_hashes() + builds))
     versions = sorted([block.split()[0] for block in rest] + [f"torch=={TORCH}"])
     _write(
         "constraints.txt",
@@ -70,14 +67,18 @@ def write_locks(resolved: str) -> None:
 
 
 def torch_hashes() -> list[str]:
-    """Ask the index for the hashes of torch's wheels."""
+    """Ask the index for the hashes of torch's wheels, as lines that `sha256sum` reads."""
     request = urllib.request.Request(
         INDEX, headers={"Accept": "application/vnd.pypi.simple.v1+json"}
     )
     with urllib.request.urlopen(request) as answer:  # noqa: S310  a fixed https address
         files = json.load(answer)["files"]
     wanted = tuple(f"torch-{TORCH}-{python}-{python}-" for python in PYTHONS)
-    return sorted(f["hashes"]["sha256"] for f in files if f["filename"].startswith(wanted))
+    return sorted(
+        f"{file['hashes']['sha256']}  {file['filename']}"
+        for file in files
+        if file["filename"].startswith(wanted)
+    )
 
 
 def _write(name: str, text: str) -> None:
