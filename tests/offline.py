@@ -8,14 +8,14 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-WATCH = '''
+WATCH = """
 import os, sys
 def watch(event, arguments):
     if event in ("socket.connect", "socket.getaddrinfo", "socket.sendto"):
         with open(os.environ["CONNECTIONS"], "a") as file:
             file.write(repr(arguments[1:] if event == "socket.connect" else arguments) + "\\n")
 sys.addaudithook(watch)
-'''
+"""
 RAISE_LOOPBACK = """
 import fcntl, os, socket, struct, sys
 with socket.socket() as probe:

@@ -23,7 +23,7 @@ PINNED = (
 """Known to work together; the rest is what the index holds today."""
 INDEX = "https://pypi.org/simple/torch/"
 TORCH_LOCK = "locks/torch.sha256"
-"""Apart from the rest: a machine may hold a build for the CPU, such as +cpu, or take one for CUDA."""
+"""Apart from the rest: a machine may hold a build for the CPU or take one for CUDA."""
 PYTHONS = ("cp311", "cp312", "cp313")
 
 

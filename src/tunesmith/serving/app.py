@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
-from typing import Annotated, Any
+from collections.abc import AsyncGenerator, Coroutine
+from contextlib import aclosing
+from typing import Annotated, Any, cast
 
 from fastapi import FastAPI, HTTPException, Query, Request
 from fastapi.responses import StreamingResponse
 from fastapi_offline import FastAPIOffline
+from starlette.types import Receive, Scope, Send
 
 from tunesmith import __version__
 from tunesmith.errors import RequestError
@@ -88,7 +90,7 @@ def _add_chat(app: FastAPI, service: Service) -> None:
         _check_name(body.model, service)
         asked = await service.prepare([m.plain() for m in body.messages], body.sampling())
         if body.stream:
-            return StreamingResponse(_events(body, asked, service), media_type="text/event-stream")
+            return Events(_events(body, asked, service), media_type="text/event-stream")
         text, stream = await _unless_gone(_collect(asked, service), request)
         return Completion(service.name).whole(text, stream)
 
@@ -131,7 +133,16 @@ async def _wait_for_end(request: Request) -> None:
         pass
 
 
-async def _events(body: ChatRequest, asked: Asked, service: Service) -> AsyncIterator[bytes]:
+class Events(StreamingResponse):
+    """A stream that leaves its work at once when the client goes, even if it never read."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the events, then close where they come from."""
+        async with aclosing(cast("AsyncGenerator[bytes, None]", self.body_iterator)):
+            await super().__call__(scope, receive, send)
+
+
+async def _events(body: ChatRequest, asked: Asked, service: Service) -> AsyncGenerator[bytes, None]:
     completion = Completion(service.name)
     try:
         async with service.answering(asked) as answering:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import signal
 import socket
@@ -196,6 +197,50 @@ def test_a_request_that_is_refused_or_forgotten_takes_no_place(model: ChatModel)
             await service.prepare(MESSAGES, {})  # and nobody waits for the answer
 
     asyncio.run(ask_badly())
+
+
+def test_a_client_that_reads_nothing_and_leaves_gives_up_its_turn_at_once(
+    model: ChatModel,
+) -> None:
+    async def leave_unread() -> bool:
+        service = Service(model, "tiny")
+        app = build_app(service, Guard(None, loopback=False))
+        stuck, asked = asyncio.Event(), False
+
+        async def receive() -> dict[str, Any]:
+            nonlocal asked
+            if asked:
+                await stuck.wait()
+                return {"type": "http.disconnect"}
+            asked = True
+            return {"type": "http.request", "body": json.dumps({**LONG, "stream": True}).encode()}
+
+        async def send(message: dict[str, Any]) -> None:
+            if message.get("body"):
+                stuck.set()
+                await asyncio.sleep(60)  # as a connection does whose buffers are full
+
+        await app(
+            {
+                "type": "http",
+                "method": "POST",
+                "path": CHAT,
+                "query_string": b"",
+                "headers": [(b"content-type", b"application/json")],
+                "asgi": {"spec_version": "2.3"},
+            },
+            receive,
+            send,
+        )
+        next_one = await service.prepare(MESSAGES, {"max_tokens": 1})
+        async with asyncio.timeout(20), service.answering(next_one) as answering:
+            return bool([piece async for piece in answering]) or True
+
+    gc.disable()  # a turn must not depend on when garbage is collected
+    try:
+        assert asyncio.run(leave_unread())
+    finally:
+        gc.enable()
 
 
 @pytest.fixture
