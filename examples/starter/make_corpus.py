@@ -19,7 +19,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--texts", type=int, default=130_000)
-    parser.add_argument("--conversations", type=int, default=160_000)
+    parser.add_argument("--conversations", type=int, default=110_000)
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     _write(options.folder / "texts.jsonl", _texts(options.texts, seed=1))
