@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tunesmith.evaluation.metrics import holds_fact
-from tunesmith.inference.generate import answer, encode_prompt
+from tunesmith.inference.generate import Answer, answer, encode_prompt
 from tunesmith.inference.sampling import Sampling
 from tunesmith.models.chat import ChatModel, load_chat_model
 from tunesmith.runs.compare import summary
@@ -17,7 +17,7 @@ from tunesmith.runs.run import Run
 from tunesmith.runs.store import open_run
 
 HERE = Path(__file__).parent
-BROKEN_FORM = re.compile(r"<\|im_|<\|endof|^(user|assistant|system)$", re.MULTILINE)
+ROLE_LINE = re.compile(r"<\|im_|<\|endof|^(user|assistant|system):?$", re.MULTILINE)
 LANGUAGES = {"en": "English", "zh": "Chinese"}
 
 
@@ -71,13 +71,20 @@ def measure(model: ChatModel, language: str) -> Figures:
         greetings=len(greetings),
         greeted=sum(greetings),
         ended=sum(a.finish == "stop" for a in answers),
-        in_form=sum(BROKEN_FORM.search(given.text) is None for given in answers),
+        in_form=sum(keeps_form(model, given) for given in answers),
         wrong=[
             f"{row['prompt']} -> {given.text}"
             for row, given, ok in zip(rows, answers, good, strict=True)
             if not ok
         ],
     )
+
+
+def keeps_form(model: ChatModel, given: Answer) -> bool:
+    """Whether an answer holds no role, and no token of the chat form, which its text leaves out."""
+    added = model.tokenizer.added_tokens_decoder
+    special = any(token in added and added[token].special for token in given.tokens)
+    return not special and ROLE_LINE.search(given.text) is None
 
 
 def write_card(figures: dict[str, Figures], runs: list[Run]) -> str:
