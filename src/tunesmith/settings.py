@@ -8,6 +8,8 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
+from tunesmith.paths import expand
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -36,8 +38,8 @@ def read_settings() -> Settings:
     if environment.get("HF_HOME"):
         hubs += [Path(environment["HF_HOME"]) / "hub", Path(environment["HF_HOME"])]
     else:
-        hubs.append(Path.home() / ".cache" / "huggingface" / "hub")
-    return Settings(runs=runs.expanduser(), cache=cache.expanduser(), hub_caches=tuple(hubs))
+        hubs.append(expand("~/.cache/huggingface/hub"))
+    return Settings(runs=expand(runs), cache=expand(cache), hub_caches=tuple(hubs))
 
 
 def forbid_network() -> None:

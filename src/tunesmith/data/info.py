@@ -16,6 +16,7 @@ from tunesmith.data.formats import FORMATS
 from tunesmith.data.rows import Kind
 from tunesmith.errors import DataError
 from tunesmith.logs import logger
+from tunesmith.paths import exists, expand
 from tunesmith.recipe.data import Source
 
 log = logger(__name__)
@@ -67,13 +68,13 @@ def describe_set(source: Source, info: Path | None, kind: Kind | None) -> Source
     """
     if info is None:
         return None
-    info = info.expanduser()
-    info = info / "dataset_info.json" if info.is_dir() else info
+    info = expand(info)
+    info = info / "dataset_info.json" if exists(info) and info.is_dir() else info
     entries = _read_info(info)
     # The recipe may have made the name a path of its own folder.
     name = source.path if source.path in entries else Path(source.path).name
-    if name not in entries or (name != source.path and Path(source.path).exists()):
-        if Path(source.path).expanduser().exists():
+    if name not in entries or (name != source.path and exists(Path(source.path))):
+        if exists(expand(source.path)):
             return None
         raise DataError(
             f"there is no set {name!r}, nor a file of that name",
@@ -203,7 +204,7 @@ class _Entry:
             if not isinstance(name, str):
                 continue
             for path in (self.info.parent / name, Path(name)):
-                if path.exists():
+                if exists(path):
                     return path
         return None
 
@@ -248,7 +249,7 @@ def _read_info(info: Path) -> dict[str, Any]:
             hint="mend it",
             where=f"{info}:{problem.lineno}:{problem.colno}",
         ) from None
-    except (OSError, UnicodeDecodeError, RecursionError) as problem:
+    except (OSError, ValueError, RecursionError) as problem:
         raise DataError(
             f"the info file cannot be read: {problem}",
             hint="set data.info to a dataset_info.json in UTF-8",

@@ -12,6 +12,7 @@ from tunesmith.data.reading import READERS
 from tunesmith.data.rows import Kind
 from tunesmith.errors import DataError
 from tunesmith.logs import logger
+from tunesmith.paths import exists, expand
 from tunesmith.recipe.data import Data, Source
 from tunesmith.recipe.load import load_recipe
 
@@ -76,7 +77,7 @@ def find_sets(sources: Sequence[Source], options: Data, kind: Kind | None) -> li
 
 
 def _find_set(source: Source, info: Path | None, kind: Kind | None) -> RowSet:
-    path = Path(source.path).expanduser()
+    path = expand(source.path)
     described = describe_set(source, info, kind)
     if described is not None:
         source, path = described, Path(described.path)
@@ -101,9 +102,9 @@ def find_files(path: Path, split: str | None = None) -> list[Path]:
     Raises:
         DataError: if there is none.
     """
-    if path.is_file():
+    if exists(path) and path.is_file():
         return [path]
-    if not path.is_dir():
+    if not exists(path) or not path.is_dir():
         raise DataError(
             "there is no such file or folder",
             hint="check the path; names of sets need data.info, the dataset_info.json they are in",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tunesmith import starter
 from tunesmith.errors import ModelError
+from tunesmith.paths import expand
 from tunesmith.settings import read_settings
 
 
@@ -23,7 +24,7 @@ def locate(name: str | Path) -> Path:
     """
     if str(name) == "starter":
         return starter.MODEL
-    folder = Path(name).expanduser()
+    folder = expand(name)
     if str(name).strip() and _exists(folder):
         return _resolve(folder)
     entry = _find_in_caches(str(name))

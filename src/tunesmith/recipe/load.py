@@ -11,6 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from tunesmith.errors import RecipeError
+from tunesmith.paths import exists, expand
 from tunesmith.recipe.mistakes import SECTIONS, explain_mistake
 from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.schema import list_options
@@ -116,13 +117,10 @@ def _path_places(raw: dict[str, Any]) -> Iterator[tuple[Any, Any]]:
 
 
 def _absolute(value: str, folders: Sequence[Path]) -> str:
-    path = Path(value).expanduser()
+    path = expand(value)
     for folder in folders:
-        try:
-            if (folder / path).exists():
-                return str((folder / path).absolute())
-        except (OSError, ValueError):  # too long for a path, or a NUL in it
-            return value
+        if exists(folder / path):
+            return str((folder / path).absolute())
     return value
 
 

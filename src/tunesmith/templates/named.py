@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tunesmith.errors import RecipeError
+from tunesmith.paths import exists, expand
 
 FOLDER = Path(__file__).parent
 
@@ -18,8 +19,8 @@ def named_template(name_or_path: str) -> str:
     names = sorted(path.stem for path in FOLDER.glob("*.jinja"))
     if name_or_path in names:
         return (FOLDER / f"{name_or_path}.jinja").read_text(encoding="utf-8")
-    path = Path(name_or_path).expanduser()
-    if path.is_file():
+    path = expand(name_or_path)
+    if exists(path) and path.is_file():
         return _read_template(path)
     raise RecipeError(
         f"there is no chat template {name_or_path!r}",
