@@ -18,6 +18,7 @@ from tunesmith.methods import Method, build_method
 from tunesmith.methods.held_out import held_out_loss
 from tunesmith.models.chat import ChatModel, Subject, find_subject, load_subject
 from tunesmith.models.reader import find_reader
+from tunesmith.runs.run import Run
 from tunesmith.runs.write import write_json
 
 log = logger(__name__)
@@ -79,6 +80,8 @@ def evaluate(
 ) -> Scores:
     """Measure a run and its base, and keep the result in the run's `scores.json`.
 
+    What a checkpoint reached is kept in a file of its own, such as `scores-step-000100.json`.
+
     Args:
         data: files of rows to measure on; the run's held-out rows if there are none.
         max_rows: answer at most so many questions; the loss is always over all rows.
@@ -86,7 +89,7 @@ def evaluate(
 
     Raises:
         DataError: if there are no rows to measure on.
-        RunError: if the run has no trained model.
+        RunError: if the run has no trained model, or its data changed since.
     """
     subject = find_subject(name)
     run = subject.run
@@ -102,7 +105,7 @@ def evaluate(
     if data:
         rows = file_rows(data, recipe, method.learn, reader)
     else:
-        rows = held_out_rows(recipe, method.learn, reader)
+        rows = held_out_rows(run, method.learn, reader)
     asked = rows.asked[:max_rows]
     sampling = Sampling(max_tokens=max_tokens)
     tuned, said = _measure(subject, method, rows, asked, sampling, "tuned")
@@ -111,15 +114,20 @@ def evaluate(
         before = find_subject(run.path, base_only=True)
         base, base_said = _measure(before, method, rows, asked, sampling, "base")
     scores = Scores(
-        run=run.name,
+        run=subject.name,
         rows=rows.name,
         num_rows=len(rows.tokens),
         tuned=tuned,
         base=base,
         answers=list(_compare(asked, base_said, said)),
     )
-    write_json(run.scores_file, asdict(scores))
+    write_json(_scores_file(run, subject), asdict(scores))
     return scores
+
+
+def _scores_file(run: Run, subject: Subject) -> Path:
+    _, _, checkpoint = subject.name.partition("/")
+    return run.path / f"scores-{checkpoint}.json" if checkpoint else run.scores_file
 
 
 def _measure(

@@ -6,15 +6,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tunesmith.data.info import describe_set
+from tunesmith.data.meaning import find_meaning
 from tunesmith.data.prepare import prepare
 from tunesmith.data.reading import read_records
-from tunesmith.data.rows import Conversation, Learn, Place, Record
+from tunesmith.data.rows import Conversation, Kind, Learn, Place, Record
 from tunesmith.data.sources import find_sets
 from tunesmith.data.token_rows import TokenRows
-from tunesmith.errors import DataError
+from tunesmith.errors import DataError, RunError
 from tunesmith.models.reader import Reader
 from tunesmith.recipe.data import Data, Source
 from tunesmith.recipe.options import Recipe
+from tunesmith.runs.run import Run
 
 
 @dataclass(frozen=True)
@@ -39,12 +42,14 @@ class MeasuredRows:
     name: str
 
 
-def held_out_rows(recipe: Recipe, learn: Learn, reader: Reader) -> MeasuredRows:
+def held_out_rows(run: Run, learn: Learn, reader: Reader) -> MeasuredRows:
     """Return the rows a run held out.
 
     Raises:
         DataError: if it held out none.
+        RunError: if its data changed since: rows it has learned would be held out now.
     """
+    recipe = run.recipe()
     splits = prepare(recipe.data, learn, reader.tokenizer, reader.template, seed=recipe.run.seed)
     if splits.validation is None:
         raise DataError(
@@ -52,23 +57,53 @@ def held_out_rows(recipe: Recipe, learn: Learn, reader: Reader) -> MeasuredRows:
             hint="name a file with --data, or train with data.validation_share",
             where="data.validation_share",
         )
+    if splits.fingerprint != run.environment().get("data"):
+        raise RunError(
+            "the data changed since the run, so nobody knows which rows it has not seen",
+            hint="put the data back, or use --data",
+            where=str(run.path),
+        )
     return MeasuredRows(splits.validation, _ask_all(splits.validation, {}), "held-out rows")
 
 
 def file_rows(paths: Sequence[Path], recipe: Recipe, learn: Learn, reader: Reader) -> MeasuredRows:
     """Return the rows of files; a column `fact` holds what an answer must contain."""
-    options = recipe.data.model_copy(
-        update={
-            "train": tuple(Source(path=str(path)) for path in paths),
-            "validation": (),
-            "validation_share": 0.0,
-            "max_rows": None,
-            "info": None,
-        }
-    )
+    plain = {"validation": (), "validation_share": 0.0, "max_rows": None, "info": None}
+    options = recipe.data.model_copy(update=plain)
+    way = _written_alike(recipe.data, learn.kind)
+    train = tuple(_describe(path, way, options) for path in paths)
+    options = options.model_copy(update={"train": train})
     splits = prepare(options, learn, reader.tokenizer, reader.template, seed=recipe.run.seed)
     facts = _read_facts(options) if learn.kind == "conversation" else {}
     return MeasuredRows(splits.train, _ask_all(splits.train, facts), ", ".join(map(str, paths)))
+
+
+def _written_alike(data: Data, kind: Kind) -> Source | None:
+    """Return a source that is written as all of a run's are, if there is one way."""
+    try:
+        sources = [describe_set(source, data.info, kind) or source for source in data.train]
+    except DataError:  # the info file is gone; the files to measure on may need none
+        return None
+    first = sources[0]
+    alike = all(
+        (source.format, source.columns, source.tags) == (first.format, first.columns, first.tags)
+        for source in sources
+    )
+    return first if alike else None
+
+
+def _describe(path: Path, way: Source | None, options: Data) -> Source:
+    """Describe a file as the run's own, if its rows look so."""
+    source = Source(path=str(path))
+    if way is None:
+        return source
+    named = Source(path=str(path), columns=way.columns, tags=way.tags)
+    try:
+        found = [find_meaning(rows, options.encoding) for rows in find_sets([named], options, None)]
+    except DataError:
+        return source
+    told = all(meaning.format.name == way.format for meaning in found)
+    return named.model_copy(update={"format": way.format}) if told else named
 
 
 def _read_facts(options: Data) -> dict[Place, tuple[str, ...]]:

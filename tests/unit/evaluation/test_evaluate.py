@@ -227,8 +227,54 @@ def test_several_files_are_measured_together(
 
 def test_a_checkpoint_is_measured_as_itself(runs: dict[str, Run]) -> None:
     (checkpoint,) = runs["lora"].checkpoints.glob("step-*")
+    run = runs["lora"]
+    final = measure(run)
+    before = run.scores_file.read_bytes()
     scores = evaluate(checkpoint, max_tokens=TOKENS)
-    assert scores.tuned == measure(runs["lora"]).tuned
+    assert scores.tuned == final.tuned
+    assert scores.run == f"{run.name}/{checkpoint.name}"
+    assert run.scores_file.read_bytes() == before
+    kept = run.path / f"scores-{checkpoint.name}.json"
+    assert json.loads(kept.read_text("utf-8")) == json.loads(json.dumps(asdict(scores)))
+
+
+def test_a_run_whose_data_changed_has_no_held_out_rows(tmp_path: Path, root: Path) -> None:
+    data = tiny.write_pairs(tmp_path / "rows.jsonl", 20)
+    run = tiny.train_run(
+        tmp_path,
+        root / "model",
+        data={"train": [str(data)], "validation_share": 0.2},
+        run={"steps": 1},
+    )
+    assert measure(run, max_rows=1).num_rows == 4
+    tiny.write_pairs(data, 21)
+    problem = refusal(run.path)
+    assert isinstance(problem, RunError)
+    assert "the data changed since the run" in problem.message
+    assert problem.hint == "put the data back, or use --data"
+    assert measure(run, data=[data], max_rows=1).num_rows == 21
+
+
+@pytest.mark.parametrize("format_name", ["auto", "alpaca"])
+def test_a_file_may_be_written_as_the_run_s_own(
+    tmp_path: Path, root: Path, format_name: str
+) -> None:
+    def write(name: str, question: str, answer: str) -> Path:
+        rows = [{question: f"question {n}", answer: f"It is {n}."} for n in range(6)]
+        return tiny.write_rows(tmp_path / name, rows)
+
+    own = write("own.jsonl", "frage", "antwort")
+    columns = {"instruction": "frage", "output": "antwort"}
+    run = tiny.train_run(
+        tmp_path,
+        root / "model",
+        data={"train": [{"path": str(own), "columns": columns, "format": format_name}]},
+        run={"steps": 1},
+    )
+    plain = write("plain.jsonl", "instruction", "output")
+    scores = [measure(run, data=[path]) for path in (own, plain)]
+    assert scores[0].tuned == scores[1].tuned
+    assert [row.question for row in scores[0].answers] == [f"question {n}" for n in range(6)]
 
 
 def test_a_question_longer_than_the_model_is_answered_with_nothing(
