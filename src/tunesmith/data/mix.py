@@ -83,6 +83,7 @@ def mix(units: Unit, weights: Sequence[float | None], seed: int) -> Unit:
     drawn = [n for n, weight in enumerate(weights) if weight is not None and len(own[n])]
     total = sum(len(own[number]) for number in drawn)
     share = np.array([weights[number] for number in drawn], float)
+    share /= share.max(initial=0.0)  # before they are added: the sum of large ones is infinite
     exact = total * share / share.sum()
     counts = np.floor(exact).astype(int)
     counts[np.argsort(counts - exact, kind="stable")[: total - counts.sum()]] += 1

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, NonNegativeInt
-
-from tunesmith.recipe.section import Section
+from tunesmith.recipe.section import CountOrZero, Positive, Section
 
 
 class Compute(Section):
@@ -17,9 +15,9 @@ class Compute(Section):
     precision: Literal["auto", "fp32", "bf16", "pure_bf16"] = "auto"
     """`auto` takes bf16 where the hardware has it, else fp32. Trained weights stay fp32 unless
     `pure_bf16` is asked for."""
-    threads: NonNegativeInt = 0
+    threads: CountOrZero = 0
     """CPU threads; 0 takes all cores. Results repeat to the bit only at the same number."""
     gradient_checkpointing: Literal["auto", "on", "off"] = "auto"
     """Compute activations twice to save memory; `auto` does so when memory demands it."""
-    memory_gib: float | None = Field(default=None, gt=0)
+    memory_gib: Positive | None = None
     """Memory the run may use; the device's free memory if not given."""

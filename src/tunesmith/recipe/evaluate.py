@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from pydantic import NonNegativeInt, PositiveInt
-
-from tunesmith.recipe.section import Section
+from tunesmith.recipe.section import Count, CountOrZero, Section
 
 
 class Evaluate(Section):
     """Held-out loss during training and sample answers before and after."""
 
-    every_steps: NonNegativeInt = 0
+    every_steps: CountOrZero = 0
     """Measure the held-out loss each so many steps; 0 measures once an epoch."""
-    batch_size: PositiveInt = 8
+    batch_size: Count = 8
     """Rows of one batch of the held-out set."""
-    sample_rows: NonNegativeInt = 3
+    sample_rows: CountOrZero = 3
     """Questions answered before and after training for the report; 0 for none."""
-    sample_tokens: PositiveInt = 64
+    sample_tokens: Count = 64
     """Longest sample answer."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat
+from pydantic import Field
 
-from tunesmith.recipe.section import Section
+from tunesmith.recipe.section import NotNegative, Section
 
 
 class Pretrain(Section):
@@ -25,7 +25,7 @@ class SFT(Section):
     """Also learn to predict the prompts."""
     learn_history: bool = True
     """Learn every answer of a conversation; otherwise only the last one."""
-    neftune_alpha: NonNegativeFloat = 0.0
+    neftune_alpha: NotNegative = 0.0
     """Strength of noise on the embeddings, 0 for none, 5 to 15 usual (arXiv:2310.05914)."""
 
 

@@ -4,31 +4,31 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field
 
-from tunesmith.recipe.section import Section
+from tunesmith.recipe.section import Count, CountOrZero, NotNegative, Number, Positive, Section
 
 
 class Optimizer(Section):
     """How weights move (AdamW, Loshchilov & Hutter 2019, arXiv:1711.05101)."""
 
-    learning_rate: PositiveFloat = 2e-4
+    learning_rate: Positive = 2e-4
     """Peak learning rate, after warm-up; 1e-4 to 5e-4 usual for LoRA, 1e-5 for full tuning."""
-    batch_size: PositiveInt = 8
+    batch_size: Count = 8
     """Rows of one micro-step."""
-    accumulation: PositiveInt = 1
+    accumulation: Count = 1
     """Micro-steps of one update: an update learns from batch_size x accumulation rows."""
     scheduler: Literal["cosine", "linear", "constant"] = "cosine"
     """How the learning rate falls after warm-up."""
-    warmup: NonNegativeFloat = 0.03
+    warmup: NotNegative = 0.03
     """Steps over which the learning rate rises: a share of all steps below 1, else a count."""
-    weight_decay: NonNegativeFloat = 0.0
+    weight_decay: NotNegative = 0.0
     """Pull of the weights towards zero."""
-    max_grad_norm: NonNegativeFloat = 1.0
+    max_grad_norm: NotNegative = 1.0
     """Gradients longer than this are shortened to it; 0 leaves them as they are."""
-    beta1: float = Field(default=0.9, ge=0.0, lt=1.0)
+    beta1: Number = Field(default=0.9, ge=0.0, lt=1.0)
     """Memory of the gradient's mean."""
-    beta2: float = Field(default=0.999, ge=0.0, lt=1.0)
+    beta2: Number = Field(default=0.999, ge=0.0, lt=1.0)
     """Memory of the gradient's square."""
-    early_stopping: NonNegativeInt = 0
+    early_stopping: CountOrZero = 0
     """Stop after so many evaluations without a better held-out loss; 0 never stops early."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field
 
-from tunesmith.recipe.section import Section
+from tunesmith.recipe.section import Count, CountOrZero, Positive, Section, WholeNumber
 
 
 class RunOptions(Section):
@@ -14,17 +14,19 @@ class RunOptions(Section):
 
     name: str = Field(default="run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
     """Last part of the run directory's name: letters, digits, dot, dash, underscore."""
-    epochs: PositiveFloat | None = None
+    epochs: Positive | None = None
     """Times every training row is seen; 3 if neither this nor `steps` is given."""
-    steps: PositiveInt | None = None
+    steps: Count | None = None
     """Updates to make, instead of epochs."""
-    seed: NonNegativeInt = 42
+    seed: WholeNumber = Field(default=42, ge=0, le=2**32 - 1)
     """Seed of the rows' order, of new weights and of dropout."""
-    log_every_steps: PositiveInt = 1
+    log_every_steps: Count = 1
     """Write the loss each so many steps."""
-    save_every_steps: NonNegativeInt = 0
+    save_every_steps: CountOrZero = 0
     """Save a checkpoint each so many steps; 0 saves once an epoch."""
-    keep_checkpoints: PositiveInt = 3
+    keep_checkpoints: Count = 3
     """Newest checkpoints kept, besides the best one."""
     extra: dict[str, Any] = Field(default={})
-    """Rare options of transformers' TrainingArguments, by their names there."""
+    """Rare options of transformers' TrainingArguments, by their names there: `adam_epsilon`,
+    `optim`, `optim_args`, `lr_scheduler_kwargs`, `tf32`, `full_determinism`, `torch_compile` with
+    its `_backend` and `_mode`, `torch_empty_cache_steps`."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field
 
-from tunesmith.recipe.section import Section
+from tunesmith.recipe.section import Count, Number, Section, WholeNumber
 
 
 class Full(Section):
@@ -19,7 +19,7 @@ class Freeze(Section):
     """Train some layers as they are and keep the rest."""
 
     kind: Literal["freeze"] = "freeze"
-    layers: int = 2
+    layers: WholeNumber = 2
     """Train the last n layers; a negative number trains the first n."""
     names: tuple[str, ...] = ()
     """Train the parameters whose names contain one of these, instead of counting layers."""
@@ -31,11 +31,11 @@ class LoRA(Section):
     """Train small low-rank matrices beside frozen weights (Hu et al. 2021, arXiv:2106.09685)."""
 
     kind: Literal["lora"] = "lora"
-    rank: PositiveInt = 8
+    rank: Count = 8
     """Width of the added matrices."""
-    alpha: PositiveInt | None = None
+    alpha: Count | None = None
     """Scale: the product is multiplied by alpha / rank; twice the rank if not given."""
-    dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    dropout: Number = Field(default=0.0, ge=0.0, lt=1.0)
     """Share of the adapter's inputs dropped in training."""
     targets: tuple[str, ...] = ("all-linear",)
     """Names of the linear layers to adapt, such as q_proj; `all-linear` takes all but the head."""

@@ -134,3 +134,10 @@ def test_shuffling_loses_no_row_and_obeys_the_seed() -> None:
     assert sorted(one) == spell(units)
     assert one == again
     assert one != other
+
+
+def test_weights_of_any_size_are_shares() -> None:
+    units = make_units(10, 30)
+    for size in (1e-300, 1.0, 1e308):
+        mixed = mix(units, [size, size], seed=1)
+        assert Counter(mixed.store.tolist()) == {0: 20, 1: 20}
