@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,29 @@ import yaml
 
 from tunesmith.errors import RecipeError
 
+BOOLEAN = "tag:yaml.org,2002:bool"
+
 
 class _StrictLoader(yaml.SafeLoader):
-    """The safe loader, which otherwise lets the last of two equal keys win in silence."""
+    """The safe loader, without its surprises.
+
+    The last of two equal keys wins in silence there, `on`, `off`, `yes` and `no` are booleans, and
+    a character may be one half of a pair.
+    """
+
+    yaml_implicit_resolvers = {  # noqa: RUF012  pyyaml reads it as a plain class attribute
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != BOOLEAN]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
+        text = super().construct_scalar(node)
+        try:  # JSON spells what lies beyond U+FFFF in two halves
+            return text.encode("utf-16", "surrogatepass").decode("utf-16")
+        except UnicodeDecodeError:
+            raise yaml.constructor.ConstructorError(
+                problem="half of a character", problem_mark=node.start_mark
+            ) from None
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[str] = set()
@@ -23,6 +44,11 @@ class _StrictLoader(yaml.SafeLoader):
                 )
             seen.add(str(key.value))
         return super().construct_mapping(node, deep)
+
+
+_StrictLoader.add_implicit_resolver(
+    BOOLEAN, re.compile("true|True|TRUE|false|False|FALSE"), [*"tTfF"]
+)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
