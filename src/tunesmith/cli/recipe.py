@@ -53,7 +53,7 @@ def check(
 @app.command()
 def explain(
     name: Annotated[
-        Optional[str], typer.Argument(help="A section or a section.option; all if not given.")
+        Optional[str], typer.Argument(help="A section, a kind or an option; all if not given.")
     ] = None,
 ) -> None:
     """Print what options there are, their defaults and what they do."""

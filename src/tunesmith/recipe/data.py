@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import BeforeValidator, Field
 
-from tunesmith.recipe.section import Section
+from tunesmith.recipe.section import Count, CountOrZero, Number, Positive, Section
 
 FormatName = Literal["auto", "alpaca", "sharegpt", "messages", "text"]
 
@@ -19,9 +19,9 @@ class Source(Section):
     """A file, a folder of files, or the name of an entry of `data.info`."""
     format: FormatName = "auto"
     """How rows are written; `auto` looks at the first ones."""
-    weight: PositiveFloat | None = None
+    weight: Positive | None = None
     """Share of this set in the mix, relative to the others; without one, every row is used once."""
-    max_rows: PositiveInt | None = None
+    max_rows: Count | None = None
     """Use at most so many rows of this set, drawn with the run's seed."""
     split: str | None = None
     """Read only files of this name in a folder (`train` reads train.jsonl, train-00000.parquet)."""
@@ -39,8 +39,10 @@ def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str | Path | dict | Source) else value
 
 
+Named = Annotated[Source, BeforeValidator(_as_source, json_schema_input_type=str | Source)]
 Sources = Annotated[
-    tuple[Annotated[Source, BeforeValidator(_as_source)], ...], BeforeValidator(_as_list)
+    tuple[Named, ...],
+    BeforeValidator(_as_list, json_schema_input_type=str | Source | tuple[Named, ...]),
 ]
 
 
@@ -51,13 +53,13 @@ class Data(Section):
     """Files, folders or names of `info` to learn from; a path or `{path, weight, format, ...}`."""
     validation: Sources = ()
     """Files to measure the held-out loss on; never learned."""
-    validation_share: float = Field(default=0.0, ge=0.0, lt=1.0)
+    validation_share: Number = Field(default=0.0, ge=0.0, lt=1.0)
     """Share of the training rows held out for validation, drawn with the run's seed."""
     info: Path | None = None
     """A LLaMA-Factory `dataset_info.json` that describes sets by name."""
-    max_tokens: PositiveInt = 1024
+    max_tokens: Count = 1024
     """Longest row in tokens; see `on_long_row`."""
-    max_rows: PositiveInt | None = None
+    max_rows: Count | None = None
     """Use at most so many training rows in all, drawn with the run's seed."""
     on_bad_row: Literal["stop", "skip"] = "stop"
     """`stop` names every bad row and ends; `skip` leaves them out and says how many."""
@@ -67,5 +69,5 @@ class Data(Section):
     """System prompt for conversations that have none."""
     encoding: str = "auto"
     """Text encoding of the files: `auto`, `utf-8`, `utf-16`, `gbk`, ..."""
-    workers: NonNegativeInt = 0
+    workers: CountOrZero = 0
     """Processes that load batches beside training; 0 loads them in the training process."""

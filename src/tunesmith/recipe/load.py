@@ -68,12 +68,9 @@ def apply_override(raw: dict[str, Any], override: str) -> None:
     dotted, equals, value = override.partition("=")
     *sections, option = dotted.strip().split(".")
     if not equals or not all((*sections, option)) or (not sections and option not in SECTIONS):
-        owners = [known.dotted for known in list_options() if known.name == option]
         raise RecipeError(
             f"{override!r} is no option",
-            hint=f"did you mean {owners[0]}={value or 'VALUE'}?"
-            if owners
-            else "write section.option=value, such as optimizer.learning_rate=1e-5",
+            hint=_suggest(option, value or "VALUE"),
             where="command line",
         )
     inner = raw
@@ -84,11 +81,23 @@ def apply_override(raw: dict[str, Any], override: str) -> None:
         if not isinstance(following, dict):
             raise RecipeError(
                 f"{section} is not a section, so {dotted} cannot be set in it",
-                hint="see `tunesmith recipe explain` for sections and their options",
+                hint=_suggest(option, value)
+                if section == "train"
+                else "see `tunesmith recipe explain` for sections and their options",
                 where="command line",
             )
         inner = following
     inner[option] = parse_value(value, where=override)
+
+
+def _suggest(name: str, value: str) -> str:
+    """Spell the override that sets an option of this name."""
+    owner = next((option for option in list_options() if option.name == name), None)
+    if owner is None:
+        return "write section.option=value, such as optimizer.learning_rate=1e-5"
+    if owner.section == "data.train":
+        return f"write it beside its path: data.train=[{{path: ..., {name}: {value}}}]"
+    return f"did you mean {owner.dotted}={value}?"
 
 
 def find_paths(raw: dict[str, Any], folders: Sequence[Path]) -> None:

@@ -13,6 +13,7 @@ from tunesmith.errors import RecipeError
 from tunesmith.recipe.load import build_recipe
 from tunesmith.recipe.rules import check_rules
 from tunesmith.recipe.schema import list_options
+from tunesmith.recipe.yaml_file import parse_value
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def write_new(path: Path, answers: Mapping[str, str]) -> None:
         RecipeError: if the file exists, or an answer means nothing.
     """
     text = compose(answers)
-    check_rules(build_recipe(yaml.safe_load(text), where=str(path)))
+    check_rules(build_recipe(parse_value(text, where=str(path)), where=str(path)))
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
@@ -99,12 +100,11 @@ def compose(answers: Mapping[str, str]) -> str:
             section = option.section
             lines += ["", f"{section}:"]
         lines += [f"  # {line}" for line in textwrap.wrap(option.help, 94)]
-        lines.append(f"  {option.name}: {_spell(chosen.get(option.dotted, option.default))}")
+        value = _spell(chosen[option.dotted]) if option.dotted in chosen else option.default
+        lines.append(f"  {option.name}: {value}")
     return "\n".join(lines) + "\n"
 
 
 def _spell(value: object) -> str:
-    if not isinstance(value, str):
-        return yaml.safe_dump(value, default_flow_style=True, allow_unicode=True).split("\n")[0]
-    plain = yaml.safe_load(value) if value else value
-    return value if not isinstance(plain, dict | list) and plain is not None else f'"{value}"'
+    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10**6)
+    return text.removesuffix("...\n").rstrip("\n")

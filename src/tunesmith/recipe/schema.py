@@ -14,6 +14,7 @@ from pydantic_core import PydanticUndefined
 from tunesmith.errors import RecipeError
 from tunesmith.recipe.data import Source
 from tunesmith.recipe.options import Recipe
+from tunesmith.recipe.section import MOST
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,13 @@ class Option:
         """Spell it as overrides do."""
         return f"{self.section}.{self.name}"
 
+    @property
+    def called(self) -> set[str]:
+        """All that a person may ask for it by: its names, and the kinds or values it knows."""
+        kinds = self.choice[1:] if self.choice else ()
+        values = self.type.split(" | ") if " | " in self.type else ()
+        return {self.section, self.dotted, self.name, *kinds, *values}
+
 
 def json_schema() -> dict[str, Any]:
     """Return the JSON schema of a recipe, for editors and forms."""
@@ -52,6 +60,7 @@ def list_options() -> tuple[Option, ...]:
     """List every option, in the order of the sections."""
     found: list[Option] = []
     for section, field in Recipe.model_fields.items():
+        found += _tag_of(section)
         for model in _models(field.annotation):
             found += _options_of(section, model)
         if section == "data":
@@ -74,19 +83,25 @@ def _options_of(section: str, model: type[BaseModel]) -> list[Option]:
         Option(
             section=section,
             name=name,
-            choice=choice if not choice or name != choice[0] else None,
+            choice=choice,
             type=_spell_type(field, model, name),
             default=_spell_default(field),
-            help=" ".join((field.description or _tag_help(section)).split()),
+            help=" ".join((field.description or "").split()),
         )
         for name, field in model.model_fields.items()
-        if not (choice and name == choice[0] and section_has(section, model))
+        if not (choice and name == choice[0])
     ]
 
 
-def section_has(section: str, model: type[BaseModel]) -> bool:
-    """Whether a section's tag is already listed by an earlier kind."""
-    return _models(Recipe.model_fields[section].annotation)[0] is not model
+def _tag_of(section: str) -> list[Option]:
+    """Describe the option that chooses among the kinds of a section, if it has some."""
+    default = Recipe.model_fields[section].default
+    choice = _choice(type(default)) if isinstance(default, BaseModel) else None
+    if choice is None:
+        return []
+    kinds = describe_section(section)
+    what = f"Which {section} to use: {', '.join(kinds)}."
+    return [Option(section, choice[0], None, " | ".join(kinds), choice[1], what)]
 
 
 def _choice(model: type[BaseModel]) -> tuple[str, str] | None:
@@ -96,11 +111,6 @@ def _choice(model: type[BaseModel]) -> tuple[str, str] | None:
         if field and values and field.default in values:
             return tag, str(field.default)
     return None
-
-
-def _tag_help(section: str) -> str:
-    kinds = ", ".join(describe_section(section))
-    return f"Which {section} to use: {kinds}."
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:
@@ -140,18 +150,17 @@ PLAIN = {"boolean": "true or false", "array": "list", "object": "mapping", "stri
 def _spell_kind(kind: dict[str, Any]) -> str:
     if "enum" in kind:
         return " | ".join(map(str, kind["enum"]))
-    if "const" in kind:
-        return str(kind["const"])
-    name = str(kind.get("type", "text"))
+    name = str(kind.get("type", "object"))
     if name not in NUMBERS:
         return PLAIN.get(name, "text")
     limits = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
-    stated = [f"{sign} {kind[limit]:g}" for limit, sign in limits.items() if limit in kind]
+    given = {sign: kind[limit] for limit, sign in limits.items() if limit in kind}
+    stated = [f"{sign} {limit:.10g}" for sign, limit in given.items() if limit != MOST]
     return " ".join([NUMBERS[name], ", ".join(stated)]).strip()
 
 
 def find_options(name: str | None) -> tuple[Option, ...]:
-    """List the options of a section, one option, or all.
+    """List the options of a section or kind, one option, or all.
 
     Raises:
         RecipeError: with the nearest name that exists.
@@ -159,7 +168,7 @@ def find_options(name: str | None) -> tuple[Option, ...]:
     options = list_options()
     if name is None:
         return options
-    found = tuple(o for o in options if name in (o.section, o.dotted, o.name))
+    found = tuple(option for option in options if name in option.called)
     if found:
         return found
     known = sorted({*(o.section for o in options), *(o.dotted for o in options)})

@@ -86,6 +86,13 @@ def test_an_option_without_its_section_is_answered_with_it() -> None:
     assert caught.value.hint == "did you mean tuning.rank=3?"
 
 
+@pytest.mark.parametrize("override", ["weight=2", "data.train.weight=2"])
+def test_an_option_of_one_source_is_answered_with_its_place(override: str) -> None:
+    hint = refusal(override).hint
+    assert "data.train=[{path: ..., weight: 2}]" in hint
+    build_recipe(dict(LEAST), [hint.partition(": ")[2].replace("...", "a")])
+
+
 def test_an_override_cannot_look_into_a_value() -> None:
     with pytest.raises(RecipeError, match="train is not a section"):
         apply_override({"data": {"train": "a"}}, "data.train.path=b")
@@ -183,6 +190,14 @@ def test_a_missing_file_a_folder_and_another_encoding_are_refused(tmp_path: Path
         ("data.train=[]", "data.train cannot be", "learn from"),
         ("data.train=[{path: a, weigth: 1}]", "no option weigth", "did you mean"),
         ("data.train=[{weight: 1}]", "data.train.0.path is missing", "recipe explain"),
+        ("data.train=[{path: a, weight: .inf}]", "finite number", "recipe explain"),
+        ("run.epochs=.inf", "finite number", "every training row"),
+        ("run.epochs=true", "true and false are no numbers", "every training row"),
+        ("run.steps=true", "true and false are no numbers", "Updates"),
+        ("run.steps=10000000000", "less than or equal to 1000000000", "Updates"),
+        ("run.seed=4294967296", "less than or equal to 4294967295", "Seed"),
+        ("optimizer.warmup=.nan", "finite number", "Steps"),
+        ("optimizer.learning_rate=.inf", "finite number", "Peak"),
         ("run.name=../evil", "run.name cannot be '../evil'", "letters, digits"),
         ("model.name=", "model.name cannot be None", "folder"),
     ],
@@ -192,6 +207,25 @@ def test_a_mistake_is_explained(override: str, message: str, hint: str) -> None:
     assert message in problem.message
     assert hint in problem.hint
     assert problem.where.startswith("r.yaml")
+
+
+@pytest.mark.parametrize("value", ["auto", "on", "off"])
+def test_on_and_off_are_words(value: str) -> None:
+    recipe = build_recipe(dict(LEAST), [f"compute.gradient_checkpointing={value}"])
+    assert recipe.compute.gradient_checkpointing == value
+    assert build_recipe(dict(LEAST), ["run.name=yes"]).run.name == "yes"
+
+
+@pytest.mark.parametrize("value", ["true", "True", "TRUE"])
+def test_true_is_a_boolean(value: str) -> None:
+    assert build_recipe(dict(LEAST), [f"tuning={{kind: freeze, embeddings: {value}}}"]) == (
+        build_recipe({**LEAST, "tuning": {"kind": "freeze", "embeddings": True}})
+    )
+
+
+def test_half_a_character_is_refused_and_two_halves_are_one() -> None:
+    assert "half of a character" in refusal(r'data.system="\ud83d"').message
+    assert build_recipe(dict(LEAST), [r'data.system="\ud83d\ude00"']).data.system == "\U0001f600"
 
 
 def test_a_section_that_is_no_mapping_is_refused() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -13,6 +14,16 @@ from tunesmith.recipe.new import QUESTIONS, compose, write_new
 from tunesmith.recipe.rules import check_rules
 from tunesmith.recipe.schema import describe_section, find_options, json_schema, list_options
 
+EXAMPLES = Path(__file__).parents[3] / "examples"
+TYPES: dict[str, Any] = {
+    "string": str,
+    "boolean": bool,
+    "integer": int,
+    "number": int | float,
+    "object": dict,
+    "array": list,
+    "null": type(None),
+}
 ANSWERS = {"model": "starter", "data": "rows.jsonl", "method": "sft", "tuning": "lora", "name": "a"}
 
 
@@ -33,12 +44,21 @@ def test_the_kinds_of_a_section_are_listed_once() -> None:
     kinds = [option for option in list_options() if option.dotted == "tuning.kind"]
     assert len(kinds) == 1
     assert all(kind in kinds[0].help for kind in ("full", "freeze", "lora"))
+    assert (kinds[0].type, kinds[0].default) == ("full | freeze | lora", "lora")
     assert set(describe_section("tuning")) == {"full", "freeze", "lora"}
 
 
 def test_a_section_or_an_option_is_found_by_name() -> None:
     assert {option.section for option in find_options("run")} == {"run"}
     assert find_options("learning_rate") == find_options("optimizer.learning_rate")
+    assert [option.name for option in find_options("lora")] == [
+        "kind",
+        "rank",
+        "alpha",
+        "dropout",
+        "targets",
+    ]
+    assert [option.dotted for option in find_options("full")] == ["tuning.kind"]
     assert find_options(None) == list_options()
 
 
@@ -55,6 +75,54 @@ def test_the_json_schema_accepts_what_we_accept() -> None:
     assert schema["$defs"]["LoRA"]["additionalProperties"] is False
 
 
+def fits(value: Any, rule: dict[str, Any], known: dict[str, Any]) -> bool:
+    """Whether a value fits a JSON schema; knows the words that ours uses of arrays and objects."""
+    if "$ref" in rule:
+        return fits(value, known[rule["$ref"].rpartition("/")[2]], known)
+    if "anyOf" in rule or "oneOf" in rule:
+        return any(fits(value, each, known) for each in rule.get("anyOf", rule.get("oneOf")))
+    if "type" in rule and not isinstance(value, TYPES[rule["type"]]):
+        return False
+    if rule.get("type") == "array":
+        return all(fits(each, rule["items"], known) for each in value)
+    options = rule.get("properties")
+    if options is None:
+        return value in rule.get("enum", [value]) and value == rule.get("const", value)
+    return (value.keys() <= options.keys() and value.keys() >= set(rule.get("required", ()))) and (
+        all(fits(each, options[name], known) for name, each in value.items())
+    )
+
+
+@pytest.mark.parametrize(
+    ("train", "good"),
+    [
+        ("pairs.jsonl", True),
+        (["pairs.jsonl"], True),
+        ({"path": "pairs.jsonl"}, True),
+        (["a", {"path": "pairs.jsonl", "weight": 2.0}], True),
+        (3, False),
+        ([3], False),
+        ([{"weight": 2.0}], False),
+        ({"path": "a", "weigth": 2.0}, False),
+    ],
+)
+def test_the_json_schema_takes_the_sources_that_we_take(train: Any, good: bool) -> None:
+    schema = json_schema()
+    recipe = {"model": {"name": "starter"}, "data": {"train": train, "validation": train}}
+    assert fits(recipe, schema, schema["$defs"]) is good
+    if good:
+        build_recipe(recipe)
+    else:
+        with pytest.raises(RecipeError):
+            build_recipe(recipe)
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.rglob("*.yaml")), ids=lambda path: path.name)
+def test_the_json_schema_takes_the_examples(path: Path) -> None:
+    schema = json_schema()
+    assert fits(yaml.safe_load(path.read_text("utf-8")), schema, schema["$defs"])
+
+
 @pytest.mark.parametrize("method", ["sft", "pretrain"])
 @pytest.mark.parametrize("tuning", ["lora", "full", "freeze"])
 def test_a_new_recipe_is_sound_and_commented(method: str, tuning: str) -> None:
@@ -67,12 +135,22 @@ def test_a_new_recipe_is_sound_and_commented(method: str, tuning: str) -> None:
     assert len(comments) >= len(options)
 
 
-def test_a_new_recipe_keeps_names_that_look_like_numbers_or_yaml(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "answer",
+    ["a: b", "1.5", "[x", 'a"b: c', "a #b", "yes", "true", "null", " a", "a\nb", "中", "/a b" * 99],
+)
+def test_a_new_recipe_keeps_answers_that_look_like_yaml(tmp_path: Path, answer: str) -> None:
     path = tmp_path / "r.yaml"
-    write_new(path, {**ANSWERS, "model": "a: b", "data": "1.5"})
+    write_new(path, {**ANSWERS, "model": answer, "data": answer})
     recipe = load_recipe(path)
-    assert recipe.model.name == "a: b"
-    assert recipe.data.train[0].path == "1.5"
+    assert recipe.model.name == answer
+    assert recipe.data.train[0].path == answer
+
+
+@pytest.mark.parametrize("name", ["2024", "yes", "true", "1e5"])
+def test_a_new_recipe_keeps_a_name_that_looks_like_something_else(name: str) -> None:
+    recipe = build_recipe(yaml.safe_load(compose({**ANSWERS, "name": name})))
+    assert recipe.run.name == name
 
 
 def test_a_new_recipe_never_replaces_a_file(tmp_path: Path) -> None:
