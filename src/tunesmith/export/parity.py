@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -150,9 +151,10 @@ def check_same_answers(model: ChatModel, reference: Reference) -> int:
 
 def measure_distance(model: ChatModel, reference: Reference) -> Distance:
     """Compare the logits of a model with the reference, token by token of its answers."""
+    import torch
     from torch.nn.functional import kl_div, log_softmax
 
-    total_kl, same, count, worst = 0.0, 0, 0, 0.0
+    total_kl, same, count, worst = 0.0, 0, 0, torch.zeros(())
     for prompt, given, wanted in zip(
         reference.prompts, reference.answers, reference.logits, strict=True
     ):
@@ -162,10 +164,12 @@ def measure_distance(model: ChatModel, reference: Reference) -> Distance:
         p, q = log_softmax(wanted, dim=-1), log_softmax(logits, dim=-1)
         total_kl += float(kl_div(q, p, log_target=True, reduction="sum"))
         same += int((wanted.argmax(-1) == logits.argmax(-1)).sum())
-        worst = max(worst, float((wanted - logits).abs().max()))
+        worst = torch.maximum(worst, (wanted - logits).abs().max())  # keeps what is no number
         count += len(given)
-    kl = max(0.0, total_kl / max(count, 1))  # rounding may put equal models below zero
-    return Distance(count, kl, same / max(count, 1), worst)
+    kl = total_kl / max(count, 1)
+    if kl < 0:  # rounding may put equal models there
+        kl = 0.0
+    return Distance(count, kl, same / max(count, 1), float(worst))
 
 
 def check_distance(distance: Distance, precision: str, where: str) -> None:
@@ -174,12 +178,13 @@ def check_distance(distance: Distance, precision: str, where: str) -> None:
     Raises:
         ExportError: with the figures and their limits.
     """
-    if distance.kl <= MAX_KL and distance.top1 >= MIN_TOP1:
+    finite = math.isfinite(distance.kl) and math.isfinite(distance.max_logit_difference)
+    if finite and distance.kl <= MAX_KL and distance.top1 >= MIN_TOP1:
         return
     raise ExportError(
         f"in {precision} the model moves too far from the tuned one: KL {distance.kl:.4f} nats a "
         f"token (limit {MAX_KL}), same choice for {distance.top1:.1%} of the tokens "
-        f"(limit {MIN_TOP1:.0%})",
+        f"(limit {MIN_TOP1:.0%}), logits {distance.max_logit_difference:.4f} apart",
         hint="export with --precision fp32"
         if precision != "fp32"
         else "this is a fault of the export; nothing was published; please report it",

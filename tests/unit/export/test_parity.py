@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,19 @@ def test_the_distance_is_that_of_an_independent_computation(model: ChatModel) ->
     assert distance.top1 == same / count
     assert distance.max_logit_difference == pytest.approx(worst, rel=1e-3)
     assert distance.kl > 1e-4
+
+
+def test_a_logit_that_is_no_number_is_never_near(model: ChatModel) -> None:
+    reference = take_reference(model, PROBES)
+    broken = changed(model, 0.0)
+    head: Any = broken.model
+    head.lm_head.weight.data[7] = float("nan")
+    distance = measure_distance(broken, reference)
+    assert math.isnan(distance.kl)
+    assert math.isnan(distance.max_logit_difference)
+    for one in (distance, replace(distance, kl=0.0, top1=1.0)):
+        with pytest.raises(ExportError, match="moves too far"):
+            check_distance(one, "bf16", "out")
 
 
 def test_the_token_that_ends_an_answer_belongs_to_it(model: ChatModel) -> None:
