@@ -73,8 +73,53 @@ def test_text_after_a_closed_quote_is_named_and_the_next_row_read(tmp_path: Path
 
 def test_a_quote_that_is_never_closed_is_named_where_it_opens(tmp_path: Path) -> None:
     found = read(write(tmp_path / "a.csv", 'a,b\n1,2\n3,"open\n5,6\n'))
-    assert found.rows == [{"a": "1", "b": "2"}]
+    assert found.rows == [{"a": "1", "b": "2"}, {"a": "5", "b": "6"}]
     assert found.problems == ["a.csv:3:1: not a row of a table: a quoted cell is never closed"]
+
+
+ROWS = [f"q{number},a{number}" for number in range(1, 300)]
+STRAY = {
+    '"q2,a2': "a quoted cell is never closed",
+    'q2,"a2': "a quoted cell is never closed",
+    '"q2"x,a2': "text goes on after the quote that closes a cell",
+}
+
+
+@pytest.mark.parametrize("bad", STRAY)
+def test_a_stray_quote_hides_no_other_row(tmp_path: Path, bad: str) -> None:
+    found = read(write(tmp_path / "a.csv", "\n".join(["q,a", ROWS[0], bad, *ROWS[2:]])))
+    assert found.problems == [f"a.csv:3:1: not a row of a table: {STRAY[bad]}"]
+    assert len(found.rows) == 298
+    assert found.places == [f"a.csv:{line}:1" for line in (2, *range(4, 301))]
+
+
+@pytest.mark.parametrize("bad", ['"q2,a2', 'q2,"a2'])
+def test_a_stray_quote_that_a_later_one_closes_hides_no_other_row(tmp_path: Path, bad: str) -> None:
+    lines = ["q,a", ROWS[0], bad, *ROWS[2:98], 'q99,a99"', *ROWS[99:]]
+    found = read(write(tmp_path / "a.csv", "\n".join(lines)))
+    (problem,) = found.problems
+    assert problem.startswith("a.csv:3:1: ")
+    assert "a quoted cell" in problem
+    assert len(found.rows) == 298
+
+
+def test_a_cell_of_many_lines_is_one_cell(tmp_path: Path) -> None:
+    text = "\n".join(["Dear guest,", "", "we open at nine, close at ten, and rest on Monday."] * 60)
+    path = tmp_path / "a.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([["q", "a"], ["hours?", text], ["x", "y"]])
+    found = read(path)
+    assert found.rows == [{"q": "hours?", "a": text}, {"q": "x", "a": "y"}]
+
+
+def test_a_spreadsheet_may_say_its_delimiter(tmp_path: Path) -> None:
+    found = read(write(tmp_path / "a.csv", "\ufeffsep=;\r\nq;a, b, c\r\n1;2\r\n"))
+    assert found.rows == [{"q": "1", "a, b, c": "2"}]
+    assert found.places == ["a.csv:3:1"]
+
+
+def test_blank_lines_say_nothing_of_the_delimiter(tmp_path: Path) -> None:
+    assert read(write(tmp_path / "a.csv", "\n \nq;a\n1;2\n")).rows == [{"q": "1", "a": "2"}]
 
 
 def test_a_bad_byte_is_named_with_its_column(tmp_path: Path) -> None:
