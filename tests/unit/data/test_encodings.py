@@ -32,6 +32,17 @@ def test_utf_16_without_a_byte_order_mark_is_known_by_its_zeros(
     assert read(path).rows == [row]
 
 
+@pytest.mark.parametrize("order", ["-le", "-be"])
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "UTF16"])
+def test_a_named_encoding_needs_no_byte_order_mark(
+    tmp_path: Path, encoding: str, order: str
+) -> None:
+    rows = [{"instruction": "How are you?", "output": "好"}]
+    text = json.dumps(rows, ensure_ascii=False)
+    path = write(tmp_path / "a.json", text.encode(encoding.replace("UTF16", "utf-16") + order))
+    assert read(path, encoding).rows == rows
+
+
 @pytest.mark.parametrize("mark", [b"\xff\xfe", b"\xfe\xff"])
 def test_both_byte_orders_are_known_by_their_mark(tmp_path: Path, mark: bytes) -> None:
     encoding = "utf-16-le" if mark == b"\xff\xfe" else "utf-16-be"

@@ -44,7 +44,7 @@ def open_text(path: Path, encoding: str = "auto") -> TextIO:
         DataError: if there is no codec of that name.
     """
     named = None if encoding == "auto" else _codec(encoding)
-    name = _read_mark(path) or named or detect_encoding(path)
+    name = _read_mark(path) or _without_mark(path, named) or detect_encoding(path)
     errors = "surrogateescape" if name == "utf-8-sig" else KEEP  # the same there, and fast
     return open(path, encoding=name, errors=errors, newline=None)
 
@@ -53,6 +53,17 @@ def _read_mark(path: Path) -> str | None:
     with path.open("rb") as file:
         head = file.read(4)
     return next((name for mark, name in BOMS if head.startswith(mark)), None)
+
+
+def _without_mark(path: Path, named: str | None) -> str | None:
+    """Say in which order a file's bytes stand where neither it nor the name of its codec does."""
+    if named not in ("utf-16", "utf-32"):
+        return named
+    with path.open("rb") as file:
+        head = file.read(4096)
+    if named == "utf-32":
+        return "utf-32-be" if head.startswith(b"\0") else "utf-32-le"
+    return _wide(head) or "utf-16-le"
 
 
 def detect_encoding(path: Path) -> str:
