@@ -40,6 +40,8 @@ NOT_YET = {
     "videos": "videos",
     "audios": "sounds",
 }
+UNREAD = {"system", "history", "tools"}
+"""Columns that are read only where an entry names them; if it names any, this holds for all."""
 OPENAI_TAGS = {
     "role_tag": "role",
     "content_tag": "content",
@@ -97,7 +99,7 @@ class _Entry:
         columns, tags = self._columns(), self._tags()
         written: dict[str, Any] = {"format": formatting, "columns": columns, "tags": tags}
         if formatting == "alpaca" and kind != "conversation":
-            written |= self._as_text(columns)
+            written |= self._as_text(self._named())
         if source.format != "auto":
             written["format"] = source.format
         return source.model_copy(
@@ -111,11 +113,11 @@ class _Entry:
             }
         )
 
-    def _as_text(self, columns: Mapping[str, str]) -> dict[str, Any]:
+    def _as_text(self, named: Mapping[str, str]) -> dict[str, Any]:
         """Read plain text where the entry names a lone prompt column, or no column at all."""
-        if set(columns) == {"instruction"}:
-            return {"format": "text", "columns": {"text": columns["instruction"]}}
-        return {"format": "auto"} if not columns and "formatting" not in self.values else {}
+        if set(named) == {"instruction"}:
+            return {"format": "text", "columns": {"text": named["instruction"]}}
+        return {"format": "auto"} if not named and "formatting" not in self.values else {}
 
     def _check(self) -> None:
         self._check_keys(self.values, KEYS, "keys")
@@ -162,18 +164,22 @@ class _Entry:
         return FORMATTINGS[given]
 
     def _columns(self) -> dict[str, str]:
+        """Name the column of each of ours; what the entry leaves out is read from none."""
         known = FORMATS[self._formatting()].columns
-        given = self._object("columns")
-        default = {"conversations": "messages"} if self.values.get("formatting") == "openai" else {}
-        named = {COLUMNS[column]: name or "" for column, name in given.items()}
-        for ours in named:
-            if ours not in known:
+        for theirs in self._object("columns"):
+            if COLUMNS[theirs] not in known:
                 raise self._error(
-                    f"the formatting {self._formatting()} has no such column as "
-                    f"{next(c for c in given if COLUMNS[c] == ours)!r}",
+                    f"the formatting {self._formatting()} has no such column as {theirs!r}",
                     "set formatting to sharegpt for messages, to alpaca for the others",
                 )
-        return {**default, **named}
+        named = self._named()
+        needed = set() if named else set(known) - UNREAD
+        default = {"conversations": "messages"} if self.values.get("formatting") == "openai" else {}
+        return {**dict.fromkeys(sorted(set(known) - needed), ""), **default, **named}
+
+    def _named(self) -> dict[str, str]:
+        """Return the columns that the entry names, under our names."""
+        return {COLUMNS[column]: name or "" for column, name in self._object("columns").items()}
 
     def _tags(self) -> dict[str, str]:
         tags = {tag: name for tag, name in self._object("tags").items() if name is not None}

@@ -87,13 +87,42 @@ def test_a_column_that_is_null_is_not_read(tmp_path: Path) -> None:
     assert contents(find(info, "set")) == [["a", "b"]]
 
 
+FULL = {"instruction": "a", "input": "no", "output": "b", "system": "no", "history": [["c", "d"]]}
+
+
+def test_columns_that_an_entry_leaves_out_are_not_read(tmp_path: Path) -> None:
+    write_rows(tmp_path / "rows.jsonl", [FULL])
+    columns = {"prompt": "instruction", "response": "output"}
+    info = write_info(tmp_path, set={"file_name": "rows.jsonl", "columns": columns})
+    assert contents(find(info, "set")) == [["a", "b"]]
+
+
+@pytest.mark.parametrize("kind", ["conversation", None])
+def test_an_entry_without_columns_reads_question_and_answer(
+    tmp_path: Path, kind: Kind | None
+) -> None:
+    write_rows(tmp_path / "rows.jsonl", [FULL])
+    info = write_info(tmp_path, set={"file_name": "rows.jsonl"})
+    assert contents(find(info, "set", kind)) == [["a\nno", "b"]]
+
+
+def test_a_system_column_of_sharegpt_is_read_if_it_is_named(tmp_path: Path) -> None:
+    talk = [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "ho"}]
+    write_rows(tmp_path / "rows.jsonl", [{"conversations": talk, "system": "be kind"}])
+    entry = {"file_name": "rows.jsonl", "formatting": "sharegpt"}
+    named = {**entry, "columns": {"messages": "conversations", "system": "system"}}
+    info = write_info(tmp_path, bare=entry, named=named)
+    assert contents(find(info, "bare")) == [["hi", "ho"]]
+    assert contents(find(info, "named")) == [["be kind", "hi", "ho"]]
+
+
 def test_every_tag_of_sharegpt_may_have_another_name(tmp_path: Path) -> None:
     talk = [
         {"who": "boss", "what": "be kind"},
         {"who": "me", "what": "hi"},
         {"who": "you", "what": "ho"},
     ]
-    write_rows(tmp_path / "rows.jsonl", [{"talk": talk}])
+    write_rows(tmp_path / "rows.jsonl", [{"talk": talk, "sys": ""}])
     tags = {
         "role_tag": "who",
         "content_tag": "what",
