@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal, Optional
 
 import typer
@@ -10,35 +9,48 @@ import typer
 app = typer.Typer(
     help="Check data files and show their tokens.", no_args_is_help=True, rich_markup_mode=None
 )
-File = Annotated[Path, typer.Argument(help="A data file, a folder of them, or a recipe.")]
-Model = Annotated[str, typer.Option(help="Whose tokenizer and chat template to use.")]
+File = Annotated[str, typer.Argument(help="A data file, a folder of them, or a recipe.")]
+Model = Annotated[
+    Optional[str],
+    typer.Option(help="Whose tokenizer and chat template to use; the starter's if not given."),
+]
 Template = Annotated[
     Optional[str], typer.Option(help="A chat template, for models that ship none.")
 ]
-MAX_TOKENS = "Length over which a row counts as too long."
+MaxTokens = Annotated[
+    Optional[int],
+    typer.Option(min=1, max=10**9, help="Length over which a row is too long; 1024 if not given."),
+]
+Encoding = Annotated[
+    Optional[str],
+    typer.Option(help="Text encoding of the file; found out if not given."),
+]
 
 
 @app.command()
 def check(
     file: File,
     validation: Annotated[
-        Optional[Path], typer.Option(help="Rows to measure on; none may be learned.")
+        Optional[str], typer.Option(help="Rows to measure on; none may be learned.")
     ] = None,
-    model: Model = "starter",
+    model: Model = None,
     template: Template = None,
-    max_tokens: Annotated[int, typer.Option(help=MAX_TOKENS)] = 1024,
-    encoding: Annotated[str, typer.Option(help="Text encoding of the file.")] = "auto",
+    max_tokens: MaxTokens = None,
+    encoding: Encoding = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
     """Report kind, counts, lengths, bad rows, repetitions and contradictions."""
     from tunesmith.cli.show_check import show_check
     from tunesmith.data.check import check as check_data
-    from tunesmith.data.sources import describe_data
+    from tunesmith.data.describe import describe, is_recipe
+    from tunesmith.methods import build_method
     from tunesmith.models.reader import find_reader
 
-    data = describe_data(file, validation, max_tokens=max_tokens, encoding=encoding)
-    reader = find_reader(model, template)
-    report = check_data(data, reader.tokenizer, reader.template)
+    given = {"validation": validation, "model": model, "template": template}
+    recipe = describe(file, {**given, "max_tokens": max_tokens, "encoding": encoding})
+    reader = find_reader(recipe.model.name, recipe.model.template)
+    kind = build_method(recipe.method).learn.kind if is_recipe(file) else None
+    report = check_data(recipe.data, reader.tokenizer, reader.template, kind)
     if as_json:
         import orjson
 
@@ -50,26 +62,27 @@ def check(
 @app.command()
 def show(
     file: File,
-    row: Annotated[int, typer.Option(help="Number of the row, from 1.")] = 1,
-    model: Model = "starter",
+    row: Annotated[int, typer.Option(min=1, help="Number of the row, from 1.")] = 1,
+    model: Model = None,
     template: Template = None,
     method: Annotated[
-        Literal["sft", "pretrain"], typer.Option(help="Which method would learn it.")
-    ] = "sft",
-    max_tokens: Annotated[int, typer.Option(help=MAX_TOKENS)] = 1024,
-    encoding: Annotated[str, typer.Option(help="Text encoding of the file.")] = "auto",
+        Optional[Literal["sft", "pretrain"]],
+        typer.Option(help="Which method would learn it; sft if not given."),
+    ] = None,
+    max_tokens: MaxTokens = None,
+    encoding: Encoding = None,
 ) -> None:
     """Print the exact tokens of a row, the learned ones coloured."""
+    from tunesmith.data.describe import describe
     from tunesmith.data.show import render
     from tunesmith.data.show import show as show_row
-    from tunesmith.data.sources import describe_data
     from tunesmith.logs import console
     from tunesmith.methods import build_method
     from tunesmith.models.reader import find_reader
-    from tunesmith.recipe.method import SFT, Pretrain
 
-    options = SFT() if method == "sft" else Pretrain()
-    data = describe_data(file, None, max_tokens=max_tokens, encoding=encoding)
-    reader = find_reader(model, template)
-    shown = show_row(data, row, reader.tokenizer, reader.template, build_method(options).learn)
+    given = {"model": model, "template": template, "method": method}
+    recipe = describe(file, {**given, "max_tokens": max_tokens, "encoding": encoding})
+    reader = find_reader(recipe.model.name, recipe.model.template)
+    learn = build_method(recipe.method).learn
+    shown = show_row(recipe.data, row, reader.tokenizer, reader.template, learn)
     console.print(render(shown, marks=not console.is_terminal), soft_wrap=True)

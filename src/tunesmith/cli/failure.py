@@ -37,7 +37,7 @@ def show_crash(problem: Exception, *, debug: bool) -> int:
     show(
         f"unexpected: {problem!r}; this is a bug of tunesmith",
         str(kept),
-        "report it with that file; `--debug` shows it here",
+        "report it with that file; `tunesmith --debug ...` shows it here",
     )
     return 1
 

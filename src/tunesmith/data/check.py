@@ -17,7 +17,7 @@ from tunesmith.data.progress import track
 from tunesmith.data.reading import read_records
 from tunesmith.data.repetitions import SHOWN, Repetitions
 from tunesmith.data.report import MAX_PROBLEMS
-from tunesmith.data.rows import Conversation, Learn, Problem, Record, Text, spell
+from tunesmith.data.rows import Conversation, Kind, Learn, Problem, Record, Text, spell
 from tunesmith.data.sources import RowSet, find_sets
 from tunesmith.data.tokens import encode_rows, encode_texts
 from tunesmith.errors import DataError
@@ -36,6 +36,7 @@ def check(
     data: Data | Path | str,
     tokenizer: PreTrainedTokenizerFast | None = None,
     template: Template | None = None,
+    kind: Kind | None = None,
 ) -> CheckReport:
     """Read every row of a file, or of a recipe's data, and report what it holds.
 
@@ -44,12 +45,13 @@ def check(
     Args:
         tokenizer: measures lengths in tokens too.
         template: adds what it writes around the messages to these lengths.
+        kind: what the recipe's method takes; None looks at any rows.
 
     Raises:
         DataError: if there is no file, no row, or a format that is not known.
     """
     options = data if isinstance(data, Data) else Data(train=(Source(path=str(data)),))
-    return _Check(options, tokenizer, template).run()
+    return _Check(options, tokenizer, template, kind).run()
 
 
 class _Check:
@@ -58,8 +60,9 @@ class _Check:
         options: Data,
         tokenizer: PreTrainedTokenizerFast | None,
         template: Template | None,
+        kind: Kind | None,
     ) -> None:
-        self._options = options
+        self._options, self._kind = options, kind
         self._tokenizer, self._template = tokenizer, template
         self._report = CheckReport("text", max_tokens=options.max_tokens)
         self._chars, self._tokens = array("q"), array("q")
@@ -83,10 +86,11 @@ class _Check:
     def _read(self, sources: Sequence[Source]) -> Repetitions:
         """Read some sources to their end."""
         seen = Repetitions()
-        for rows in find_sets(sources, self._options, None):
+        for rows in find_sets(sources, self._options, self._kind):
             meaning = find_meaning(rows, self._options.encoding)
             self._report.kind = meaning.format.kind
-            self._report.formats[rows.name] = meaning.format.name
+            formats = dict.fromkeys(meaning.of(path).format.name for path in rows.files)
+            self._report.formats[rows.name] = ", ".join(formats)
             self._report.files += [str(path) for path in rows.files]
             before = self._report.num_read
             good = track(self._good_rows(rows, meaning), f"reading {rows.name}")
@@ -103,9 +107,10 @@ class _Check:
 
     def _good_rows(self, rows: RowSet, meaning: Meaning) -> Iterator[Rendered]:
         for path in rows.files:
+            own = meaning.of(path)
             for record in read_records(path, self._options.encoding):
                 self._report.num_read += 1
-                found = record if isinstance(record, Problem) else self._good_row(record, meaning)
+                found = record if isinstance(record, Problem) else self._good_row(record, own)
                 if isinstance(found, Problem):
                     self._add_problem(found)
                 else:

@@ -115,19 +115,21 @@ def render(shown: ShownRow, *, marks: bool = False) -> RichText:
 
 def _find_row(how: Tokenizing, number: int) -> Conversation | Text | Problem:
     options = how.options
+    if number < 1:
+        raise DataError(
+            f"there is no row {number}", hint="rows are counted from 1", where="command line"
+        )
     seen = 0
     for rows in find_sets(options.train, options, how.learn.kind):
         meaning = find_meaning(rows, options.encoding)
         check_kind(meaning, rows, how.learn.kind)
         found = read_set(rows, meaning, options.encoding, options.system)
-        if number < 1:
-            break
         for row in islice(found, number - 1 - seen, None):
             return row
         seen += sum(1 for _ in read_set(rows, meaning, options.encoding, options.system))
     raise DataError(
         f"there is no row {number}; there are {seen:,}",
-        hint=f"give a number from 1 to {seen:,}" if seen else "rows are counted from 1",
+        hint=f"give a number from 1 to {seen:,}" if seen else "give a file that holds some",
         where=", ".join(source.path for source in options.train),
     )
 

@@ -9,14 +9,14 @@ from pathlib import Path
 
 from tunesmith.data.info import describe_set
 from tunesmith.data.reading import READERS
-from tunesmith.data.rows import Kind
+from tunesmith.data.rows import Kind, spell
 from tunesmith.errors import DataError
 from tunesmith.logs import logger
 from tunesmith.paths import exists, expand
 from tunesmith.recipe.data import Data, Source
-from tunesmith.recipe.load import load_recipe
 
 log = logger(__name__)
+ABOUT = re.compile(r"dataset_(info|dict)\.json$|(readme|licen[cs]e)\b", re.IGNORECASE)
 HELD_OUT = re.compile(r"(test|valid|validation|val|dev|eval)([-_.].*)?$")
 
 
@@ -40,29 +40,6 @@ class RowSet:
     max_rows: int | None = None
 
 
-def describe_data(file: Path, validation: Path | None, *, max_tokens: int, encoding: str) -> Data:
-    """Describe a file or folder as a recipe would, or take the data of a recipe.
-
-    Raises:
-        DataError: if validation rows are given beside a recipe, which names its own.
-    """
-    if file.suffix.lower() in (".yaml", ".yml"):
-        if validation is not None:
-            raise DataError(
-                "a recipe names its own validation rows",
-                hint="leave the other ones out, or write them into data.validation",
-                where=str(file),
-            )
-        return load_recipe(file).data
-    held_out = (Source(path=str(validation)),) if validation else ()
-    return Data(
-        train=(Source(path=str(file)),),
-        validation=held_out,
-        max_tokens=max_tokens,
-        encoding=encoding,
-    )
-
-
 def find_sets(sources: Sequence[Source], options: Data, kind: Kind | None) -> list[RowSet]:
     """Find the files of every source.
 
@@ -77,10 +54,16 @@ def find_sets(sources: Sequence[Source], options: Data, kind: Kind | None) -> li
 
 
 def _find_set(source: Source, info: Path | None, kind: Kind | None) -> RowSet:
-    path = expand(source.path)
+    path, split = expand(source.path), source.split
     described = describe_set(source, info, kind)
     if described is not None:
         source, path = described, Path(described.path)
+    if split and exists(path) and path.is_file():
+        raise DataError(
+            f"the split {split!r} has no effect: this is a single file",
+            hint="leave split out, or name the folder of the file",
+            where=str(path),
+        )
     return RowSet(
         name=source.path,
         files=tuple(find_files(path, source.split)),
@@ -102,6 +85,7 @@ def find_files(path: Path, split: str | None = None) -> list[Path]:
     Raises:
         DataError: if there is none.
     """
+    check_name(path)
     if exists(path) and path.is_file():
         return [path]
     if not exists(path) or not path.is_dir():
@@ -111,7 +95,7 @@ def find_files(path: Path, split: str | None = None) -> list[Path]:
             where=str(path),
         )
     inside = sorted(p for p in path.rglob("*") if p.is_file() and not _hidden(p, path))
-    files = [p for p in inside if p.suffix.lower() in READERS and p.name != "dataset_info.json"]
+    files = [p for p in inside if p.suffix.lower() in READERS and not _is_about_data(p)]
     ignored = [p.name for p in inside if p not in set(files)]
     if ignored:
         log.info("%s: not data, ignored: %s", path, ", ".join(ignored[:20]))
@@ -121,7 +105,30 @@ def find_files(path: Path, split: str | None = None) -> list[Path]:
             hint=f"put files of kind {', '.join(READERS)} into it",
             where=str(path),
         )
+    for file in files:
+        check_name(file)
     return _take_split(files, path, split)
+
+
+def check_name(path: Path) -> None:
+    """Refuse a name that no text can hold, ours neither.
+
+    Raises:
+        DataError: if it is not UTF-8.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise DataError(
+            "the name of the file is not UTF-8", hint="rename it", where=spell(str(path), 200)
+        ) from None
+
+
+def _is_about_data(path: Path) -> bool:
+    """Whether a file only describes others: what repositories and saved datasets hold beside."""
+    if path.name == "state.json":
+        return path.with_name("dataset_info.json").exists()
+    return ABOUT.match(path.name) is not None
 
 
 def _hidden(path: Path, folder: Path) -> bool:

@@ -8,12 +8,11 @@ import pytest
 
 from tests.tiny import write_rows
 from tests.unit.data.files import write
-from tunesmith.data.sources import describe_data, find_files, find_sets
-from tunesmith.errors import DataError, RecipeError
+from tunesmith.data.sources import find_files, find_sets
+from tunesmith.errors import DataError
 from tunesmith.recipe.data import Data, Source
 
 ROW = [{"instruction": "a", "output": "b"}]
-RECIPE = "{model: {name: starter}, data: {train: [a.jsonl], max_tokens: 99}}"
 
 
 def make(folder: Path, *names: str) -> Path:
@@ -141,29 +140,18 @@ def test_a_home_folder_may_be_written_short(
     assert rows.files == (path,)
 
 
-def test_a_file_is_described_as_a_recipe_would(tmp_path: Path) -> None:
-    data = describe_data(tmp_path / "a.jsonl", tmp_path / "b.jsonl", max_tokens=64, encoding="gbk")
-    assert data.train[0].path == str(tmp_path / "a.jsonl")
-    assert data.validation[0].path == str(tmp_path / "b.jsonl")
-    assert (data.max_tokens, data.encoding) == (64, "gbk")
+def test_a_split_of_a_single_file_is_refused(tmp_path: Path) -> None:
+    source = Source(path=str(write_rows(tmp_path / "a.jsonl", ROW)), split="train")
+    with pytest.raises(DataError, match="the split 'train' has no effect: this is a single file"):
+        find_sets([source], Data(train=(source,)), "conversation")
 
 
-def test_a_recipe_brings_its_own_data(tmp_path: Path) -> None:
-    write_rows(tmp_path / "a.jsonl", ROW)
-    recipe = write(tmp_path / "r.yaml", RECIPE)
-    data = describe_data(recipe, None, max_tokens=64, encoding="auto")
-    assert data.max_tokens == 99
-    assert Path(data.train[0].path) == tmp_path / "a.jsonl"
-
-
-def test_validation_rows_beside_a_recipe_are_refused(tmp_path: Path) -> None:
-    write_rows(tmp_path / "a.jsonl", ROW)
-    recipe = write(tmp_path / "r.yaml", RECIPE)
-    with pytest.raises(DataError, match="a recipe names its own validation rows"):
-        describe_data(recipe, tmp_path / "a.jsonl", max_tokens=64, encoding="auto")
-
-
-def test_a_recipe_that_is_wrong_is_refused_as_one(tmp_path: Path) -> None:
-    recipe = write(tmp_path / "r.yml", "data: {trian: [a.jsonl]}\n")
-    with pytest.raises(RecipeError):
-        describe_data(recipe, None, max_tokens=64, encoding="auto")
+def test_what_only_tells_of_the_data_is_not_data(tmp_path: Path) -> None:
+    make(tmp_path, "dataset_dict.json", "README.txt", "LICENSE.txt", "licence.txt", "readmes.txt")
+    make(tmp_path / "saved", "dataset_info.json", "state.json", "data-00000-of-00001.arrow")
+    make(tmp_path / "states", "state.json")
+    assert names(tmp_path) == [
+        "readmes.txt",
+        "saved/data-00000-of-00001.arrow",
+        "states/state.json",
+    ]
