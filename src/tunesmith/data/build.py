@@ -58,6 +58,8 @@ class Tokenizing:
     def key(self, rows: RowSet, meaning: Meaning) -> str:
         """Hash everything that the tokens of a set depend on."""
         drawn = {"max_rows": rows.max_rows, "seed": self.seed} if rows.max_rows else {}
+        formats = [meaning.of(path).format.name for path in rows.files]
+        others = {"formats": formats} if meaning.others else {}
         limits = [self.options.max_tokens, self.options.on_long_row]
         parts = {
             "form": FORM,
@@ -72,6 +74,7 @@ class Tokenizing:
             "learn": [self.learn.kind, self.learn.prompts, self.learn.history],
             "tokenizer": hash_tokenizer(self.tokenizer),
             "template": self.template.sha256 if self.template else "",
+            **others,
             **drawn,
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

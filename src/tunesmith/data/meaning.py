@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from itertools import chain, islice
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from tunesmith.data.formats import FORMATS, Format
@@ -24,7 +25,8 @@ from tunesmith.data.rows import (
 from tunesmith.data.sources import RowSet
 from tunesmith.errors import DataError
 
-FIRST_ROWS = 100
+CODE = re.compile(r"`(\w+)`")
+REASONING = {"reasoning_content", "reasoning", "thinking"}
 MEDIA = ("images", "videos", "audios")
 Row = Conversation | Text
 
@@ -36,16 +38,23 @@ class Meaning:
     Attributes:
         told: whether the recipe names the format; a row of a guessed one is refused where it holds
             more than the format can learn.
+        others: meanings of the files that are written in another format than the first one.
     """
 
     format: Format
     columns: Mapping[str, str]
     tags: Mapping[str, str]
     told: bool = False
+    others: Mapping[Path, Meaning] = field(default_factory=dict)
+
+    def of(self, path: Path) -> Meaning:
+        """Return the meaning of one file."""
+        return self.others.get(path, self)
 
     def rename(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """Return a row's columns under our names; the ones the format does not use are left out."""
-        return {ours: fields[name] for ours, name in self.columns.items() if name in fields}
+        named = {ours: name for ours, name in self.columns.items() if name}
+        return {ours: fields[name] for ours, name in named.items() if name in fields}
 
     def matches(self, fields: Mapping[str, Any]) -> bool:
         """Whether a row looks written so."""
@@ -58,12 +67,16 @@ class Meaning:
                 self._refuse_unlearned(record.fields)
             content = self.format.read(self.rename(record.fields), self.tags)
         except RowFault as fault:
-            return Problem(record.place, str(fault))
+            return Problem(record.place, CODE.sub(self._spell_column, str(fault)))
         if isinstance(content, str):
             return Text(content, record.place)
         if system and content[0].role != "system":
             content = (Message("system", system), *content)
         return Conversation(content, record.place)
+
+    def _spell_column(self, found: re.Match[str]) -> str:
+        """Call a column as the file does."""
+        return f"`{spell(self.columns.get(found[1]) or found[1])}`"
 
     def _refuse_unlearned(self, fields: Mapping[str, Any]) -> None:
         """Refuse a row whose answer may be a bad one, or of which the half would be missing."""
@@ -73,11 +86,22 @@ class Meaning:
             found = "a `label` that it is good or bad (KTO)"
         if {"chosen", "rejected"} <= left:
             found = "a preference pair (`chosen`, `rejected`)"
+        if any(REASONING & _filled(message) for message in self._messages(fields)):
+            found = "reasoning apart from its answers"
         if found:
             raise RowFault(
                 f"it holds {found}, which no method learns from yet; "
                 f"`format: {self.format.name}` would learn it without"
             )
+
+    def _messages(self, fields: Mapping[str, Any]) -> Iterator[Any]:
+        for ours in ("messages", "conversations"):
+            messages = fields.get(self.columns.get(ours, ""))
+            yield from messages if isinstance(messages, list) else ()
+
+
+def _filled(message: Any) -> set[str]:
+    return {key for key, value in message.items() if value} if isinstance(message, dict) else set()
 
 
 def read_set(
@@ -85,31 +109,74 @@ def read_set(
 ) -> Iterator[Row | Problem]:
     """Read all rows of a set, streaming; every record gives a row or a problem."""
     for path in rows.files:
+        own = meaning.of(path)
         for record in read_records(path, encoding):
-            yield record if isinstance(record, Problem) else meaning.read(record, system)
+            yield record if isinstance(record, Problem) else own.read(record, system)
 
 
 def find_meaning(rows: RowSet, encoding: str) -> Meaning:
-    """Tell the format of a set: the one it names, or the one its first rows look like.
+    """Tell the format of a set: the one it names, or the one each file's first rows look like.
 
     Raises:
-        DataError: if it has no row, or its rows look like no format.
+        DataError: if it has no row, its rows look like no format, or some are conversations and
+            some are plain text.
     """
     if rows.format != "auto":
-        return replace(_meaning(FORMATS[rows.format], rows, strict=True), told=True)
-    candidates = [_meaning(known, rows, strict=False) for known in FORMATS.values()]
-    everything = chain.from_iterable(read_records(path, encoding) for path in rows.files)
-    first: Record | None = None
-    problem: Problem | None = None
-    for record in islice(everything, FIRST_ROWS):
+        told = replace(_meaning(FORMATS[rows.format], rows, strict=True), told=True)
+        _check_columns(rows, encoding)
+        return told
+    looks = {path: _look(path, rows, encoding) for path in rows.files}
+    found = {path: look for path, look in looks.items() if isinstance(look, Format)}
+    if not found:
+        raise _unknown(rows, list(looks.values()))
+    main = next(iter(found.values()))
+    for path, known in found.items():
+        if known.kind != main.kind:
+            raise DataError(
+                "some files hold conversations and some plain text",
+                hint="name those to learn from",
+                where=f"{next(iter(found))}, {path}",
+            )
+    meaning = _meaning(main, rows, strict=True)
+    _check_columns(rows, encoding)
+    others = {path: _meaning(known, rows) for path, known in found.items() if known is not main}
+    return replace(meaning, others=others)
+
+
+def _look(path: Path, rows: RowSet, encoding: str) -> Format | Record | Problem | None:
+    """Tell the format of a file, or return its first row, if it has some."""
+    candidates = [_meaning(known, rows) for known in FORMATS.values()]
+    first: Record | Problem | None = None
+    for record in read_records(path, encoding):
         if isinstance(record, Problem):
-            problem = problem or record
+            first = first or record
             continue
-        first = first or record
-        found = next((known for known in candidates if known.matches(record.fields)), None)
-        if found is not None:
-            return _meaning(found.format, rows, strict=True)
-    raise _unknown(rows, first, problem)
+        first = first if isinstance(first, Record) else record
+        known = next((known for known in candidates if known.matches(record.fields)), None)
+        if known is not None:
+            return known.format
+    return first
+
+
+def _check_columns(rows: RowSet, encoding: str) -> None:
+    """Refuse names of columns that no row has."""
+    missing = {name for name in rows.columns.values() if name}
+    seen: tuple[str, ...] = ()
+    for path in rows.files if missing else ():
+        for record in read_records(path, encoding):
+            if isinstance(record, Record):
+                missing -= record.fields.keys()
+                seen = seen or tuple(record.fields)
+            if not missing:
+                return
+    for name in sorted(missing) if seen else ():
+        near = difflib.get_close_matches(name, seen, n=1)
+        guess = f"did you mean {near[0]}? " if near else ""
+        raise DataError(
+            f"no row has the column {name!r} that `columns` names",
+            hint=f"{guess}there are {', '.join(map(spell, seen[:12]))}",
+            where=_names(rows),
+        )
 
 
 def check_kind(meaning: Meaning, rows: RowSet, kind: Kind) -> None:
@@ -133,9 +200,10 @@ def check_kind(meaning: Meaning, rows: RowSet, kind: Kind) -> None:
     )
 
 
-def _meaning(known: Format, rows: RowSet, *, strict: bool) -> Meaning:
+def _meaning(known: Format, rows: RowSet, *, strict: bool = False) -> Meaning:
     if strict:
-        _check_names(rows.columns, known.columns, "columns", known.name, rows.name)
+        named = {ours: name for ours, name in rows.columns.items() if name}
+        _check_names(named, known.columns, "columns", known.name, rows.name)
         _check_names(rows.tags, known.tags, "tags", known.name, rows.name)
     columns = {ours: rows.columns.get(ours, name) for ours, name in known.columns.items()}
     tags = {ours: rows.tags.get(ours, name) for ours, name in known.tags.items()}
@@ -155,7 +223,9 @@ def _check_names(
         )
 
 
-def _unknown(rows: RowSet, first: Record | None, problem: Problem | None) -> DataError:
+def _unknown(rows: RowSet, firsts: Sequence[object]) -> DataError:
+    first = next((record for record in firsts if isinstance(record, Record)), None)
+    problem = next((problem for problem in firsts if isinstance(problem, Problem)), None)
     if first is None and problem is None:
         return DataError(
             "there are no rows", hint="give a file that holds some", where=_names(rows)

@@ -136,6 +136,13 @@ def _part(
             )
     else:
         units, measured = hold_out(units, options.validation_share, seed)
+        if options.validation_share and len(units) and not len(measured):
+            raise DataError(
+                f"data.validation_share: {options.validation_share} holds out no row: all "
+                f"{len(units):,} rows are the same",
+                hint="leave it out, or give more rows",
+                where="data.validation_share",
+            )
     weights = [rows.weight for rows in train.sets]
     learned = limit(mix(units, weights, seed), options.max_rows, seed)
     if not len(learned):

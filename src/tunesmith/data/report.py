@@ -79,11 +79,12 @@ class DataReport:
             DataError: with their number, the first ones, and how to keep the good ones.
         """
         if self.num_bad:
+            others = self.num_read - self.num_bad
+            skip = f", or write `data.on_bad_row: skip` to learn the other {others:,}"
             raise self._refusal(
                 "bad",
                 f"{self.num_bad:,} of {self.num_read:,} rows are bad",
-                f"mend them, or write `data.on_bad_row: skip` to learn the other "
-                f"{self.num_read - self.num_bad:,}",
+                f"mend them{skip if others else ''}",
             )
 
     def raise_if_long(self) -> None:

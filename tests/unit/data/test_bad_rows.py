@@ -93,6 +93,21 @@ def test_skipping_is_refused_where_nothing_is_left(reader: Reader, tmp_path: Pat
     assert "tunesmith data check" in caught.value.hint
 
 
+def test_skipping_is_not_advised_where_nothing_would_be_left(
+    reader: Reader, tmp_path: Path
+) -> None:
+    path = write_rows(tmp_path / "a.jsonl", [{"instruction": "a", "output": ""}] * 3)
+    with pytest.raises(DataError) as caught:
+        prepare_files(reader, path)
+    assert caught.value.hint == "mend them"
+
+
+def test_a_share_of_which_no_row_is_held_out_is_refused(reader: Reader, tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "a.jsonl", [GOOD] * 3)
+    with pytest.raises(DataError, match=r"validation_share: 0.1 holds out no row: all 3 rows"):
+        prepare_files(reader, path, validation_share=0.1)
+
+
 def test_stopping_after_a_call_that_skipped_is_still_stopping(
     reader: Reader, tmp_path: Path
 ) -> None:

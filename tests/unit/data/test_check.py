@@ -125,6 +125,11 @@ def test_empty_answers_are_counted_apart_from_other_faults(tmp_path: Path) -> No
     assert check(path).num_empty_answers == 1
 
 
+def test_an_answer_that_is_null_is_an_empty_one(tmp_path: Path) -> None:
+    rows = [{"instruction": "a", "output": None}, {"instruction": "a", "output": "b"}]
+    assert check(write_rows(tmp_path / "a.jsonl", rows)).num_empty_answers == 1
+
+
 def test_repeated_rows_are_grouped_by_place(tmp_path: Path) -> None:
     report = check_rows(
         tmp_path, row("a", "1"), row("b", "2"), row("a", " 1 "), row("a", "1"), row("b", "2")

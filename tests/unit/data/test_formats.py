@@ -67,7 +67,7 @@ def test_no_history_may_be_written_in_many_ways(empty: object) -> None:
 ALPACA_FAULTS: list[tuple[dict[str, object], str]] = [
     ({"instruction": 5}, "`instruction` is a number, not a text"),
     ({"instruction": None}, "`instruction` is null, not a text"),
-    ({"output": None}, "`output` is null, not a text"),
+    ({"output": None}, "the answer is empty: `output` has no text"),
     ({"output": ["a"]}, "`output` is a list, not a text"),
     ({"output": {"a": 1}}, "`output` is an object, not a text"),
     ({"output": True}, "`output` is true or false, not a text"),

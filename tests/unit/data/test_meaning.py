@@ -106,6 +106,10 @@ UNLEARNED: list[tuple[dict[str, Any], str]] = [
     ({**MESSAGES, "label": False}, "a `label` that it is good or bad (KTO)"),
     ({**MESSAGES, "images": ["a.png"]}, "`images`"),
     ({**ALPACA, "videos": "a.mp4"}, "`videos`"),
+    (
+        {"messages": [MESSAGES["messages"][0], {**MESSAGES["messages"][1], "reasoning": "hm"}]},
+        "reasoning apart from its answers",
+    ),
     ({**SHAREGPT, "chosen": {}, "rejected": {}}, "a preference pair (`chosen`, `rejected`)"),
 ]
 
@@ -132,6 +136,7 @@ HARMLESS: list[dict[str, Any]] = [
     {**MESSAGES, "label": "billing"},
     {**MESSAGES, "label": 1},
     {**MESSAGES, "images": []},
+    {"messages": [MESSAGES["messages"][0], {**MESSAGES["messages"][1], "reasoning_content": ""}]},
     {**ALPACA, "videos": None, "chosen": "a"},
 ]
 
@@ -193,3 +198,58 @@ def test_texts_hold_no_answers_to_learn(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="are plain text") as caught:
         check_kind(meaning, rows, "conversation")
     assert "method.name: pretrain" in caught.value.hint
+
+
+def test_many_bad_first_rows_do_not_hide_the_format(tmp_path: Path) -> None:
+    rows = rows_of(write(tmp_path / "a.jsonl", "{}\noops\n" * 200 + json.dumps(ALPACA)))
+    assert find_meaning(rows, "auto").format.name == "alpaca"
+
+
+def test_a_fault_names_the_column_of_the_file(tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "a.jsonl", [{"q": "why?", "a": ""}, {"q": "why?"}])
+    rows = rows_of(path, columns={"instruction": "q", "output": "a"})
+    problems = read_set(rows, find_meaning(rows, "auto"), "auto", None)
+    assert [problem.reason for problem in problems if isinstance(problem, Problem)] == [
+        "the answer is empty: `a` has no text",
+        "`a` is missing",
+    ]
+
+
+@pytest.mark.parametrize("named", ["auto", "alpaca"])
+def test_a_column_that_no_row_has_is_refused(tmp_path: Path, named: str) -> None:
+    path = write_rows(tmp_path / "a.jsonl", [ALPACA, {**ALPACA, "sys": "be kind"}])
+    find_meaning(rows_of(path, format=named, columns={"system": "sys"}), "auto")
+    problem = refuse(rows_of(path, format=named, columns={"system": "outputs"}))
+    assert problem.message == "no row has the column 'outputs' that `columns` names"
+    assert problem.hint == "did you mean output? there are instruction, output"
+
+
+def folder_of(folder: Path, **files: list[dict[str, Any]]) -> RowSet:
+    written = [write_rows(folder / f"{name}.jsonl", rows) for name, rows in files.items()]
+    return RowSet(folder.name, tuple(written))
+
+
+def test_each_file_of_a_folder_has_its_own_format(tmp_path: Path) -> None:
+    rows = folder_of(tmp_path, a=[ALPACA], b=[], c=[SHAREGPT, {"x": 1}], d=[MESSAGES], e=[{"y": 1}])
+    meaning = find_meaning(rows, "auto")
+    found = list(read_set(rows, meaning, "auto", None))
+    assert [meaning.of(path).format.name for path in rows.files] == [
+        "alpaca",
+        "alpaca",
+        "sharegpt",
+        "messages",
+        "alpaca",
+    ]
+    assert [type(row) for row in found] == [
+        Conversation,
+        Conversation,
+        Problem,
+        Conversation,
+        Problem,
+    ]
+
+
+def test_texts_and_conversations_in_one_folder_are_refused(tmp_path: Path) -> None:
+    problem = refuse(folder_of(tmp_path, a=[ALPACA], b=[PLAIN]))
+    assert problem.message == "some files hold conversations and some plain text"
+    assert problem.where == f"{tmp_path}/a.jsonl, {tmp_path}/b.jsonl"

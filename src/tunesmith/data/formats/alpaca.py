@@ -25,7 +25,7 @@ def _read(fields: Fields, tags: Names) -> tuple[Message, ...]:
     refuse_tools(fields)
     instruction = read_text(fields, "instruction")
     context = read_optional(fields, "input")
-    answer = read_text(fields, "output")
+    answer = read_text(fields, "output") if fields.get("output", "") is not None else ""
     question = "\n".join(part for part in (instruction, context) if part.strip())
     if not question:
         raise RowFault("the question is empty: neither `instruction` nor `input` has text")
