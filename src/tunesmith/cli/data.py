@@ -19,7 +19,7 @@ Template = Annotated[
 ]
 MaxTokens = Annotated[
     Optional[int],
-    typer.Option(min=1, max=10**9, help="Length over which a row is too long; 1024 if not given."),
+    typer.Option(min=1, help="Length over which a row is too long; 1024 if not given."),
 ]
 Encoding = Annotated[
     Optional[str],
@@ -31,7 +31,8 @@ Encoding = Annotated[
 def check(
     file: File,
     validation: Annotated[
-        Optional[str], typer.Option(help="Rows to measure on; none may be learned.")
+        Optional[str],
+        typer.Option(metavar="<path>", help="Rows to measure on; none may be learned."),
     ] = None,
     model: Model = None,
     template: Template = None,

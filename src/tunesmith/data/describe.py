@@ -7,10 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from tunesmith.data.sources import check_name
 from tunesmith.errors import DataError
 from tunesmith.paths import exists, expand
 from tunesmith.recipe.load import load_recipe
+from tunesmith.recipe.mistakes import explain_mistake
 from tunesmith.recipe.options import Recipe
 
 MAX_RECIPE = 1 << 20
@@ -73,4 +76,7 @@ def _describe_file(file: str, asked: Mapping[str, Any]) -> Recipe:
         raw.setdefault(section, {})[name] = value
     for name in (file, asked.get("data.validation", "")):
         check_name(Path(name))
-    return Recipe.model_validate(raw)
+    try:
+        return Recipe.model_validate(raw)
+    except ValidationError as problem:
+        raise explain_mistake(problem, file) from None
