@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 from tunesmith.errors import ExportError, ModelError, RunError
@@ -27,6 +28,7 @@ from tunesmith.export.parity import (
 from tunesmith.hardware import disk_free
 from tunesmith.models.chat import ChatModel, Subject, find_subject, load_subject
 from tunesmith.models.inspect import read_config
+from tunesmith.paths import expand
 from tunesmith.runs.run import Run
 from tunesmith.runs.write import sync_folder, sync_tree, write_json
 
@@ -78,7 +80,7 @@ def export(name: str | Path, to: Path, *, precision: Precision = "auto") -> Expo
             hint="give the name of a run; see `tunesmith runs list`",
             where="command line",
         )
-    to = to.expanduser().absolute()
+    to = expand(to).absolute()
     check_target(to)
     probes = read_probes(run)
     stored = stored_precision(run) if precision == "auto" else precision
@@ -99,13 +101,21 @@ def export(name: str | Path, to: Path, *, precision: Precision = "auto") -> Expo
 
 def check_target(to: Path) -> None:
     """Refuse a folder that holds something, or that could not be made."""
-    if to.is_file() or (to.is_dir() and any(to.iterdir())):
+    try:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            to.lstat()  # what asks only whether a file is there hides that none can have the name
+        taken = to.is_file() or (to.is_dir() and any(to.iterdir()))
+        above = next(folder for folder in to.parents if folder.exists())
+    except (OSError, ValueError) as problem:
+        raise ExportError(
+            f"the folder cannot be made: {problem}", hint="choose another folder", where=str(to)
+        ) from None
+    if taken:
         raise ExportError(
             "the folder is there already and not empty" if to.is_dir() else "this is a file",
             hint="choose another one, or delete it first",
             where=str(to),
         )
-    above = next(folder for folder in to.parents if folder.exists())
     if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
         what = "is not writable" if above.is_dir() else "is a file"
         raise ExportError(
@@ -120,24 +130,46 @@ def writing_aside(to: Path) -> Iterator[Path]:
     """Give a hidden folder to write into; it becomes `to` if all went well, else it vanishes.
 
     Raises:
-        ExportError: if the disk refuses.
+        ExportError: if the disk refuses, or another export writes there.
     """
     aside = to.with_name(f".{to.name}.partial")
     try:
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
-        yield aside
-        sync_tree(aside)
-        aside.rename(to)
-        sync_folder(to.parent)
+        to.parent.mkdir(parents=True, exist_ok=True)
+        with _alone(to):
+            shutil.rmtree(aside, ignore_errors=True)
+            aside.mkdir()
+            try:
+                yield aside
+                sync_tree(aside)
+                aside.rename(to)
+                sync_folder(to.parent)
+            finally:
+                shutil.rmtree(aside, ignore_errors=True)
     except (OSError, SafetensorError, RunError) as problem:
         raise ExportError(
             f"the export cannot be written: {problem}",
             hint="free some space or choose another folder; nothing was published",
             where=str(to),
         ) from problem
+
+
+@contextmanager
+def _alone(to: Path) -> Iterator[None]:
+    """Hold the lock beside a folder while it is made; the system frees it after a kill."""
+    lock = FileLock(to.with_name(f".{to.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ExportError(
+            "another export writes into this folder",
+            hint="wait for it, or choose another folder",
+            where=str(to),
+        ) from None
+    try:
+        yield
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
 
 
 def check_room(to: Path, chat: ChatModel, precision: str) -> None:

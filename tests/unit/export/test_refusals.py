@@ -22,7 +22,7 @@ from tests import tiny
 from tests.faults import work
 from tunesmith.errors import ExportError, ModelError, RunError, TunesmithError
 from tunesmith.export import export as exporting
-from tunesmith.export.export import export
+from tunesmith.export.export import export, writing_aside
 from tunesmith.models.fingerprint import weights_sha256
 from tunesmith.models.load import load_model
 from tunesmith.runs.run import Run
@@ -114,6 +114,30 @@ def test_a_folder_below_a_file_cannot_be_made(run: Run, to: Path) -> None:
     to.write_text("keep", "utf-8")
     problem = refusal(run.path, to / "deep" / "out")
     assert problem.message == f"the folder cannot be made: {to} is a file"
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "a\0b", f"{'x' * 300}/out"])
+def test_a_name_that_no_folder_can_have_is_refused(run: Run, tmp_path: Path, name: str) -> None:
+    with pytest.raises(ExportError, match="the folder cannot be made: "):
+        export(run.path, tmp_path / name)
+
+
+def test_a_home_that_nobody_has_is_a_name_like_any_other(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert export(run.path, Path("~nosuchuser")).folder == tmp_path / "~nosuchuser"
+
+
+def test_two_exports_do_not_write_into_one_folder(to: Path) -> None:
+    with writing_aside(to) as aside:
+        (aside / "model").write_text("first", "utf-8")
+        with pytest.raises(ExportError) as caught, writing_aside(to):
+            pass
+        assert caught.value.message == "another export writes into this folder"
+        assert caught.value.where == str(to)
+    assert (to / "model").read_text("utf-8") == "first"
+    assert [path.name for path in to.parent.iterdir()] == [to.name]
 
 
 def test_a_disk_without_room_is_noticed_before_anything_is_written(
@@ -269,7 +293,8 @@ def test_a_kill_while_writing_leaves_nothing_visible_and_the_next_export_works(
     assert work.finish(process) == -signal.SIGKILL
     assert not to.exists()
     assert partial_of(to).is_dir()
-    assert [path.name for path in to.parent.iterdir()] == [partial_of(to).name]
+    hidden = sorted(path.name for path in to.parent.iterdir())
+    assert hidden == [f".{to.name}.lock", partial_of(to).name]
 
     export(run.path, to)
     assert [path.name for path in to.parent.iterdir()] == ["out"]
