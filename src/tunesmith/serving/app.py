@@ -7,8 +7,9 @@ from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing
 from typing import Annotated, Any, cast
 
-from fastapi import FastAPI, HTTPException, Query, Request
+from fastapi import Depends, FastAPI, HTTPException, Query, Request
 from fastapi.responses import StreamingResponse
+from fastapi.security import HTTPBearer
 from fastapi_offline import FastAPIOffline
 from starlette.types import Receive, Scope, Send
 
@@ -26,9 +27,15 @@ CLIENT_GONE = 499
 
 
 def build_app(service: Service, guard: Guard) -> FastAPI:
-    """Build the application around one model; its docs page needs no other host."""
+    """Build the application around one model; its docs page needs no other host.
+
+    Its description names the key that the guard asks for, so that the docs page can send it.
+    """
     app: FastAPI = FastAPIOffline(
-        title="tunesmith", version=__version__, summary=f"The model {service.name}."
+        title="tunesmith",
+        version=__version__,
+        summary=f"The model {service.name}.",
+        dependencies=[Depends(HTTPBearer(auto_error=False))] if guard.key else [],
     )
     add_problem_replies(app)
     app.add_middleware(guard.middleware())

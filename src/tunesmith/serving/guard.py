@@ -13,10 +13,13 @@ import orjson
 from fastapi import HTTPException
 
 from tunesmith.errors import RequestError
+from tunesmith.paths import expand
 from tunesmith.serving.replies import error_body
 
 MAX_BODY_BYTES = 8 << 20
-OPEN_PATHS = ("/health",)
+OPEN_PATHS = ("/health", "/docs", "/openapi.json")
+OPEN_FOLDER = "/static-offline-docs/"
+"""What a browser loads for /docs, which asks for the key itself."""
 TOO_LARGE, SEND_LESS = "the body is too large", f"send at most {MAX_BODY_BYTES:,} bytes"
 Handler = Callable[..., Any]
 
@@ -60,7 +63,7 @@ class Guard:
             return 400, f"this server is not called {host!r}", "Host", "ask for 127.0.0.1"
         if self.loopback and _is_of_another_site(headers):
             return 403, "pages of other sites may not ask", "Origin", "ask from a program"
-        if scope["path"] not in OPEN_PATHS and not self._knows(headers.get(b"authorization", "")):
+        if not (_is_open(scope["path"]) or self._knows(headers.get(b"authorization", ""))):
             hint = "send the header `Authorization: Bearer KEY`"
             return 401, "the key is missing or wrong", "Authorization", hint
         length = headers.get(b"content-length", "0")
@@ -74,6 +77,10 @@ class Guard:
         scheme, _, given = header.partition(" ")
         same = hmac.compare_digest(given.strip().encode(), self.key.encode())
         return same and scheme.lower() == "bearer"
+
+
+def _is_open(path: str) -> bool:
+    return path in OPEN_PATHS or path.startswith(OPEN_FOLDER)
 
 
 def _limited(receive: Handler) -> Handler:
@@ -133,8 +140,8 @@ def read_key(path: Path) -> str:
         RequestError: if it cannot be read, or holds nothing that a header can carry.
     """
     try:
-        key = path.expanduser().read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as problem:
+        key = expand(path).read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as problem:
         raise RequestError(
             f"the key cannot be read: {problem}",
             hint="write the key into the file, one line",

@@ -70,11 +70,14 @@ def _where(mistake: Any) -> str:
 
 def _describe(mistake: Any, where: str) -> dict[str, Any]:
     kind = mistake["type"]
+    as_json = "send JSON with the header Content-Type: application/json"
     if kind == "extra_forbidden":
         message, hint = f"there is no field {where}", "leave it out; see /docs for what there is"
     elif kind == "json_invalid":
         message = f"the body is not valid JSON: {mistake.get('ctx', {}).get('error', '')}"
-        where, hint = "body", "send JSON with the header Content-Type: application/json"
+        where, hint = "body", as_json
+    elif kind == "model_attributes_type" and where == "body":
+        message, hint = "the body is not a JSON object", as_json
     elif kind == "missing":
         message, hint = f"{where} is missing", "see /docs for what is needed"
     else:

@@ -19,12 +19,15 @@ class Request(BaseModel):
 
 def whole_characters(text: str) -> str:
     """Refuse halves of characters, which JSON can spell and no tokenizer can read."""
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        raise ValueError("the text holds half a character, a lone surrogate")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("the text holds half a character, a lone surrogate") from None
     return text
 
 
 Words = Annotated[str, AfterValidator(whole_characters)]
+Nothing = Annotated[list[Any], Field(max_length=0)] | None
 
 
 class TextPart(Request):
@@ -41,10 +44,10 @@ class ChatMessage(Request):
     content: Words | list[TextPart]
     name: str | None = None
     refusal: None = None
-    annotations: None = None
+    annotations: Nothing = None
     audio: None = None
     function_call: None = None
-    tool_calls: None = None
+    tool_calls: Nothing = None
     """Empty fields of an answer that a client sends back as it got it."""
 
     def plain(self) -> dict[str, str]:
@@ -123,6 +126,7 @@ class ChatRequest(SamplingOptions):
             "top_logprobs": bool(self.top_logprobs),
             "response_format": (self.response_format or {}).get("type", "text") != "text",
             "tools": bool(self.tools),
+            "tool_choice": self.tool_choice not in (None, "none", "auto"),
         }
         for name, asked in wanted.items():
             if asked:

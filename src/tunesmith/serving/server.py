@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import socket
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from tunesmith.errors import RequestError, require
 from tunesmith.models.chat import load_chat_model
+from tunesmith.paths import exists, expand
 from tunesmith.serving.guard import Guard, is_loopback, read_key
 from tunesmith.serving.service import Service
 
@@ -83,8 +85,8 @@ def ended_by_sigterm() -> Iterator[None]:
 
 def served_name(name: str) -> str:
     """Return what clients call a model: the last part of its name or path."""
-    path = Path(name).expanduser()
-    return (path.resolve() if path.exists() else path).name or name
+    path = expand(name)
+    return (path.resolve() if exists(path) else path).name or name
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -93,11 +95,18 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
         listener.listen()  # who asks as soon as the address is told waits, and is not refused
-    except (OSError, OverflowError) as problem:
+    except (OSError, OverflowError, UnicodeError) as problem:
         listener.close()
+        where, hint = "--port", "choose another --port; 0 takes a free one"
+        if _is_about_host(problem):
+            where, hint = "--host", "name an address of this machine"
         raise RequestError(
-            f"the address {host}:{port} cannot be used: {problem}",
-            hint="choose another --port; 0 takes a free one",
-            where="--port",
+            f"the address {host}:{port} cannot be used: {problem}", hint=hint, where=where
         ) from None
     return listener
+
+
+def _is_about_host(problem: Exception) -> bool:
+    """Whether an address is none of this machine, has no such form, or is a name nobody knows."""
+    lacking = isinstance(problem, OSError) and problem.errno == errno.EADDRNOTAVAIL
+    return lacking or isinstance(problem, socket.gaierror | UnicodeError)

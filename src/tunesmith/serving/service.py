@@ -12,7 +12,13 @@ from weakref import WeakSet
 
 from tunesmith.data.tokens import encode
 from tunesmith.errors import RequestError
-from tunesmith.inference.generate import Stream, check_room, encode_prompt, stream_answer
+from tunesmith.inference.generate import (
+    Stream,
+    check_room,
+    encode_prompt,
+    max_positions,
+    stream_answer,
+)
 from tunesmith.inference.load import choose_sampling
 from tunesmith.inference.sampling import Sampling
 from tunesmith.models.chat import ChatModel
@@ -50,6 +56,7 @@ class Service:
         self._turn = asyncio.Lock()
         self._tokenizing = threading.Lock()
         self._waiting: WeakSet[Asked] = WeakSet()
+        self._max_characters = max_positions(model) * max(map(len, model.tokenizer.get_vocab()))
         choose_sampling(model, {})
 
     async def prepare(
@@ -63,14 +70,33 @@ class Service:
 
         Raises:
             Busy: if too many wait.
-            RequestError: if the prompt is too long or an option means nothing.
+            RequestError: if the prompt is empty or too long, an option means nothing, or messages
+                are sent to a model that only continues text.
             DataError: if the template refuses the messages.
         """
         request = Asked(choose_sampling(self.model, options))
+        self._check(asked)
         self._queue(request)
         request.prompt = await asyncio.to_thread(self._tokenize, asked)
         check_room(self.model, request.prompt)
         return request
+
+    def _check(self, asked: str | Sequence[Mapping[str, str]]) -> None:
+        """Refuse what can be told without the work of tokenizing it, for which others wait."""
+        if not isinstance(asked, str) and self.model.template is None:
+            raise RequestError(
+                "the model has no chat template, so it can only continue text",
+                hint="use /generate with a prompt",
+                where="messages",
+            )
+        texts = [asked] if isinstance(asked, str) else [m["content"] for m in asked]
+        if (length := sum(map(len, texts))) > self._max_characters:
+            raise RequestError(
+                f"the prompt has {length:,} characters, the model takes "
+                f"{max_positions(self.model):,} tokens with its answer",
+                hint="shorten the messages",
+                where="messages",
+            )
 
     def _queue(self, request: Asked) -> None:
         if len(self._waiting) >= MAX_WAITING:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import suppress
@@ -24,10 +25,10 @@ ROUTES = [
     ("GET", "/generate?prompt=hi"),
     ("POST", "/generate"),
     ("POST", "/v1/chat/completions"),
-    ("GET", "/docs"),
     ("GET", "/redoc"),
-    ("GET", "/openapi.json"),
-    ("GET", "/static-offline-docs/swagger-ui.css"),
+    ("GET", "/docs/"),
+    ("GET", "/static-offline-docs"),
+    ("GET", "/static-offline-docs-too/x"),
     ("GET", "/nothing"),
     ("GET", "/health/"),
     ("GET", "//health"),
@@ -54,7 +55,7 @@ def guarded(
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
-def test_every_address_but_health_asks_for_the_key(
+def test_every_address_but_health_and_the_docs_asks_for_the_key(
     guarded: Running, method: str, path: str
 ) -> None:
     reply = guarded.ask(method, path)
@@ -72,6 +73,22 @@ def test_every_address_but_health_asks_for_the_key(
 
 def test_health_needs_no_key(guarded: Running) -> None:
     assert guarded.get("/health").json == {"status": "ok"}
+
+
+def test_the_docs_open_in_a_browser_and_can_send_the_key(guarded: Running) -> None:
+    page = guarded.get("/docs").body.decode("utf-8")
+    for asset in re.findall(r'(?:src|href)="([^"]+)"', page):
+        assert guarded.get(asset).status == 200, asset
+    described = guarded.get("/openapi.json").json
+    schemes = described["components"]["securitySchemes"]
+    assert schemes == {"HTTPBearer": {"type": "http", "scheme": "bearer"}}
+    for path in ("/generate", "/v1/chat/completions"):
+        assert described["paths"][path]["post"]["security"] == [{"HTTPBearer": []}]
+
+
+@pytest.mark.parametrize("path", ["/static-offline-docs/../v1/models", "/docs/../v1/models"])
+def test_no_way_through_the_docs_leads_past_the_key(guarded: Running, path: str) -> None:
+    assert guarded.get(path).status in (401, 404)
 
 
 @pytest.mark.parametrize(
@@ -156,6 +173,17 @@ def test_a_port_that_is_taken_is_named(served_model: Path) -> None:
     assert caught.value.where == "--port"
 
 
+@pytest.mark.parametrize("host", ["192.0.2.1", "no.such.host.invalid", "a" * 70, "::2", "1:2:3"])
+def test_a_host_that_this_machine_lacks_is_named(
+    served_model: Path, key_file: Path, host: str
+) -> None:
+    from tunesmith.serving.server import serve
+
+    with pytest.raises(RequestError, match="cannot be used") as caught:
+        serve(str(served_model), host=host, port=0, key_file=key_file)
+    assert (caught.value.where, caught.value.hint) == ("--host", "name an address of this machine")
+
+
 @pytest.mark.parametrize("content", ["", "  \n", "two words", "schl\u00fcssel", "two\nlines"])
 def test_a_file_without_a_usable_key_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "key").write_text(content, "utf-8")
@@ -168,8 +196,9 @@ def test_a_key_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="cannot be read"):
         read_key(tmp_path / "gone")
     (tmp_path / "key").write_bytes(b"\xff\xfe")
-    with pytest.raises(RequestError, match="cannot be read"):
-        read_key(tmp_path / "key")
+    for path in (tmp_path / "key", Path("~nosuchuser/key"), Path("x" * 300), Path("a\0b")):
+        with pytest.raises(RequestError, match="cannot be read"):
+            read_key(path)
 
 
 HERE = ["localhost", "LocalHost:80", "127.0.0.1", "127.0.0.1:9", "[::1]", "[::1]:9", "127.1.2.3"]

@@ -68,7 +68,8 @@ def test_a_conversation_of_several_turns_and_parts_is_read_whole(
 def test_an_answer_can_be_sent_back_as_it_came(client: openai.OpenAI) -> None:
     first = client.chat.completions.create(model="tiny-chat", messages=MESSAGES, max_tokens=4)
     message = first.choices[0].message
-    for spelled in (message, message.model_dump()):
+    empty = {"tool_calls": [], "annotations": [], "audio": None, "function_call": None}
+    for spelled in (message, message.model_dump(), message.model_dump() | empty):
         talk: list[Any] = [*MESSAGES, spelled, {"role": "user", "content": "and then?"}]
         again = client.chat.completions.create(model="tiny-chat", messages=talk, max_tokens=4)
         assert again.choices[0].message.content
@@ -197,6 +198,8 @@ def test_another_model_is_not_found(client: openai.OpenAI) -> None:
     [
         ("n", 2),
         ("tools", [{"type": "function", "function": {"name": "f"}}]),
+        ("tool_choice", "required"),
+        ("tool_choice", {"type": "function", "function": {"name": "f"}}),
         ("logprobs", True),
         ("top_logprobs", 3),
         ("response_format", {"type": "json_object"}),
@@ -227,6 +230,8 @@ def test_what_changes_nothing_is_accepted(client: openai.OpenAI) -> None:
         frequency_penalty=0.0,
         response_format={"type": "text"},
         tools=[],
+        tool_choice="auto",
+        stream_options={"include_obfuscation": True},
         user="ann",
         metadata={"a": "b"},
         store=False,

@@ -155,9 +155,13 @@ def test_json_that_is_no_object_is_refused(server: Running, content: object) -> 
 
 def test_a_form_is_no_json(server: Running) -> None:
     form = {"Content-Type": "application/x-www-form-urlencoded"}
-    reply = server.ask("POST", "/generate", b"prompt=hello", form)
-    assert reply.status == 422
-    assert reply.error["hint"]
+    for body in (b"prompt=hello", b'{"prompt": "hello"}'):
+        for headers in (form, {}):
+            reply = server.ask("POST", "/generate", body, headers)
+            refused(reply, 422, "the body is not a JSON object", "body")
+            assert reply.error["hint"] == (
+                "send JSON with the header Content-Type: application/json"
+            )
 
 
 @pytest.mark.parametrize(
