@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 Finish = Literal["stop", "length"]
 Messages = Sequence[Mapping[str, str]]
 BATCH_ROWS = 16
+COLDEST = 1e-5
+"""Logits divided by a lower temperature are no numbers any more; it is 0 as good as."""
 
 
 @dataclass(frozen=True)
@@ -213,8 +215,10 @@ def check_room(model: ChatModel, prompt: Sequence[int]) -> int:
     """Return how many tokens may be written before the model's longest text is full.
 
     Raises:
-        RequestError: if there is room for none.
+        RequestError: if there is room for none, or nothing to go on from.
     """
+    if not prompt:
+        raise RequestError("the prompt is empty", hint="send some text to continue", where="prompt")
     longest = max_positions(model)
     if len(prompt) >= longest:
         raise RequestError(
@@ -271,7 +275,7 @@ def _generation_config(sampling: Sampling, limit: int, stop_ids: Sequence[int], 
     from transformers import GenerationConfig
 
     drawing: dict[str, Any] = {}
-    if sampling.temperature > 0:
+    if sampling.temperature >= COLDEST:
         drawing = {
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,

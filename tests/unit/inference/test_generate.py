@@ -294,6 +294,21 @@ def test_a_prompt_that_fills_the_model_is_refused_at_once(model: ChatModel) -> N
         assert caught.value.where == "messages"
 
 
+def test_an_empty_prompt_is_refused_at_once(one: ChatModel) -> None:
+    for ask in (lambda: answer(one, [[]]), lambda: stream_answer(one, [], Sampling())):
+        with pytest.raises(RequestError, match="the prompt is empty"):
+            ask()
+
+
+@pytest.mark.parametrize("temperature", [1e-40, 9e-6])
+def test_next_to_no_temperature_is_none(one: ChatModel, temperature: float) -> None:
+    cold, none = (
+        answer(one, [[5, 60]], Sampling(max_tokens=8, temperature=degree))
+        for degree in (temperature, 0.0)
+    )
+    assert cold == none
+
+
 def test_answers_end_where_the_model_is_full(model: ChatModel) -> None:
     assert check_room(model, [7] * 250) == 6
     (given,) = answer(model, [[7] * 250], Sampling(max_tokens=50))
