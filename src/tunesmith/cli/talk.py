@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 from tunesmith.errors import TunesmithError
+from tunesmith.paths import expand
 
 if TYPE_CHECKING:
     from tunesmith.inference.session import ChatSession
@@ -32,11 +32,17 @@ def talk(sessions: Sequence[ChatSession]) -> None:
 
 
 def _read() -> str | None:
-    try:
-        return input("> ")
-    except EOFError:
-        typer.echo()
-        return None
+    while True:
+        try:
+            line = input("> ")
+            line.encode()
+        except EOFError:
+            typer.echo()
+            return None
+        except UnicodeError:
+            typer.echo("the line is not UTF-8 (set the terminal to UTF-8, type it again)", err=True)
+        else:
+            return line
 
 
 def _answer(session: ChatSession, question: str, *, named: bool) -> None:
@@ -63,7 +69,7 @@ def _command(line: str, sessions: Sequence[ChatSession]) -> None:
     elif name == "save" and rest.strip() and not sessions[0].messages:
         typer.echo("nothing was said yet")
     elif name == "save" and rest.strip():
-        path = Path(rest.strip()).expanduser()
+        path = expand(rest.strip())
         for session in sessions:
             session.save(path)
         typer.echo(f"added to {path}")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import orjson
 
-from tunesmith.errors import RunError
+from tunesmith.errors import RequestError, RunError
 from tunesmith.inference.generate import encode_prompt, stream_answer
 from tunesmith.inference.sampling import Sampling
 from tunesmith.models.chat import ChatModel
@@ -35,13 +36,19 @@ class ChatSession:
             RequestError: if the conversation is longer than the model takes.
         """
         asked = [*self.messages, {"role": "user", "content": question}]
-        stream = stream_answer(
-            self.model, encode_prompt(self.model, self._with_system(asked)), self.sampling
-        )
+        prompt = encode_prompt(self.model, self._with_system(asked))
+        try:
+            stream = stream_answer(self.model, prompt, self.sampling)
+        except RequestError as problem:
+            if not self.messages:
+                raise
+            hint = "forget what was said with /clear, or ask something shorter"
+            raise RequestError(problem.message, hint=hint, where=problem.where) from None
         pieces: list[str] = []
-        for piece in stream:
-            pieces.append(piece)
-            yield piece
+        with closing(stream):
+            for piece in stream:
+                pieces.append(piece)
+                yield piece
         self.messages = [*asked, {"role": "assistant", "content": "".join(pieces)}]
 
     def clear(self) -> None:
@@ -57,9 +64,10 @@ class ChatSession:
         try:
             with path.open("ab") as file:
                 file.write(orjson.dumps({"messages": self._with_system(self.messages)}) + b"\n")
-        except OSError as problem:
+        except (OSError, ValueError) as problem:
+            reason = problem.strerror if isinstance(problem, OSError) else problem
             raise RunError(
-                f"the conversation cannot be saved: {problem.strerror}",
+                f"the conversation cannot be saved: {reason}",
                 hint="name a file in a folder that can be written",
                 where=str(path),
             ) from None

@@ -86,9 +86,15 @@ def test_a_talk_that_grows_too_long_is_refused_and_can_go_on_after_clearing(
     model: ChatModel,
 ) -> None:
     session = ChatSession(model, SHORT)
-    with pytest.raises(RequestError, match="the model takes 256"):
+    with pytest.raises(RequestError, match="the model takes 256") as caught:
         list(session.ask("word " * 400))
+    assert caught.value.hint == "shorten the messages"
     assert session.messages == []
+    assert "".join(session.ask("hi"))
+    with pytest.raises(RequestError, match="the model takes 256") as caught:
+        list(session.ask("word " * 400))
+    assert "/clear" in caught.value.hint
+    session.clear()
     assert "".join(session.ask("hi"))
 
 
@@ -129,6 +135,8 @@ def test_a_file_that_cannot_be_written_is_named(model: ChatModel, tmp_path: Path
         session.save(tmp_path / "no" / "kept.jsonl")
     assert caught.value.message == "the conversation cannot be saved: No such file or directory"
     assert caught.value.where == str(tmp_path / "no" / "kept.jsonl")
+    with pytest.raises(RunError, match="null byte"):
+        session.save(Path("a\0b"))
 
 
 def test_a_run_beside_its_base_is_two_talks(run: Run) -> None:
