@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import http.server
 import json
 import os
 import re
 import resource
+import threading
 import time
 from pathlib import Path
 
@@ -13,6 +15,8 @@ import pytest
 
 from tests.offline import can_cut_off, run_offline
 from tunesmith import starter
+from tunesmith.demo.demo import ask
+from tunesmith.errors import TunesmithError
 from tunesmith.runs.store import open_run
 
 SECONDS = 180
@@ -42,6 +46,49 @@ def test_the_demo_goes_all_the_way_without_a_network(tmp_path: Path) -> None:
     assert peak < GIB
     if os.environ.get("TUNESMITH_TIMED"):
         assert seconds < SECONDS
+
+
+class Fake(http.server.BaseHTTPRequestHandler):
+    """A server that answers as ours does, without a model."""
+
+    def do_GET(self) -> None:
+        self.reply({"object": "list", "data": [{"id": "m", "object": "model", "created": 0}]})
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        message = {"role": "assistant", "content": "555"}
+        self.reply({"id": "c", "choices": [{"index": 0, "message": message}]})
+
+    def reply(self, content: object) -> None:
+        body = json.dumps(content).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def test_the_demo_asks_its_server_past_any_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with http.server.HTTPServer(("127.0.0.1", 0), Fake) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            assert ask(f"http://127.0.0.1:{server.server_port}", "what number?") == "555"
+        finally:
+            server.shutdown()
+
+
+def test_a_server_that_does_not_answer_is_named() -> None:
+    with pytest.raises(TunesmithError, match="the server did not answer") as caught:
+        ask("http://127.0.0.1:9", "what number?")
+    assert caught.value.where == "http://127.0.0.1:9"
+    assert "tunesmith serve" in caught.value.hint
 
 
 def test_the_sample_data_is_what_it_promises() -> None:

@@ -109,12 +109,26 @@ def _wait_ready(process: subprocess.Popen[str]) -> str:
 
 
 def ask(address: str, question: str) -> str:
-    """Ask a server one question through OpenAI's client."""
-    from openai import OpenAI
+    """Ask a server one question through OpenAI's client, and no proxy between.
 
-    client = OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0)
-    (model,) = client.models.list().data
-    answer = client.chat.completions.create(
-        model=model.id, messages=[{"role": "user", "content": question}], max_tokens=64
-    )
+    Raises:
+        TunesmithError: if it does not answer.
+    """
+    from openai import DefaultHttpxClient, OpenAI, OpenAIError
+
+    direct = DefaultHttpxClient(trust_env=False)
+    with OpenAI(
+        base_url=f"{address}/v1", api_key="none", max_retries=0, http_client=direct
+    ) as client:
+        try:
+            (model,) = client.models.list().data
+            answer = client.chat.completions.create(
+                model=model.id, messages=[{"role": "user", "content": question}], max_tokens=64
+            )
+        except OpenAIError as problem:
+            raise TunesmithError(
+                f"the server did not answer: {problem}",
+                hint="try `tunesmith serve` with the exported folder",
+                where=address,
+            ) from problem
     return answer.choices[0].message.content or ""
