@@ -50,17 +50,21 @@ docs: $(READY)
 # Makes src/tunesmith/starter/model anew: a corpus, a tokenizer, two runs, an export. Takes hours.
 starter: export TUNESMITH_RUNS := $(STARTER)/runs
 starter: $(READY)
+	rm -rf $(STARTER)
 	$(BIN)/python examples/starter/make_corpus.py $(STARTER)/corpus
 	$(BIN)/python examples/starter/make_blank.py $(STARTER)/corpus $(STARTER)/blank
 	$(BIN)/tunesmith train examples/starter/pretrain.yaml
 	$(BIN)/tunesmith export starter-pretrain --to $(STARTER)/pretrained --precision fp32
 	$(BIN)/tunesmith train examples/starter/sft.yaml
-	$(BIN)/tunesmith export starter-sft --to $(STARTER)/model --precision bf16
+	$(BIN)/tunesmith export starter-sft --to $(STARTER)/chatting --precision fp32
+	$(BIN)/tunesmith train examples/starter/sft_more.yaml
+	$(BIN)/tunesmith export starter-sft-more --to $(STARTER)/model --precision bf16
 	$(BIN)/python examples/starter/measure.py $(STARTER)/model
 	rm -rf src/tunesmith/starter/model && cp -r $(STARTER)/model src/tunesmith/starter/model
 
 # Every wheel that the installation needs, for a machine without internet.
 wheelhouse: $(READY)
+	rm -rf wheelhouse
 	$(BIN)/python -m pip wheel --quiet --constraint constraints.txt --wheel-dir wheelhouse \
 		torch==2.13.0 '.[serve]'
 	cd wheelhouse && sha256sum *.whl > SHA256SUMS

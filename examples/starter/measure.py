@@ -45,7 +45,8 @@ def main() -> None:
     """Measure and write the card."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", type=Path)
-    parser.add_argument("--runs", nargs=2, default=("starter-pretrain", "starter-sft"))
+    names = ("starter-pretrain", "starter-sft", "starter-sft-more")
+    parser.add_argument("--runs", nargs="+", default=names)
     options = parser.parse_args()
     model = load_chat_model(options.model, precision="fp32")
     figures = {language: measure(model, language) for language in LANGUAGES}
