@@ -16,7 +16,6 @@ import yaml
 from tests import tiny
 from tests.command import Command
 from tunesmith.recipe.load import load_recipe
-from tunesmith.runs.store import open_run
 from tunesmith.training.train import train
 
 ROOT = Path(__file__).parents[2]
@@ -103,9 +102,8 @@ def test_the_commands_of_the_readme_run_as_they_stand(
         if arguments[0] == "serve":
             check_that_it_serves(arguments)
         elif "--detach" in arguments:
-            open_run("first").path.rename(tmp_path / "moved")
             assert command(*arguments).code == 0, line
-            command("runs", "stop", "first", "--wait", "60")
+            command("runs", "stop", "second", "--wait", "60")
         else:
             outcome = command(*arguments)
             assert outcome.code == 0, f"{line}\n{outcome.err}"
