@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
+from rich.text import Text
 
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 console = Console()
@@ -26,17 +30,78 @@ class _LogFile(logging.FileHandler):
             super().handleError(record)
 
 
-def write_log_to(path: Path) -> logging.Handler:
-    """Also append every message of level INFO and up to `path`; return the handler to remove."""
+class _Screen(logging.Handler):
+    """Our own messages for the person who waits; errors are told by whoever catches them."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.addFilter(lambda record: record.name.startswith("tunesmith"))
+        self.addFilter(lambda record: record.levelno < logging.ERROR)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not (console.is_terminal and getattr(record, "has_bar", False)):
+            style = "yellow" if record.levelno >= logging.WARNING else ""
+            console.print(Text(record.getMessage(), style=style))
+
+
+class _Kept(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+
+@contextmanager
+def telling(log_file: Path | None = None) -> Iterator[None]:
+    """Tell the person at the console what our modules log while the block runs.
+
+    Args:
+        log_file: a file that holds all of it; nothing is told where that is the console.
+    """
+    if log_file is not None and _is_stdout(log_file):
+        yield
+        return
+    with _attached(_Screen()):
+        yield
+
+
+def _is_stdout(path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(sys.stdout.fileno()), path.stat())
+    except (OSError, ValueError):
+        return False
+
+
+@contextmanager
+def remembering() -> Iterator[list[logging.LogRecord]]:
+    """Collect what is logged while there is no run to write it to."""
+    handler = _Kept()
+    with _attached(handler):
+        yield handler.records
+
+
+@contextmanager
+def writing_log_to(path: Path, before: Iterable[logging.LogRecord] = ()) -> Iterator[None]:
+    """Append every message of level INFO and up to `path`, beginning with those of `before`."""
     handler = _LogFile(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter(FORMAT))
+    for record in before:
+        handler.handle(record)
+    with _attached(handler):
+        yield
+
+
+@contextmanager
+def _attached(handler: logging.Handler) -> Iterator[None]:
     root = logging.getLogger()
+    level = root.level
     root.addHandler(handler)
-    root.setLevel(min(root.level or logging.INFO, logging.INFO))
-    return handler
-
-
-def stop_writing(handler: logging.Handler) -> None:
-    """Detach and close a handler that `write_log_to` returned."""
-    logging.getLogger().removeHandler(handler)
-    handler.close()
+    root.setLevel(min(level or logging.INFO, logging.INFO))
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(level)
+        handler.close()

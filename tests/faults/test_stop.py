@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
 
 from tests import tiny
 from tests.faults import work
@@ -224,4 +223,4 @@ def test_gradients_that_are_no_numbers_are_noticed(
     monkeypatch.setattr(RunTrainer, "training_step", training_step)
     with pytest.raises(TrainingError, match="the gradient is not a number any more at step 1"):
         train(load_recipe(write(tmp_path, tiny_model)))
-    assert torch.isfinite(torch.ones(1)).all()
+    assert work.the_run().status().state == "failed"  # type: ignore[union-attr]

@@ -233,6 +233,9 @@ def test_an_extra_option_reaches_the_loop_underneath(tmp_path: Path, tiny_model:
     ("extra", "hint"),
     [
         ({"learning_rate": 1}, "recipe explain"),
+        ({"save_only_model": True}, "recipe explain"),
+        ({"num_train_epochs": 2}, "recipe explain"),
+        ({"ignore_data_skip": True}, "recipe explain"),
         ({"adam_epsilom": 1}, "did you mean adam_epsilon?"),
         ({"optim": "none"}, "TrainingArguments"),
     ],

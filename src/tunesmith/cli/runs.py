@@ -17,12 +17,17 @@ ACCEPT = "Go on over changed data, base, options or versions; the run is marked.
 def list_() -> None:
     """List all runs, oldest first."""
     from tunesmith.cli.tables import spell_figure, table
+    from tunesmith.errors import TunesmithError
     from tunesmith.runs.compare import summary
     from tunesmith.runs.store import list_runs
 
     rows = []
     for run in list_runs():
-        status, figures = run.status(), summary(run)
+        try:
+            status, figures = run.status(), summary(run)
+        except TunesmithError:
+            rows.append([run.name, "damaged", "", "", ""])
+            continue
         steps = f"{status.step:,}/{status.num_steps:,}" if status.num_steps else ""
         losses = (figures["last loss"], figures["best held-out loss"])
         rows.append([run.name, status.state, steps, *map(spell_figure, losses)])
@@ -94,9 +99,9 @@ def resume(
 
     run = open_run(name)
     if detach:
-        from tunesmith.training.launch import start_detached
+        from tunesmith.training.launch import resume_detached
 
-        start_detached(run, accept_changes=accept_changes)
+        resume_detached(run, accept_changes=accept_changes)
         show_detached(run)
     else:
         from tunesmith.training.train import resume as resume_run

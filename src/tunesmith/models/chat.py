@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import difflib
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tunesmith.errors import ModelError, RunError, TunesmithError
+from tunesmith.errors import ModelError, RunError
 from tunesmith.hardware import DeviceOption, PrecisionOption, choose_device, choose_precision
 from tunesmith.models.adapter import load_adapter
 from tunesmith.models.load import check_vocabulary, count_embeddings, load_model
 from tunesmith.models.locate import locate
 from tunesmith.models.reader import find_reader
 from tunesmith.runs.run import Run
-from tunesmith.runs.store import is_run, list_runs, open_run
+from tunesmith.runs.store import is_run, list_runs, open_run, short_name
 
 if TYPE_CHECKING:
     import torch
@@ -166,12 +165,7 @@ def _or_checkpoint(run: Run) -> str:
 
 def _run_names() -> list[str]:
     """List what runs are called, by their directories and in their recipes."""
-    names: list[str] = []
-    for run in list_runs():
-        names.append(run.name)
-        with suppress(TunesmithError):  # the recipe of another run must not stand in the way
-            names.append(run.recipe().run.name)
-    return names
+    return [name for run in list_runs() for name in (run.name, short_name(run)) if name]
 
 
 def _locate(name: str | Path) -> Path:

@@ -59,7 +59,8 @@ def load_roles(recipe: Recipe, reader: Reader) -> Roles:
     check_vocabulary(reader.folder, len(reader.tokenizer), count_embeddings(base))
     policy = apply_tuning(base, recipe.tuning)
     if precision == "pure_bf16":
-        policy = policy.to(torch.bfloat16)
+        for weight in policy.parameters():  # what else it holds, such as positions, stays exact
+            weight.data = weight.data.to(torch.bfloat16)
     return Roles(policy, reader, precision, device)
 
 

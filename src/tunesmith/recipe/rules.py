@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable
 
 from tunesmith.errors import RecipeError
@@ -9,6 +10,19 @@ from tunesmith.recipe.method import Pretrain
 from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.schema import list_options, spell
 from tunesmith.recipe.tuning import Freeze, Full
+
+RARE = (
+    "adam_epsilon",
+    "full_determinism",
+    "lr_scheduler_kwargs",
+    "optim",
+    "optim_args",
+    "tf32",
+    "torch_compile",
+    "torch_compile_backend",
+    "torch_compile_mode",
+    "torch_empty_cache_steps",
+)
 
 
 def check_rules(recipe: Recipe) -> None:
@@ -135,6 +149,20 @@ def freeze_counts_or_names(recipe: Recipe) -> None:
         )
 
 
+def rare_options_are_known(recipe: Recipe) -> None:
+    """Of the options underneath only those are passed on that act and leave a resume exact."""
+    for name in recipe.run.extra:
+        if name not in RARE:
+            near = difflib.get_close_matches(name, RARE, n=1)
+            raise RecipeError(
+                f"{name} cannot be given here; this takes {', '.join(RARE)}",
+                hint=f"did you mean {near[0]}?"
+                if near
+                else "most options have a name of ours: see `tunesmith recipe explain`",
+                where=f"run.extra.{name}",
+            )
+
+
 RULES: tuple[Callable[[Recipe], None], ...] = (
     one_length,
     one_validation,
@@ -144,4 +172,5 @@ RULES: tuple[Callable[[Recipe], None], ...] = (
     plain_text_has_no_chat,
     weights_need_company,
     freeze_counts_or_names,
+    rare_options_are_known,
 )

@@ -16,6 +16,8 @@ from tunesmith.recipe.load import load_recipe
 from tunesmith.recipe.options import Recipe
 from tunesmith.runs.write import disk_error, write_bytes, write_json
 
+SECONDS_TO_TAKE = 0.5
+"""Whoever only looks whether a run is locked holds its lock for a moment."""
 State = Literal["new", "running", "done", "stopped", "failed", "interrupted"]
 
 
@@ -171,11 +173,16 @@ class Run:
             file.truncate()
 
     def metrics(self) -> list[dict[str, Any]]:
-        """Read all logged steps, oldest first; a last line cut short by a kill is left out."""
+        """Read all logged steps, oldest first, up to a line that a kill or the power damaged."""
         if not self.metrics_file.exists():
             return []
-        lines = self.metrics_file.read_bytes().split(b"\n")
-        return [orjson.loads(line) for line in lines[:-1] if line.strip()]
+        records: list[dict[str, Any]] = []
+        for line in self.metrics_file.read_bytes().split(b"\n")[:-1]:
+            try:
+                records.append(orjson.loads(line))
+            except orjson.JSONDecodeError:
+                break
+        return records
 
     def append_metrics(self, record: dict[str, Any]) -> None:
         """Append one logged step."""
@@ -218,12 +225,16 @@ class Run:
         """
         lock = self.lock()
         try:
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=SECONDS_TO_TAKE)
         except Timeout:
-            raise RunError(
-                f"another process ({self._written_status().pid}) works on this run",
-                hint=f"wait for it, or `tunesmith runs stop {self.name}`",
-                where=str(self.path),
-            ) from None
+            raise self.busy() from None
         self.write_status(pid=os.getpid())
         return lock
+
+    def busy(self) -> RunError:
+        """Name the process that works on this run."""
+        return RunError(
+            f"another process ({self._written_status().pid}) works on this run",
+            hint=f"wait for it, or `tunesmith runs stop {self.name}`",
+            where=str(self.path),
+        )

@@ -7,7 +7,7 @@ import shutil
 import time
 from pathlib import Path
 
-from tunesmith.errors import RunError
+from tunesmith.errors import RunError, TunesmithError
 from tunesmith.recipe.load import dump_recipe
 from tunesmith.recipe.options import Recipe
 from tunesmith.runs.run import Run
@@ -41,8 +41,8 @@ def create_run(recipe: Recipe) -> Run:
 
 
 def is_run(path: Path) -> bool:
-    """Whether `path` is a run directory."""
-    return (path / "recipe.yaml").is_file() and (path / "status.json").is_file()
+    """Whether `path` is a run directory, however damaged."""
+    return (path / "recipe.yaml").is_file() and (path / "checkpoints").is_dir()
 
 
 def open_run(name: str | Path) -> Run:
@@ -57,13 +57,14 @@ def open_run(name: str | Path) -> Run:
     known = {run.name: run for run in list_runs()}
     if str(name) in known:
         return known[str(name)]
-    matches = [run for run in known.values() if run.recipe().run.name == str(name)]
+    matches = [run for run in known.values() if short_name(run) == str(name)]
     if len(matches) == 1:
         return matches[0]
     if matches:
         raise RunError(
             f"{len(matches)} runs are called {name}",
             hint="write one of " + ", ".join(run.name for run in matches[:5]),
+            where=str(read_settings().runs.absolute()),
         )
     near = difflib.get_close_matches(str(name), known, n=3, cutoff=0.4)
     raise RunError(
@@ -78,7 +79,16 @@ def list_runs() -> list[Run]:
     folder = read_settings().runs.absolute()
     if not folder.is_dir():
         return []
-    return [Run(path) for path in sorted(folder.iterdir()) if is_run(path)]
+    paths = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+    return [Run(path) for path in paths if is_run(path)]
+
+
+def short_name(run: Run) -> str:
+    """Read `run.name` of a run's recipe; empty if the recipe cannot be read."""
+    try:
+        return run.recipe().run.name
+    except TunesmithError:
+        return ""
 
 
 def delete_run(run: Run) -> None:

@@ -11,6 +11,8 @@ FEWEST_POINTS = 10
 """With fewer losses than this, noise says as much as the curve."""
 WINDOW_SHARE = 0.15
 RISE, WORSE, FALL, SLOW = 1.3, 1.02, 0.03, 0.05
+LOST = 0.2
+"""Share of what was gained that a diverged run has lost again."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ def advise(metrics: Sequence[dict[str, Any]]) -> list[Advice]:
         )
         return [advice for advice in found if advice] or [short]
     start, before, end = _windows([loss for _, loss in losses])
-    found = [_diverged(losses, start, end), *found]
+    found = [_diverged(losses, start), *found]
     if not any(found):
         found += [_slow(start, end), _falling(before, end)]
     settled = Advice(
@@ -59,7 +61,7 @@ def advise(metrics: Sequence[dict[str, Any]]) -> list[Advice]:
 
 def _windows(losses: list[float]) -> tuple[float, float, float]:
     """Average the first losses, the ones before the last, and the last."""
-    size = max(2, round(len(losses) * WINDOW_SHARE))
+    size = _window(losses)
     return (
         _mean(losses[:size]),
         _mean(losses[-2 * size : -size] or losses[:size]),
@@ -67,13 +69,23 @@ def _windows(losses: list[float]) -> tuple[float, float, float]:
     )
 
 
-def _diverged(losses: list[tuple[int, float]], start: float, end: float) -> Advice | None:
-    step, least = min(losses, key=lambda pair: pair[1])
-    if end <= max(start, least * RISE) or end <= start * WORSE:
+def _window(losses: Sequence[object]) -> int:
+    return max(2, round(len(losses) * WINDOW_SHARE))
+
+
+def _diverged(losses: list[tuple[int, float]], start: float) -> Advice | None:
+    """See a loss that rose again for good: averages are compared, since single losses jump."""
+    size = _window(losses)
+    means = [
+        _mean([loss for _, loss in losses[at : at + size]]) for at in range(len(losses) - size + 1)
+    ]
+    least, end = min(means), means[-1]
+    if end <= least * RISE or end - least <= (start - least) * LOST:
         return None
+    step = losses[means.index(least) + size - 1][0]
     return Advice(
         "diverged",
-        f"the loss rose from {least:.3f} at step {step} to {end:.3f} at the end: it diverged",
+        f"the loss rose from {least:.3f} about step {step} to {end:.3f} at the end: it diverged",
         "lower optimizer.learning_rate to a third and train again",
         step,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +28,7 @@ def build_arguments(
     """Build the arguments; checkpoints go to `folder`.
 
     Raises:
-        RecipeError: if `run.extra` names an option that does not exist or that is ours.
+        RecipeError: if a value of `run.extra` means nothing.
     """
     from transformers import TrainingArguments
 
@@ -61,33 +60,14 @@ def build_arguments(
         "report_to": "none",
         "remove_unused_columns": False,
     }
-    check_extra(run.extra, ours, set(TrainingArguments.__dataclass_fields__))
     try:
         return TrainingArguments(**ours, **run.extra)
     except (TypeError, ValueError) as problem:
         raise RecipeError(
             f"transformers refuses an option: {problem}",
             hint="mend or remove it; its values are described in transformers' TrainingArguments",
-            where="run.extra",
+            where="run.extra" if run.extra else "compute",
         ) from None
-
-
-def check_extra(extra: dict[str, Any], ours: dict[str, Any], known: set[str]) -> None:
-    """Refuse an extra option that is unknown or that the recipe sets in its own words."""
-    for name in extra:
-        if name in ours:
-            raise RecipeError(
-                f"{name} is set by the recipe's own options",
-                hint="see `tunesmith recipe explain optimizer` and `... explain run`",
-                where=f"run.extra.{name}",
-            )
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            raise RecipeError(
-                f"transformers has no option {name}",
-                hint=f"did you mean {near[0]}?" if near else "remove it",
-                where=f"run.extra.{name}",
-            )
 
 
 def _neftune(recipe: Recipe) -> float | None:

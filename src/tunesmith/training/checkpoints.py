@@ -17,6 +17,7 @@ from tunesmith.runs.write import sync_folder, sync_tree, write_json
 
 MANIFEST = "manifest.json"
 PARTIAL = ".partial"
+DELETED = ".deleted-"
 REQUIRED = ("trainer_state.json", "optimizer.pt", "scheduler.pt", "rng_state.pth")
 
 
@@ -39,8 +40,9 @@ def partial_folder(checkpoints: Path) -> Path:
 
 
 def clear_partial(checkpoints: Path) -> None:
-    """Remove what a killed process left half written."""
-    shutil.rmtree(partial_folder(checkpoints), ignore_errors=True)
+    """Remove what a killed process left half written or half deleted."""
+    for leftover in (partial_folder(checkpoints), *checkpoints.glob(f"{DELETED}*")):
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def seal(written: Path, checkpoints: Path, step: int) -> Path:
@@ -59,7 +61,7 @@ def seal(written: Path, checkpoints: Path, step: int) -> Path:
     sync_tree(written)
     target = checkpoints / f"step-{step:06d}"
     if target.exists():
-        target.rename(_free_name(checkpoints / f"damaged-{target.name}"))
+        set_aside(target)
     written.rename(target)
     sync_folder(checkpoints)
     return target
@@ -114,16 +116,21 @@ def newest_whole(checkpoints: Path) -> tuple[Path | None, list[Checkpoint]]:
         checkpoint = verify(path)
         if not checkpoint.problem:
             return path, damaged
-        path.rename(_free_name(checkpoints / f"damaged-{path.name}"))
+        set_aside(path)
         damaged.append(checkpoint)
     return None, damaged
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a damaged checkpoint so that nobody takes it for whole; return its new folder."""
+    return path.rename(_free_name(path.with_name(f"damaged-{path.name}")))
 
 
 def rotate(checkpoints: Path, *, keep: int, best_step: int | None) -> None:
     """Delete all but the newest `keep` checkpoints and the one of the best held-out loss."""
     for path in list_checkpoints(checkpoints)[:-keep]:
         if int(path.name[5:]) != best_step:
-            doomed = checkpoints / f".deleted-{path.name}"
+            doomed = checkpoints / f"{DELETED}{path.name}"
             path.rename(doomed)
             shutil.rmtree(doomed)
 

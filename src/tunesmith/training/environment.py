@@ -25,7 +25,9 @@ PACKAGES = (
     "tokenizers",
     "numpy",
 )
-FREE_TO_CHANGE = ("machine",)
+CHECKPOINTING = "recompute_activations"
+"""Decided from the memory that was free when the run began."""
+FREE_TO_CHANGE = ("machine", CHECKPOINTING)
 
 
 def describe_environment(recipe: Recipe, reader: Reader, splits: Splits) -> dict[str, Any]:
@@ -79,6 +81,11 @@ def check_unchanged(run: Run, now: dict[str, Any], *, accept: bool) -> bool:
             where=str(run.path),
         )
     return not differing
+
+
+def kept_decisions(run: Run) -> dict[str, Any]:
+    """What an unchanged run decided when it began, and keeps to."""
+    return {name: value for name, value in run.environment().items() if name == CHECKPOINTING}
 
 
 def _flatten(value: Any, name: str = "") -> dict[str, Any]:

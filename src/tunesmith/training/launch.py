@@ -11,6 +11,7 @@ from tunesmith.errors import RunError
 from tunesmith.recipe.options import Recipe
 from tunesmith.runs.run import Run
 from tunesmith.runs.store import create_run
+from tunesmith.training.environment import check_unchanged, describe_environment
 from tunesmith.training.prepare import prepare_run
 
 SECONDS_TO_START = 60.0
@@ -24,11 +25,25 @@ def train_detached(recipe: Recipe) -> Run:
     return run
 
 
+def resume_detached(run: Run, *, accept_changes: bool = False) -> int:
+    """Check here what a resume would refuse, then go on in another process; return its pid.
+
+    Raises:
+        RunError: if another process works on it, or something changed and that is not accepted.
+    """
+    if run.is_locked():
+        raise run.busy()
+    prepared = prepare_run(run.recipe())
+    now = describe_environment(prepared.recipe, prepared.reader, prepared.splits)
+    check_unchanged(run, now, accept=accept_changes)
+    return start_detached(run, accept_changes=accept_changes)
+
+
 def start_detached(run: Run, *, accept_changes: bool = False) -> int:
     """Go on with a run in a process that survives this one; return its pid.
 
     Raises:
-        RunError: if that process ends before it has taken the run.
+        RunError: if that process ends before it has taken the run, or does not take it in time.
     """
     command = [sys.executable, "-m", "tunesmith", "runs", "resume", str(run.path)]
     if accept_changes:
@@ -44,10 +59,12 @@ def start_detached(run: Run, *, accept_changes: bool = False) -> int:
             close_fds=True,
         )
     deadline = time.monotonic() + SECONDS_TO_START
-    while time.monotonic() < deadline and not run.is_locked() and run.status().state != "done":
-        if process.poll() is not None:
+    while run.status().pid != process.pid:
+        if process.poll() is not None or time.monotonic() > deadline:
             raise RunError(
-                f"the detached process ended at once with code {process.returncode}",
+                "the detached process has not taken the run"
+                if process.returncode is None
+                else f"the detached process ended at once with code {process.returncode}",
                 hint="its messages stand in the log",
                 where=str(run.log_file),
             )

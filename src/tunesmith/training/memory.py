@@ -101,14 +101,16 @@ def use_checkpointing(recipe: Recipe, splits: Splits, roles: Roles) -> bool:
 
 
 def free_gib(recipe: Recipe, device: torch.device) -> float:
-    """Measure the memory the run may use, in GiB."""
+    """Measure the memory the run may use, in GiB, what it holds already included."""
+    import psutil
     import torch
 
     if recipe.compute.memory_gib is not None:
         return recipe.compute.memory_gib
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0] / GIB
-    return memory_gib()
+        held = torch.cuda.memory_reserved(device)
+        return (torch.cuda.mem_get_info(device)[0] + held) / GIB
+    return memory_gib() + psutil.Process().memory_info().rss / GIB
 
 
 def checkpoint_bytes(num_weights: int, num_trained: int, *, full: bool) -> int:

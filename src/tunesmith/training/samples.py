@@ -40,8 +40,10 @@ def answer_samples(run: Run, roles: Roles, splits: Splits, recipe: Recipe, *, wh
     prompts = [_prompt(model, row)[: recipe.data.max_tokens] for row in asked]
     with _evaluating(roles):
         answers = answer(model, prompts, Sampling(max_tokens=recipe.evaluate.sample_tokens))
-    known = read_samples(run) if when != "before" else []
-    samples = known or [_describe(row) for row in asked]
+    samples = [_describe(row) for row in asked]
+    known = read_samples(run)
+    if when == "after" and [_asked(s) for s in known] == [_asked(s) for s in samples]:
+        samples = known
     for sample, given in zip(samples, answers, strict=True):
         sample[when] = given.text
     write_bytes(run.samples_file, b"".join(orjson.dumps(sample) + b"\n" for sample in samples))
@@ -65,6 +67,10 @@ def _describe(row: Conversation | Text) -> dict[str, Any]:
         return {"question": row.text[:TEXT_CHARS], "expected": row.text[TEXT_CHARS:][:200]}
     *before, last = row.messages
     return {"question": before[-1].content, "expected": last.content}
+
+
+def _asked(sample: dict[str, Any]) -> tuple[str, str]:
+    return sample["question"], sample["expected"]
 
 
 @contextmanager

@@ -67,6 +67,4 @@ class Screen:
         if now - self.last_line < SECONDS_BETWEEN_LINES and not is_last:
             return
         self.last_line = now
-        log.info("step %d of %d: %s", step, self.num_steps, news)
-        if not console.is_terminal:
-            console.print(f"step {step} of {self.num_steps}: {news}", highlight=False)
+        log.info("step %d of %d: %s", step, self.num_steps, news, extra={"has_bar": True})

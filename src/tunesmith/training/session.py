@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from logging import LogRecord
 
 from tunesmith.errors import RunError, TrainingError, TunesmithError
-from tunesmith.logs import logger, stop_writing, write_log_to
+from tunesmith.logs import logger, writing_log_to
 from tunesmith.runs.run import Run
 from tunesmith.runs.write import write_text
 from tunesmith.training.stop import StopRequest, hear_stop
@@ -17,20 +18,37 @@ OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memo
 
 
 @contextmanager
-def working_on(run: Run) -> Iterator[StopRequest]:
+def working_on(run: Run, before: Iterable[LogRecord] = ()) -> Iterator[StopRequest]:
     """Take the run's lock, write its log and status, hear signals; free all of it at the end.
+
+    What fails before `begin` leaves a finished or stopped run as it was.
+
+    Args:
+        before: what was logged before there was a run.
 
     Raises:
         RunError: if another process works on it.
         TrainingError: if memory ran out, naming the cause.
     """
     lock = run.take()
-    handler = write_log_to(run.log_file)
     try:
         run.stop_file.unlink(missing_ok=True)
-        run.write_status(state="running", message="", hint="", where="")
-        with hear_stop(run.stop_file) as stop:
+        with writing_log_to(run.log_file, before), _noting(run), hear_stop(run.stop_file) as stop:
             yield stop
+    finally:
+        lock.release()
+
+
+def begin(run: Run, *, identical: bool) -> None:
+    """Write down that the work has begun: from here on a failure is the run's."""
+    run.write_status(state="running", message="", hint="", where="", identical=identical)
+
+
+@contextmanager
+def _noting(run: Run) -> Iterator[None]:
+    """Write down how the work ended, if it did not end well."""
+    try:
+        yield
     except TunesmithError as problem:
         _note_failure(run, problem)
         raise
@@ -44,14 +62,12 @@ def working_on(run: Run) -> Iterator[StopRequest]:
             raise
         _note_failure(run, failure)
         raise failure from problem
-    finally:
-        stop_writing(handler)
-        lock.release()
 
 
 def _note_failure(run: Run, problem: TunesmithError) -> None:
     log.error("%s (%s) %s", problem.message, problem.where, problem.hint)
-    _note(run, state="failed", message=problem.message, hint=problem.hint, where=problem.where)
+    if run.status().state not in ("done", "stopped"):
+        _note(run, state="failed", message=problem.message, hint=problem.hint, where=problem.where)
 
 
 def _note_crash(run: Run, problem: BaseException) -> None:

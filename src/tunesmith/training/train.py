@@ -5,16 +5,28 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING
 
-from tunesmith.logs import logger
+from tunesmith.errors import RunError
+from tunesmith.logs import logger, remembering, telling
 from tunesmith.models.roles import Roles, load_roles
 from tunesmith.recipe.options import Recipe
 from tunesmith.runs.run import Run
 from tunesmith.runs.store import create_run
 from tunesmith.runs.write import sync_folder, sync_tree, write_json
-from tunesmith.training.checkpoints import clear_partial, newest_whole, partial_folder
-from tunesmith.training.environment import check_unchanged, describe_environment
+from tunesmith.training.checkpoints import (
+    clear_partial,
+    newest_whole,
+    partial_folder,
+    set_aside,
+    verify,
+)
+from tunesmith.training.environment import (
+    CHECKPOINTING,
+    check_unchanged,
+    describe_environment,
+    kept_decisions,
+)
 from tunesmith.training.prepare import Prepared, prepare_run
-from tunesmith.training.session import working_on
+from tunesmith.training.session import begin, working_on
 from tunesmith.training.stop import StopRequest
 
 if TYPE_CHECKING:
@@ -32,10 +44,12 @@ def train(recipe: Recipe) -> Run:
     Raises:
         TunesmithError: naming what is wrong, where, and what to do.
     """
-    prepared = prepare_run(recipe)
-    run = create_run(recipe)
-    with working_on(run) as stop:
-        carry_out(run, prepared, stop)
+    with telling():
+        with remembering() as before:
+            prepared = prepare_run(recipe)
+        run = create_run(recipe)
+        with working_on(run, before) as stop:
+            carry_out(run, prepared, stop)
     return run
 
 
@@ -46,7 +60,7 @@ def resume(run: Run, *, accept_changes: bool = False) -> Run:
         RunError: if another process works on it, or data, base, options, threads or versions
             changed and `accept_changes` is not given.
     """
-    with working_on(run) as stop:
+    with telling(run.log_file), working_on(run) as stop:
         prepared = prepare_run(run.recipe())
         carry_out(run, prepared, stop, accept_changes=accept_changes)
     return run
@@ -62,21 +76,40 @@ def carry_out(
 
     environment = describe_environment(prepared.recipe, prepared.reader, prepared.splits)
     same = check_unchanged(run, environment, accept=accept_changes)
-    run.write_status(identical=run.status().identical and same)
+    if same:
+        environment |= kept_decisions(run)
+    begin(run, identical=run.status().identical and same)
     write_json(run.environment_file, environment)
     write_json(run.data_file, prepared.splits.report.to_dict())
     write_probes(run, prepared.splits, prepared.reader)
+    if note_stop(run, stop):
+        return
     roles = load_policy(prepared)
     if not run.samples_file.exists():
         answer_samples(run, roles, prepared.splits, prepared.recipe, when="before")
-    trainer = build_trainer(run, prepared, roles, stop, str(environment["base_weights"]))
-    finished = run_loop(run, trainer)
-    if not finished:
+    trainer = build_trainer(run, prepared, roles, stop)
+    if note_stop(run, stop):
+        return
+    run_loop(run, trainer)
+    if not trainer.is_over():
+        note_stop(run, stop)
         return
     publish_model(run, trainer)
     answer_samples(run, roles, prepared.splits, prepared.recipe, when="after")
     run.write_status(state="done", message="")
     write_report(run)
+
+
+def note_stop(run: Run, stop: StopRequest) -> bool:
+    """Write down that the run was stopped, if somebody asked for it."""
+    if not stop.is_asked():
+        return False
+    run.write_status(
+        state="stopped",
+        message=f"stopped at step {run.status().step}, saved" if run.status().step else "stopped",
+        hint=f"tunesmith runs resume {run.name}",
+    )
+    return True
 
 
 def load_policy(prepared: Prepared) -> Roles:
@@ -87,9 +120,7 @@ def load_policy(prepared: Prepared) -> Roles:
     return load_roles(prepared.recipe, prepared.reader)
 
 
-def build_trainer(
-    run: Run, prepared: Prepared, roles: Roles, stop: StopRequest, base_sha256: str
-) -> RunTrainer:
+def build_trainer(run: Run, prepared: Prepared, roles: Roles, stop: StopRequest) -> RunTrainer:
     """Build the borrowed loop around our parts."""
     from tunesmith.training.arguments import build_arguments
     from tunesmith.training.memory import check_disk, use_checkpointing
@@ -98,13 +129,17 @@ def build_trainer(
 
     recipe = prepared.recipe
     check_disk(run, roles, recipe)
+    environment = run.environment()
+    if CHECKPOINTING not in environment:  # free memory changes, a run goes on as it began
+        environment[CHECKPOINTING] = use_checkpointing(recipe, prepared.splits, roles)
+        write_json(run.environment_file, environment)
     arguments = build_arguments(
         recipe,
         partial_folder(run.checkpoints),
         num_steps=count_steps(recipe, build_order(recipe, prepared.splits.train)),
         precision=roles.precision,
         cpu=roles.device.type == "cpu",
-        checkpointing=use_checkpointing(recipe, prepared.splits, roles),
+        checkpointing=environment[CHECKPOINTING],
     )
     return RunTrainer(
         prepared=prepared,
@@ -112,16 +147,12 @@ def build_trainer(
         arguments=arguments,
         stop=stop,
         checkpoints=run.checkpoints,
-        base_sha256=base_sha256,
+        base_sha256=str(environment["base_weights"]),
     )
 
 
-def run_loop(run: Run, trainer: RunTrainer) -> bool:
-    """Train from the newest whole checkpoint.
-
-    Returns:
-        Whether the run came to its end; False if it was stopped.
-    """
+def run_loop(run: Run, trainer: RunTrainer) -> None:
+    """Train from the newest whole checkpoint until the end, or until somebody asks to stop."""
     from transformers import set_seed
 
     from tunesmith.training.screen import Screen
@@ -135,43 +166,57 @@ def run_loop(run: Run, trainer: RunTrainer) -> bool:
     if step:
         log.info("going on from step %d", step)
     run.keep_metrics_until(step)
-    if checkpoint and trainer.take_if_over(checkpoint):
-        return True
+    run.write_status(step=step, num_steps=trainer.num_steps)
     screen = Screen()
+    screen.begin(step, trainer.num_steps)
     trainer.add_callback(Watch(trainer.recipe, run, trainer, screen))
-    set_seed(trainer.recipe.run.seed)
     try:
+        if checkpoint and trainer.catch_up(checkpoint):
+            return
+        set_seed(trainer.recipe.run.seed)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     finally:
         screen.end()
     clear_partial(run.checkpoints)
-    done = trainer.is_over()
-    if not done:
-        run.write_status(
-            state="stopped",
-            message=f"stopped at step {trainer.state.global_step}, saved",
-            hint=f"tunesmith runs resume {run.name}",
-        )
-    return done
+    run.write_status(step=trainer.state.global_step)
 
 
 def publish_model(run: Run, trainer: RunTrainer) -> None:
     """Write the trained weights to `model/`, whole or not at all.
 
     After an early stop these are the weights of the best held-out loss, else the last ones.
-    """
-    from tunesmith.training.trainer import best_step
 
+    Raises:
+        RunError: if the checkpoint with the best held-out loss is damaged.
+    """
     if trainer.recipe.optimizer.early_stopping:
-        best = run.checkpoints / f"step-{best_step(trainer.state.log_history) or 0:06d}"
-        if best.is_dir() and best_step(trainer.state.log_history) != trainer.state.global_step:
-            log.info("the model is that of the best held-out loss, %s", best.name)
-            trainer._load_from_checkpoint(str(best))
-    aside = run.path / ".model.partial"
-    shutil.rmtree(aside, ignore_errors=True)
+        take_best(run, trainer)
+    aside, old = run.path / ".model.partial", run.path / ".model.old"
+    for leftover in (aside, old):
+        shutil.rmtree(leftover, ignore_errors=True)
     trainer.save_weights(aside)
     sync_tree(aside)
     if run.model.exists():
-        shutil.rmtree(run.model)
+        run.model.rename(old)
     aside.rename(run.model)
     sync_folder(run.path)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def take_best(run: Run, trainer: RunTrainer) -> None:
+    """Take the weights of the best held-out loss, if they are not those at hand."""
+    from tunesmith.training.trainer import best_step
+
+    step = best_step(trainer.state.log_history)
+    if step is None or step == trainer.state.global_step:
+        return
+    best = run.checkpoints / f"step-{step:06d}"
+    if problem := verify(best).problem:
+        kept = set_aside(best) if best.exists() else best
+        raise RunError(
+            f"the checkpoint of the best held-out loss, {best.name}, is damaged: {problem}",
+            hint=f"chat with or export another checkpoint ({run.name}/step-...), or train anew",
+            where=str(kept),
+        )
+    log.info("the model is that of the best held-out loss, %s", best.name)
+    trainer._load_from_checkpoint(str(best))

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 from transformers import (
     PrinterCallback,
@@ -27,9 +28,12 @@ from tunesmith.models.adapter import note_base
 from tunesmith.models.roles import Roles
 from tunesmith.recipe.options import Recipe
 from tunesmith.training.checkpoints import clear_partial, partial_folder, rotate, seal
-from tunesmith.training.order import UpdateOrder, build_order, count_steps
+from tunesmith.training.order import build_order, count_steps
 from tunesmith.training.prepare import Prepared
 from tunesmith.training.stop import StopRequest
+
+OPTIONS = ("initial_lr", "betas", "eps", "weight_decay")
+"""What a recipe says about a group of weights; the rest of an optimizer's state is its memory."""
 
 
 class RunTrainer(Trainer):
@@ -49,28 +53,79 @@ class RunTrainer(Trainer):
         self.roles = roles
         self.stop, self.checkpoints, self.base_sha256 = stop, checkpoints, base_sha256
         self.order = build_order(self.recipe, self.splits.train)
+        self.num_steps = count_steps(self.recipe, self.order)
+        self.history: list[dict[str, Any]] = []
         super().__init__(model=roles.policy, args=arguments, train_dataset=self.splits.train)
         self.model_accepts_loss_kwargs = True
         self.tokens_seen = 0
         for callback in (PrinterCallback, ProgressCallback):
             self.remove_callback(callback)
-        self.add_callback(_EpochOrder(self.order))
+        self.add_callback(_Resumed(self))
 
     def is_over(self) -> bool:
         """Whether all updates were made, or the held-out loss asks for no more of them."""
-        over = self.state.global_step >= count_steps(self.recipe, self.order)
-        return over or stopped_early(self.recipe, self.state.log_history)
+        return self.state.global_step >= self.num_steps or stopped_early(
+            self.recipe, self.state.log_history
+        )
 
-    def take_if_over(self, checkpoint: Path) -> bool:
-        """Take the weights of a checkpoint after which nothing is left to train.
+    def is_evaluation_due(self, step: int) -> bool:
+        """Whether the held-out loss is measured after `step` updates."""
+        every = self.recipe.evaluate.every_steps or self.order.updates_per_epoch
+        last = step >= self.num_steps
+        return self.splits.validation is not None and (last or step % every == 0)
 
-        The loop underneath would make one more update there.
+    def catch_up(self, checkpoint: Path) -> bool:
+        """Make up for the measurement that a stop left out, and see whether anything is left.
+
+        Returns:
+            Whether nothing is left to train; the loop underneath would make one more update.
         """
         self.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
-        if self.is_over():
+        step = self.state.global_step
+        measured = any("eval_loss" in e and e["step"] == step for e in self.state.log_history)
+        missing = self.is_evaluation_due(step) and not measured
+        if missing or self.is_over():
             self._load_from_checkpoint(str(checkpoint))
-            return True
-        return False
+        if missing:
+            self.evaluate()
+        self.history = self.state.log_history
+        return self.is_over()
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """Take the optimizer's memory from the checkpoint, and its options from the recipe."""
+        optimizer, scheduler = self.optimizer, self.lr_scheduler
+        assert optimizer is not None
+        assert isinstance(scheduler, LambdaLR)
+        groups = optimizer.param_groups
+        options = [{name: group[name] for name in OPTIONS if name in group} for group in groups]
+        super()._load_optimizer_and_scheduler(checkpoint)
+        scheduler.base_lrs = [group["initial_lr"] for group in options]
+        rates = [
+            base * at(scheduler.last_epoch)
+            for base, at in zip(scheduler.base_lrs, scheduler.lr_lambdas, strict=True)
+        ]
+        scheduler._last_lr = rates
+        for group, wanted, rate in zip(optimizer.param_groups, options, rates, strict=True):
+            group.update(wanted, lr=rate)
+
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        """Refuse a checkpoint of another model; of weights that are tied only one is saved."""
+        tied = getattr(self.roles.policy, "all_tied_weights_keys", None) or {}
+        strange = [name for name in load_result.missing_keys if name not in tied]
+        strange += load_result.unexpected_keys
+        if strange:
+            raise RunError(
+                f"the checkpoint does not fit the model: {', '.join(strange[:3])}",
+                hint="put the recipe and the base back as they were, or train anew",
+                where=str(self.checkpoints),
+            )
+
+    def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
+        """Stop before a gradient that is no number reaches the weights."""
+        norm = super()._get_grad_norm(model, grad_norm=grad_norm)  # type: ignore[no-untyped-call]
+        if not math.isfinite(norm):
+            raise self.diverged("the gradient is not a number any more", self.state.global_step + 1)
+        return norm
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Load batches in our order."""
@@ -96,7 +151,7 @@ class RunTrainer(Trainer):
         summed = self.method.loss(model, dict(inputs))
         loss = summed.total / (summed.count if num_items_in_batch is None else num_items_in_batch)
         if not torch.isfinite(loss):
-            raise self.diverged("the loss is not a number any more")
+            raise self.diverged("the loss is not a number any more", self.state.global_step + 1)
         return loss
 
     def _get_num_items_in_batch(
@@ -105,20 +160,19 @@ class RunTrainer(Trainer):
         counts = [(batch["labels"][:, 1:] != UNLEARNED).sum() for batch in batch_samples]
         return torch.stack(counts).sum().clamp(min=1).to(device)
 
-    def diverged(self, what: str) -> TrainingError:
-        """Say at which step, and where the last good weights are."""
-        step = self.state.global_step + 1
+    def diverged(self, what: str, step: int) -> TrainingError:
+        """Say at which step, and where the weights from before it are."""
         return TrainingError(
             f"{what} at step {step}",
             hint="lower optimizer.learning_rate, or look for damaged rows with `tunesmith data "
-            "check`; the checkpoints before this step are whole and can be used",
+            "check`; the checkpoints before this step are kept, the best held-out loss among them",
             where=str(self.checkpoints),
         )
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Measure the held-out loss, averaged over all its learned tokens.
 
-        Gives up without a figure when a stop is asked for.
+        Gives up without a figure when a stop is asked for; it is made up for at the resume.
 
         Raises:
             TrainingError: if it is not a number.
@@ -126,7 +180,7 @@ class RunTrainer(Trainer):
         rows = self.splits.validation
         if rows is None:
             return {}
-        with self.compute_loss_context_manager():
+        with self.accelerator.autocast():
             loss = held_out_loss(
                 self.roles.policy,
                 self.method,
@@ -135,9 +189,12 @@ class RunTrainer(Trainer):
                 give_up=self.stop.is_asked,
             )
         if loss is None:
+            self.control.should_save = self.control.should_training_stop = True
             return {}
         if not math.isfinite(loss):
-            raise self.diverged("the held-out loss is not a number any more")
+            raise self.diverged(
+                "the held-out loss is not a number any more", self.state.global_step
+            )
         metrics = {"eval_loss": loss}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(
@@ -151,7 +208,14 @@ class RunTrainer(Trainer):
         self.save_weights(Path(output_dir or str(self.args.output_dir)))
 
     def save_weights(self, folder: Path) -> None:
-        """Write what loads as a model or an adapter, and no pickled arguments."""
+        """Write what loads as a model or an adapter, and no pickled arguments.
+
+        Raises:
+            TrainingError: if a trained weight is not a number.
+        """
+        trained = (weight for weight in self.roles.policy.parameters() if weight.requires_grad)
+        if not all(bool(torch.isfinite(weight).all()) for weight in trained):
+            raise self.diverged("a weight is not a number any more", self.state.global_step)
         folder.mkdir(parents=True, exist_ok=True)
         self.roles.policy.save_pretrained(str(folder))  # type: ignore[operator]
         if (folder / "adapter_config.json").exists():
@@ -201,11 +265,17 @@ def stopped_early(recipe: Recipe, history: list[dict[str, Any]]) -> bool:
     return patience > 0 and best is not None and len(steps) - 1 - steps.index(best) >= patience
 
 
-class _EpochOrder(TrainerCallback):
-    """Tell the order which epoch begins; after a resume it is not the first."""
+class _Resumed(TrainerCallback):
+    """Put right what the loop underneath does not know after a resume."""
 
-    def __init__(self, order: UpdateOrder) -> None:
-        self.order = order
+    def __init__(self, trainer: RunTrainer) -> None:
+        self.trainer = trainer
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Remember the measurement that was made up for."""
+        state.log_history = self.trainer.history or state.log_history
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.order.epoch = state.global_step // self.order.updates_per_epoch
+        """Tell the order which epoch begins; after a resume it is not the first."""
+        order = self.trainer.order
+        order.epoch = state.global_step // order.updates_per_epoch

@@ -6,7 +6,6 @@ import time
 from typing import Any
 
 import psutil
-import torch
 from transformers import TrainerCallback
 
 from tunesmith.logs import logger
@@ -24,30 +23,19 @@ class Watch(TrainerCallback):
     def __init__(self, recipe: Recipe, run: Run, trainer: RunTrainer, screen: Screen) -> None:
         self.recipe, self.run, self.trainer, self.screen = recipe, run, trainer, screen
         per_epoch = trainer.order.updates_per_epoch
-        self.evaluate_every = recipe.evaluate.every_steps or per_epoch
         self.save_every = recipe.run.save_every_steps or per_epoch
         self.started = self.logged_at = time.perf_counter()
         self.tokens = 0
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Say how far there is to go."""
-        self.screen.begin(state.global_step, state.max_steps)
-        self.run.write_status(step=state.global_step, num_steps=state.max_steps)
-
-    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Stop before a gradient that is no number reaches the weights."""
-        for parameter in self.trainer.roles.policy.parameters():
-            if parameter.grad is not None and not torch.isfinite(parameter.grad).all():
-                raise self.trainer.diverged("the gradient is not a number any more")
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Ask the loop for what is due now."""
         step, last = state.global_step, state.global_step >= state.max_steps
         stopping = self.trainer.stop.is_asked()
-        control.should_log = last or stopping or step % self.recipe.run.log_every_steps == 0
-        if self.trainer.splits.validation is not None:
-            control.should_evaluate = (last or step % self.evaluate_every == 0) and not stopping
+        measure = self.trainer.is_evaluation_due(step)
+        control.should_evaluate = measure and not stopping  # made up for when the run goes on
         control.should_save = last or stopping or step % self.save_every == 0
+        due = step % self.recipe.run.log_every_steps == 0
+        control.should_log = due or measure or control.should_save  # a resume logs the same
         if stopping:
             control.should_training_stop = True
 
@@ -64,9 +52,11 @@ class Watch(TrainerCallback):
         self.screen.update(record)
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Stop early once the held-out loss has not improved for long enough."""
+        """Keep the best weights; stop early once they have been the best for long enough."""
+        best = best_step(state.log_history)
+        if best == state.global_step:
+            control.should_save = True
         if stopped_early(self.recipe, state.log_history):
-            best = best_step(state.log_history)
             log.info("no better held-out loss since step %d: stopping early", best)
             control.should_save = True
             control.should_training_stop = True

@@ -21,12 +21,19 @@ def losses(values: list[float], held_out: dict[int, float] | None = None):  # ty
 FALLING = [4 * math.exp(-n / 60) for n in range(60)]
 SETTLED = [1 + 3 * math.exp(-n / 5) for n in range(60)]
 SLOW = [4 - n * 1e-3 for n in range(60)]
+CLIMBED = [0.1 + 4 * math.exp(-n / 5) for n in range(40)] + [0.1 + n / 5 for n in range(15)]
 DIVERGED = [4 * math.exp(-n / 10) for n in range(30)] + [1 + n for n in range(10)]
 
 
 @pytest.mark.parametrize(
     ("curve", "kind"),
-    [(FALLING, "falling"), (SETTLED, "settled"), (SLOW, "slow"), (DIVERGED, "diverged")],
+    [
+        (FALLING, "falling"),
+        (SETTLED, "settled"),
+        (SLOW, "slow"),
+        (DIVERGED, "diverged"),
+        (CLIMBED, "diverged"),
+    ],
 )
 def test_a_curve_gets_its_advice(curve: list[float], kind: str) -> None:
     (advice,) = advise(losses(curve))
