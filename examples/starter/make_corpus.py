@@ -20,7 +20,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--texts", type=int, default=130_000)
     parser.add_argument("--conversations", type=int, default=110_000)
-    parser.add_argument("--more", type=int, default=70_000)
+    parser.add_argument("--more", type=int, default=50_000)
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     _write(options.folder / "texts.jsonl", _texts(options.texts, seed=1))
