@@ -103,6 +103,16 @@ def test_a_stray_quote_that_a_later_one_closes_hides_no_other_row(tmp_path: Path
     assert len(found.rows) == 298
 
 
+def test_a_row_of_endless_lines_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(table, "MAX_LINES", 10)
+    found = read(write(tmp_path / "a.csv", "q,a\n" + '"q0,a0\n' + "\n".join(ROWS)))
+    (problem,) = found.problems
+    assert problem == "a.csv:2:1: not a row of a table: a quoted cell goes over more than 10 lines"
+    assert len(found.rows) == 299
+
+
 def test_a_cell_of_many_lines_is_one_cell(tmp_path: Path) -> None:
     text = "\n".join(["Dear guest,", "", "we open at nine, close at ten, and rest on Monday."] * 60)
     path = tmp_path / "a.csv"

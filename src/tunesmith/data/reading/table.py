@@ -19,6 +19,8 @@ from tunesmith.errors import DataError
 DELIMITERS = ",\t;|"
 SAID = re.compile(r"sep=(.)")
 """How spreadsheets name their delimiter, in a line before the names."""
+MAX_LINES = 1 << 22
+"""Lines of the longest row: they are held in memory, to be read again if it is none."""
 SWALLOWED, MOSTLY = 5, 0.9
 """So many lines of a quoted cell, and such a share of them, look like rows by no chance."""
 
@@ -52,7 +54,7 @@ class _Lines:
 
     Attributes:
         count: number of the last line read.
-        row: the lines read since `begin`.
+        row: the lines read since `begin`, no more than MAX_LINES.
     """
 
     def __init__(self, file: TextIO) -> None:
@@ -65,6 +67,8 @@ class _Lines:
         return self
 
     def __next__(self) -> str:
+        if len(self.row) == MAX_LINES:
+            raise csv.Error(f"a quoted cell goes over more than {MAX_LINES:,} lines")
         line = self._waiting.popleft() if self._waiting else next(self._lines)[1]
         self.count += 1
         self.row.append(line)
