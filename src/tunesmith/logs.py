@@ -39,7 +39,7 @@ class _Screen(logging.Handler):
         self.addFilter(lambda record: record.levelno < logging.ERROR)
 
     def emit(self, record: logging.LogRecord) -> None:
-        if not (console.is_terminal and getattr(record, "has_bar", False)):
+        if not (console.is_terminal and "has_bar" in vars(record)):
             style = "yellow" if record.levelno >= logging.WARNING else ""
             console.print(Text(record.getMessage(), style=style))
 

@@ -43,7 +43,8 @@ def prepare_run(recipe: Recipe) -> Prepared:
 def check_lengths(reader: Reader, splits: Splits) -> None:
     """Refuse rows that are longer than the texts a model takes."""
     config = load_config(reader.folder).get_text_config()
-    positions = getattr(config, "max_position_embeddings", None)  # whatever the file calls it
+    theirs = config.attribute_map.get("max_position_embeddings", "max_position_embeddings")
+    positions = config.to_dict().get(theirs)
     parts = [rows for rows in (splits.train, splits.validation) if rows is not None and len(rows)]
     longest = max(int(rows.lengths.max()) for rows in parts)
     if positions and longest > positions:

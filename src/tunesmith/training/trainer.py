@@ -110,7 +110,7 @@ class RunTrainer(Trainer):
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
         """Refuse a checkpoint of another model; of weights that are tied only one is saved."""
-        tied = getattr(self.roles.policy, "all_tied_weights_keys", None) or {}
+        tied = vars(self.roles.policy).get("all_tied_weights_keys") or {}
         strange = [name for name in load_result.missing_keys if name not in tied]
         strange += load_result.unexpected_keys
         if strange:
