@@ -56,9 +56,7 @@ starter: $(READY)
 	$(BIN)/tunesmith train examples/starter/pretrain.yaml
 	$(BIN)/tunesmith export starter-pretrain --to $(STARTER)/pretrained --precision fp32
 	$(BIN)/tunesmith train examples/starter/sft.yaml
-	$(BIN)/tunesmith export starter-sft --to $(STARTER)/chatting --precision fp32
-	$(BIN)/tunesmith train examples/starter/sft_more.yaml
-	$(BIN)/tunesmith export starter-sft-more --to $(STARTER)/model --precision bf16
+	$(BIN)/tunesmith export starter-sft --to $(STARTER)/model --precision bf16
 	$(BIN)/python examples/starter/measure.py $(STARTER)/model
 	rm -rf src/tunesmith/starter/model && cp -r $(STARTER)/model src/tunesmith/starter/model
 

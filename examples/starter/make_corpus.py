@@ -20,13 +20,11 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--texts", type=int, default=130_000)
     parser.add_argument("--conversations", type=int, default=110_000)
-    parser.add_argument("--more", type=int, default=50_000)
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     _write(options.folder / "texts.jsonl", _texts(options.texts, seed=1))
     _write(options.folder / "texts_heldout.jsonl", _texts(1_000, seed=2, held_out=True))
     _write(options.folder / "chats.jsonl", _chats(options.conversations, seed=3))
-    _write(options.folder / "chats_more.jsonl", _chats(options.more, seed=5))
     _write(options.folder / "chats_heldout.jsonl", _chats(1_000, seed=4, held_out=True))
 
 

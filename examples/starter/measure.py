@@ -45,8 +45,7 @@ def main() -> None:
     """Measure and write the card."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", type=Path)
-    names = ("starter-pretrain", "starter-sft", "starter-sft-more")
-    parser.add_argument("--runs", nargs="+", default=names)
+    parser.add_argument("--runs", nargs=2, default=("starter-pretrain", "starter-sft"))
     options = parser.parse_args()
     model = load_chat_model(options.model, precision="fp32")
     figures = {language: measure(model, language) for language in LANGUAGES}
