@@ -51,9 +51,13 @@ def sync_folder(folder: Path) -> None:
 
 
 def sync_tree(folder: Path) -> None:
-    """Make every file below `folder` durable, and the folder itself."""
+    """Make every file below `folder` durable, and the folder itself.
+
+    Files get the rights of the folder they lie in: some are written for their owner alone.
+    """
     for path in sorted(folder.rglob("*")):
         if path.is_file():
+            path.chmod(path.parent.stat().st_mode & 0o666)
             with path.open("rb") as file:
                 os.fsync(file.fileno())
         else:

@@ -130,6 +130,12 @@ def test_weights_are_stored_in_the_precision_that_is_asked_for_or_the_base_s(
     )
 
 
+def test_whoever_may_read_the_folder_may_read_its_files(exports: dict[str, Exported]) -> None:
+    for exported in exports.values():
+        rights = exported.folder.stat().st_mode & 0o666
+        assert {path.stat().st_mode & 0o777 for path in exported.folder.iterdir()} == {rights}
+
+
 def test_half_precision_takes_half_the_room(exports: dict[str, Exported]) -> None:
     sizes = [
         (exports[name].folder / "model.safetensors").stat().st_size
