@@ -42,6 +42,7 @@ def test_real_sets_train_on_the_starter_and_the_loss_falls(
             "max_tokens": 256,
             "max_rows": 800,
             "validation_share": 0.1,
+            "on_bad_row": "skip",  # a prompt or two leave no room for their answer
         },
         method={"name": "pretrain" if texts else "sft"},
         tuning={"kind": "lora", "rank": 16},
