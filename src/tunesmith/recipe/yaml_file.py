@@ -47,7 +47,7 @@ class _StrictLoader(yaml.SafeLoader):
 
 
 _StrictLoader.add_implicit_resolver(
-    BOOLEAN, re.compile("true|True|TRUE|false|False|FALSE"), [*"tTfF"]
+    BOOLEAN, re.compile("(?:true|True|TRUE|false|False|FALSE)$"), [*"tTfF"]
 )
 
 

@@ -45,6 +45,12 @@ def test_a_recipe_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
     assert load_recipe(path).model.name == "m"
 
 
+def test_a_word_that_begins_as_a_boolean_does_is_a_word(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text("model: {name: truecaser}\ndata: {train: Falsehoods.jsonl}\n", "utf-8")
+    assert load_recipe(path).model.name == "truecaser"
+
+
 def test_what_is_written_out_reads_back_the_same() -> None:
     recipe = build_recipe(
         {**LEAST, "tuning": {"kind": "freeze", "layers": -1}, "run": {"name": "名".encode().hex()}}
