@@ -264,6 +264,21 @@ def chat_with_nobody(folder: Path, model: Path) -> list[object]:
     return ["chat", "nobody"]
 
 
+@case("there is no model ~nosuchperson/model")
+def chat_in_no_home(folder: Path, model: Path) -> list[object]:
+    return ["chat", "~nosuchperson/model"]
+
+
+@case("there is no run ~nosuchperson/run")
+def run_in_no_home(folder: Path, model: Path) -> list[object]:
+    return ["runs", "show", "~nosuchperson/run"]
+
+
+@case("there is no run xxx")
+def run_with_a_name_no_file_can_have(folder: Path, model: Path) -> list[object]:
+    return ["runs", "show", "x" * 300]
+
+
 @case("only runs are exported")
 def export_of_a_model(folder: Path, model: Path) -> list[object]:
     return ["export", model, "--to", folder / "out"]

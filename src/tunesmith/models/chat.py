@@ -13,6 +13,7 @@ from tunesmith.models.adapter import load_adapter
 from tunesmith.models.load import check_vocabulary, count_embeddings, load_model
 from tunesmith.models.locate import locate
 from tunesmith.models.reader import find_reader
+from tunesmith.paths import exists, expand
 from tunesmith.runs.run import Run
 from tunesmith.runs.store import is_run, list_runs, open_run, short_name
 
@@ -128,13 +129,13 @@ def load_subject(
 
 def _find_run(name: str | Path) -> tuple[Run | None, Path | None]:
     """Return the run and the folder of its weights that `name` means, if it means a run."""
-    path = Path(name).expanduser()
+    path = expand(name)
     if path.parent.name == "checkpoints" and is_run(path.parent.parent):
         return _find_checkpoint(Run(path.parent.parent.absolute()), path.name)
     if is_run(path):
         run = Run(path.absolute())
         return run, run.model
-    if path.exists() or str(name) == "starter":
+    if exists(path) or str(name) == "starter":
         return None, None
     run_name, _, checkpoint = str(name).partition("/")
     if run_name not in _run_names():
@@ -174,7 +175,7 @@ def _locate(name: str | Path) -> Path:
         return locate(name)
     except ModelError as problem:
         near = difflib.get_close_matches(str(name), _run_names(), n=1)
-        if Path(name).expanduser().exists() or not near:
+        if exists(expand(name)) or not near:
             raise
         raise ModelError(
             problem.message, hint=f"did you mean the run {near[0]}?", where=problem.where

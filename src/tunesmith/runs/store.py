@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from tunesmith.errors import RunError, TunesmithError
+from tunesmith.paths import exists, expand
 from tunesmith.recipe.load import dump_recipe
 from tunesmith.recipe.options import Recipe
 from tunesmith.runs.run import Run
@@ -42,7 +43,8 @@ def create_run(recipe: Recipe) -> Run:
 
 def is_run(path: Path) -> bool:
     """Whether `path` is a run directory, however damaged."""
-    return (path / "recipe.yaml").is_file() and (path / "checkpoints").is_dir()
+    whole = exists(path) and (path / "recipe.yaml").is_file()
+    return whole and (path / "checkpoints").is_dir()
 
 
 def open_run(name: str | Path) -> Run:
@@ -51,7 +53,7 @@ def open_run(name: str | Path) -> Run:
     Raises:
         RunError: with the nearest names that exist.
     """
-    path = Path(name).expanduser()
+    path = expand(name)
     if is_run(path):
         return Run(path.absolute())
     known = {run.name: run for run in list_runs()}
