@@ -39,6 +39,16 @@ def partial_folder(checkpoints: Path) -> Path:
     return checkpoints / PARTIAL
 
 
+def checkpoint_folder(checkpoints: Path, step: int) -> Path:
+    """Return the folder of the sealed checkpoint of a step."""
+    return checkpoints / f"step-{step:06d}"
+
+
+def step_of(path: Path) -> int:
+    """Tell the step from the name of a sealed checkpoint."""
+    return int(path.name.removeprefix("step-"))
+
+
 def clear_partial(checkpoints: Path) -> None:
     """Remove what a killed process left half written or half deleted."""
     for leftover in (partial_folder(checkpoints), *checkpoints.glob(f"{DELETED}*")):
@@ -59,7 +69,7 @@ def seal(written: Path, checkpoints: Path, step: int) -> Path:
         }
     write_json(written / MANIFEST, {"step": step, "files": files})
     sync_tree(written)
-    target = checkpoints / f"step-{step:06d}"
+    target = checkpoint_folder(checkpoints, step)
     if target.exists():
         set_aside(target)
     written.rename(target)
@@ -69,7 +79,7 @@ def seal(written: Path, checkpoints: Path, step: int) -> Path:
 
 def verify(path: Path) -> Checkpoint:
     """Compare a checkpoint with its manifest, byte by byte."""
-    step = int(path.name.removeprefix("step-"))
+    step = step_of(path)
     try:
         manifest = orjson.loads((path / MANIFEST).read_bytes())
         files = {
@@ -101,7 +111,7 @@ def _find_damage(path: Path, files: dict[str, tuple[int, str]]) -> str:
 def list_checkpoints(checkpoints: Path) -> list[Path]:
     """List the sealed checkpoints, oldest first, without reading them."""
     found = [path for path in checkpoints.glob("step-*") if path.name[5:].isdigit()]
-    return sorted(found, key=lambda path: int(path.name[5:]))
+    return sorted(found, key=step_of)
 
 
 def newest_whole(checkpoints: Path) -> tuple[Path | None, list[Checkpoint]]:
@@ -129,7 +139,7 @@ def set_aside(path: Path) -> Path:
 def rotate(checkpoints: Path, *, keep: int, best_step: int | None) -> None:
     """Delete all but the newest `keep` checkpoints and the one of the best held-out loss."""
     for path in list_checkpoints(checkpoints)[:-keep]:
-        if int(path.name[5:]) != best_step:
+        if step_of(path) != best_step:
             doomed = checkpoints / f"{DELETED}{path.name}"
             path.rename(doomed)
             shutil.rmtree(doomed)

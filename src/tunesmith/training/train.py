@@ -13,10 +13,12 @@ from tunesmith.runs.run import Run
 from tunesmith.runs.store import create_run
 from tunesmith.runs.write import sync_folder, sync_tree, write_json
 from tunesmith.training.checkpoints import (
+    checkpoint_folder,
     clear_partial,
     newest_whole,
     partial_folder,
     set_aside,
+    step_of,
     verify,
 )
 from tunesmith.training.environment import (
@@ -162,7 +164,7 @@ def run_loop(run: Run, trainer: RunTrainer) -> None:
     checkpoint, damaged = newest_whole(run.checkpoints)
     for bad in damaged:
         log.warning("checkpoint %s is damaged (%s): set aside", bad.path.name, bad.problem)
-    step = int(checkpoint.name.removeprefix("step-")) if checkpoint else 0
+    step = step_of(checkpoint) if checkpoint else 0
     if step:
         log.info("going on from step %d", step)
     run.keep_metrics_until(step)
@@ -210,7 +212,7 @@ def take_best(run: Run, trainer: RunTrainer) -> None:
     step = best_step(trainer.state.log_history)
     if step is None or step == trainer.state.global_step:
         return
-    best = run.checkpoints / f"step-{step:06d}"
+    best = checkpoint_folder(run.checkpoints, step)
     if problem := verify(best).problem:
         kept = set_aside(best) if best.exists() else best
         raise RunError(

@@ -28,7 +28,7 @@ from tunesmith.models.adapter import note_base
 from tunesmith.models.roles import Roles
 from tunesmith.recipe.options import Recipe
 from tunesmith.training.checkpoints import clear_partial, partial_folder, rotate, seal
-from tunesmith.training.order import build_order, count_steps
+from tunesmith.training.order import build_order
 from tunesmith.training.prepare import Prepared
 from tunesmith.training.stop import StopRequest
 
@@ -53,7 +53,7 @@ class RunTrainer(Trainer):
         self.roles = roles
         self.stop, self.checkpoints, self.base_sha256 = stop, checkpoints, base_sha256
         self.order = build_order(self.recipe, self.splits.train)
-        self.num_steps = count_steps(self.recipe, self.order)
+        self.num_steps = arguments.max_steps
         self.history: list[dict[str, Any]] = []
         super().__init__(model=roles.policy, args=arguments, train_dataset=self.splits.train)
         self.model_accepts_loss_kwargs = True
