@@ -33,6 +33,12 @@ def spell(reader: Reader, ids: list[int]) -> str:
     return str(reader.tokenizer.backend_tokenizer.decode(ids, skip_special_tokens=False))
 
 
+def as_read(reader: Reader, text: str) -> str:
+    """What a tokenizer tells apart: one that writes spaces as a mark takes the mark for a space."""
+    marks = "\u2581" in reader.tokenizer.get_vocab()
+    return text.replace("\u2581", " ") if marks else text
+
+
 def specials(reader: Reader) -> set[int]:
     """Blank ones mean the same however they are read."""
     added = reader.tokenizer.added_tokens_decoder
@@ -44,7 +50,7 @@ def check_text(reader: Reader, text: str) -> None:
     end = len(row.ids) - 1
     start = int(row.ids[0] == reader.tokenizer.bos_token_id)
     assert set(row.ids[start:end]).isdisjoint(specials(reader))
-    assert spell(reader, row.ids[start:end]).removeprefix(" " * start) == text
+    assert spell(reader, row.ids[start:end]).removeprefix(" " * start) == as_read(reader, text)
 
 
 def check_talk(reader: Reader, question: str, answer: str) -> None:
@@ -55,8 +61,8 @@ def check_talk(reader: Reader, question: str, answer: str) -> None:
     (start, end), *others = row.learned
     assert others == []
     learned = spell(reader, row.ids[start:end])
-    assert learned == f"{answer}{reader.template.turn_end}"
-    assert question in spell(reader, row.ids[:start])
+    assert learned == as_read(reader, answer) + reader.template.turn_end
+    assert as_read(reader, question) in spell(reader, row.ids[:start])
     number = reader.tokenizer.get_vocab()[reader.template.turn_end]
     assert row.ids[start:end].count(number) == 1
 
