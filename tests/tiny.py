@@ -34,6 +34,59 @@ SHAPES: dict[str, dict[str, Any]] = {
     "llama": {"model_type": "llama", "num_key_value_heads": 4, "tie_word_embeddings": False},
     "gpt2": {"model_type": "gpt2", "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 256},
 }
+FAMILIES: dict[str, dict[str, Any]] = {
+    **SHAPES,
+    "untied": {**SHAPES["qwen3"], "tie_word_embeddings": False},
+    "mistral": {"model_type": "mistral", "num_key_value_heads": 2, "sliding_window": 6},
+    "gemma2": {
+        "model_type": "gemma2",
+        "head_dim": 16,
+        "num_key_value_heads": 2,
+        "sliding_window": 6,
+        "attn_logit_softcapping": 2.0,
+        "final_logit_softcapping": 3.0,
+        "query_pre_attn_scalar": 16,
+    },
+    "gemma3": {
+        "model_type": "gemma3_text",
+        "head_dim": 16,
+        "num_key_value_heads": 1,
+        "sliding_window": 6,
+        "layer_types": ["sliding_attention", "full_attention"],
+    },
+    "glm": {"model_type": "glm", "head_dim": 16, "num_key_value_heads": 2},
+    "cohere": {"model_type": "cohere", "num_key_value_heads": 2, "logit_scale": 0.25},
+    "granite": {"model_type": "granite", "num_key_value_heads": 2, "logits_scaling": 4.0},
+    "mixture": {
+        "model_type": "qwen3_moe",
+        "head_dim": 16,
+        "num_key_value_heads": 2,
+        "num_experts": 4,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 32,
+        "decoder_sparse_step": 1,
+    },
+}
+"""Shapes that ask something else of attention, of the head or of the layers."""
+PADDED: dict[str, dict[str, Any]] = {
+    "mamba": {"model_type": "mamba", "state_size": 8},
+    "bloom": {"model_type": "bloom", "n_head": 4, "n_layer": 2},
+    "linear": {
+        "model_type": "qwen3_next",
+        "head_dim": 16,
+        "num_key_value_heads": 2,
+        "num_experts": 4,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 32,
+        "shared_expert_intermediate_size": 32,
+        "linear_num_key_heads": 2,
+        "linear_num_value_heads": 2,
+        "linear_key_head_dim": 16,
+        "linear_value_head_dim": 16,
+        "layer_types": ["linear_attention", "full_attention"],
+    },
+}
+"""Shapes whose rows cannot lie end to end."""
 COMMON = {
     "hidden_size": 32,
     "intermediate_size": 64,
@@ -57,7 +110,7 @@ def make_model(
 ) -> Path:
     """Write a model folder with random weights and a tokenizer trained on a few words."""
     make_tokenizer(folder, template)
-    options = {**COMMON, **SHAPES[shape], "vocab_size": 400, **changes}
+    options = {**COMMON, **{**FAMILIES, **PADDED}[shape], "vocab_size": 400, **changes}
     config = AutoConfig.for_model(options.pop("model_type"), **options)
     torch.manual_seed(seed)
     AutoModelForCausalLM.from_config(config, dtype=dtype).save_pretrained(str(folder))

@@ -191,7 +191,7 @@ def test_too_little_memory_is_named_as_the_cause(tmp_path: Path) -> None:
     status = run.status()
     assert status.state == "failed"
     assert "memory ran out" in status.message
-    assert "batch_size" in status.hint
+    assert "compute.tokens_per_batch" in status.hint
 
 
 def test_a_second_process_on_the_same_run_is_refused_at_once(

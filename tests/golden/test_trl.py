@@ -10,6 +10,7 @@ import torch
 from tests import tiny
 from tunesmith.data.prepare import prepare
 from tunesmith.methods import build_method
+from tunesmith.methods.method import Joining
 from tunesmith.models.load import load_model
 from tunesmith.models.reader import find_reader
 from tunesmith.recipe.load import load_recipe
@@ -51,7 +52,9 @@ def test_sft_equals_trl_in_loss_and_in_every_gradient(tmp_path: Path, shape: str
         seed=0,
     ).train
     mine = load_model(folder, dtype=torch.float32, device=torch.device("cpu"))
-    summed = method.loss(mine, method.collate([rows[row] for row in range(len(rows))]))
+    summed = method.loss(
+        mine, method.collate([rows[row] for row in range(len(rows))], Joining(flat=True))
+    )
     (summed.total / summed.count).backward()
 
     theirs = load_model(folder, dtype=torch.float32, device=torch.device("cpu"))

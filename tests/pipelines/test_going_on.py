@@ -18,6 +18,7 @@ from tunesmith.models.roles import load_reader, load_roles
 from tunesmith.recipe.load import load_recipe
 from tunesmith.runs.run import Run
 from tunesmith.runs.store import list_runs, open_run
+from tunesmith.runs.write import write_json
 from tunesmith.training.launch import resume_detached
 from tunesmith.training.plan import dry_run
 from tunesmith.training.train import resume, train
@@ -284,10 +285,13 @@ def test_what_a_kill_left_half_deleted_is_cleared(tmp_path: Path, tiny_model: Pa
 
 def test_how_activations_are_kept_is_decided_once(tmp_path: Path, tiny_model: Path) -> None:
     run = train(load_recipe(write(tmp_path, tiny_model, compute={"memory_gib": 1e-6})))
-    assert run.environment()["recompute_activations"] is True
+    decided = ("recompute_activations", "tokens_per_batch")
+    first = {name: run.environment()[name] for name in decided}
+    assert first == {"recompute_activations": True, "tokens_per_batch": 512}
+    write_json(run.environment_file, {**run.environment(), "tokens_per_batch": 40})
     resume(run)
     assert run.status().identical
-    assert run.environment()["recompute_activations"] is True
+    assert {name: run.environment()[name] for name in decided} == {**first, "tokens_per_batch": 40}
 
 
 @pytest.mark.parametrize("held_out", [False, True])

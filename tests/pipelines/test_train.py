@@ -100,24 +100,30 @@ def test_a_run_directory_holds_all_it_promises(tmp_path: Path, tiny_model: Path)
     assert any("eval_loss" in record for record in run.metrics())
 
 
-@pytest.mark.parametrize("split", [(4, 2), (2, 4), (1, 8)])
-def test_how_an_update_is_split_changes_nothing(
-    tmp_path: Path, tiny_model: Path, split: tuple[int, int]
-) -> None:
+@pytest.mark.parametrize("tokens", [1, 40, 100])
+@pytest.mark.parametrize("shape", ["qwen3", "bloom"])
+def test_how_an_update_is_split_changes_nothing(tmp_path: Path, shape: str, tokens: int) -> None:
+    model = tiny.make_model(tmp_path / shape, shape)
     rows = [
         {"instruction": "q" * (1 + n % 5), "input": "", "output": "word " * (1 + n * 7 % 11)}
         for n in range(24)
     ]
     data = tiny.write_rows(tmp_path / "rows.jsonl", rows)
     curves = []
-    for batch_size, accumulation in ((8, 1), split):
+    for batch_size, accumulation, limit in ((8, 1, 10_000), (2, 4, tokens)):
         options = {
             "batch_size": batch_size,
             "accumulation": accumulation,
             "learning_rate": 1e-2,
             "max_grad_norm": 0.5,
         }
-        path = tiny.write_recipe(tmp_path / "r.json", tiny_model, data, optimizer=options)
+        path = tiny.write_recipe(
+            tmp_path / "r.json",
+            model,
+            data,
+            optimizer=options,
+            compute={"precision": "fp32", "threads": 1, "tokens_per_batch": limit},
+        )
         curves.append(losses(train(load_recipe(path))))
     assert curves[1] == pytest.approx(curves[0], rel=2e-5)
 

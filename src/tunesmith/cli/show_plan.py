@@ -23,7 +23,8 @@ def show_plan(plan: Plan) -> None:
             "train": f"{plan.num_trained:,} of {plan.num_weights:,} weights "
             f"({plan.num_trained / plan.num_weights:.1%})",
             "make": f"{plan.steps:,} updates, {plan.epochs:g} epochs",
-            "compute on": f"{plan.device} in {plan.precision}{checkpointing}",
+            "compute on": f"{plan.device} in {plan.precision}, {plan.tokens_per_batch:,} tokens at "
+            f"once{checkpointing}",
             "need": f"about {plan.memory_gib:.1f} GiB of memory ({plan.free_gib:.1f} are free), "
             f"{plan.disk_gib:.2f} GiB of disk",
             "take": f"about {spell_seconds(plan.seconds)}",

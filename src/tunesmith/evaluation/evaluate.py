@@ -16,6 +16,7 @@ from tunesmith.inference.sampling import Sampling
 from tunesmith.logs import logger
 from tunesmith.methods import Method, build_method
 from tunesmith.methods.held_out import held_out_loss
+from tunesmith.methods.method import Joining
 from tunesmith.models.chat import ChatModel, Subject, find_subject, load_subject
 from tunesmith.models.reader import find_reader
 from tunesmith.runs.run import Run
@@ -138,8 +139,11 @@ def _measure(
     sampling: Sampling,
     label: str,
 ) -> tuple[Measures, list[str]]:
+    from tunesmith.models.layout import find_layout
+
     model = load_subject(subject, precision="fp32")
-    loss = held_out_loss(model.model, method, rows.tokens, batch_size=BATCH_ROWS)
+    how = Joining(find_layout(model.model).is_flat)
+    loss = held_out_loss(model.model, method, rows.tokens, how=how, batch_size=BATCH_ROWS)
     assert loss is not None  # a row of which nothing is learned is never kept
     said = _answers(model, asked, sampling, label)
     return _summarize(loss, asked, said), said

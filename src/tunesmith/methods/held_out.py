@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tunesmith.data.token_rows import TokenRows
-from tunesmith.methods.method import Method
+from tunesmith.methods.method import Joining, Method
 
 if TYPE_CHECKING:
     import torch
@@ -17,6 +17,7 @@ def held_out_loss(
     method: Method,
     rows: TokenRows,
     *,
+    how: Joining,
     batch_size: int,
     give_up: Callable[[], bool] = lambda: False,
 ) -> float | None:
@@ -42,7 +43,8 @@ def held_out_loss(
         if give_up():
             count = 0
             break
-        batch = method.collate([rows[row] for row in order[start : start + batch_size]])
+        chosen = [rows[row] for row in order[start : start + batch_size]]
+        batch = method.collate(chosen, how)
         with torch.no_grad():
             summed = method.loss(model, {name: t.to(device) for name, t in batch.items()})
         total += float(summed.total)

@@ -16,6 +16,20 @@ Batch = dict[str, "torch.Tensor"]
 
 
 @dataclass(frozen=True)
+class Joining:
+    """How rows become a batch.
+
+    Attributes:
+        flat: end to end in one sequence, else below each other, padded.
+        coarse: fill the sequence up to one of few sizes, by at most a sixteenth. Where each new
+            size is compiled anew, as bf16 products on a CPU are, that is far cheaper.
+    """
+
+    flat: bool
+    coarse: bool = False
+
+
+@dataclass(frozen=True)
 class LossSum:
     """A loss not yet averaged, so that batches of any size can be added up.
 
@@ -35,7 +49,7 @@ class Method(Protocol):
     def learn(self) -> Learn:
         """Which tokens of a row are learned."""
 
-    def collate(self, rows: Sequence[Row]) -> Batch:
+    def collate(self, rows: Sequence[Row], how: Joining) -> Batch:
         """Join rows into one batch."""
 
     def loss(self, model: torch.nn.Module, batch: Batch) -> LossSum:

@@ -3,72 +3,83 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.methods.method import Batch, LossSum, Row
+from tunesmith.methods.batches import UNLEARNED
+from tunesmith.methods.method import Batch, LossSum
 
 if TYPE_CHECKING:
     import torch
 
-UNLEARNED = -100
-PAD_TO = 8
-
-
-def pad(rows: Sequence[Row]) -> Batch:
-    """Join rows into one batch, padded on the right to the longest.
-
-    Returns:
-        input_ids, attention_mask and labels, each [batch, seq]; labels are -100 where nothing is
-        learned.
-    """
-    import torch
-
-    longest = max(len(row["input_ids"]) for row in rows)
-    seq = -(-longest // PAD_TO) * PAD_TO
-    ids = torch.zeros(len(rows), seq, dtype=torch.long)
-    mask = torch.zeros(len(rows), seq, dtype=torch.long)
-    labels = torch.full((len(rows), seq), UNLEARNED, dtype=torch.long)
-    for place, row in enumerate(rows):
-        length = len(row["input_ids"])
-        ids[place, :length] = torch.tensor(row["input_ids"])
-        mask[place, :length] = 1
-        labels[place, :length] = torch.tensor(row["labels"])
-    return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+    from tunesmith.models.head import Head
 
 
 def next_token_loss(model: torch.nn.Module, batch: Batch) -> LossSum:
     """Sum -log p(token | tokens before it) over the learned tokens of a batch.
 
-    Logits are computed only at positions where some row of the batch learns the next token; for
-    long prompts that saves most of the head's work and memory.
+    Logits are computed only where a token is learned, and never all of them at once.
 
     Args:
         model: a causal language model.
-        batch: what `pad` returns; its labels are not shifted.
+        batch: what `join` returns; its labels are not shifted.
     """
-    import torch
-    from torch.nn.functional import cross_entropy
+    from tunesmith.models.layout import find_layout
 
     targets = batch["labels"][:, 1:]
     positions = (targets != UNLEARNED).any(dim=0).nonzero().squeeze(1)
+    targets = targets[:, positions]
+    learned = targets != UNLEARNED
+    head = find_layout(model).head
+    if head is None:
+        total = _whole_loss(model, batch, positions, targets)
+    else:
+        from tunesmith.models.head import summed_loss
+
+        hidden = _hidden(model, head, batch, positions)
+        total = summed_loss(head, hidden[learned], targets[learned])
+    return LossSum(total, learned.sum())
+
+
+def _hidden(
+    model: torch.nn.Module, head: Head, batch: Batch, positions: torch.Tensor
+) -> torch.Tensor:
+    """Run the model up to its head: [batch, positions, hidden]."""
+    from tunesmith.models.head import hidden_only
+
+    with hidden_only(head) as caught:
+        model(**_arguments(model, batch, positions))
+    (hidden,) = caught
+    kept = "logits_to_keep" in forward_names(model)
+    return hidden if kept else hidden[:, positions]
+
+
+def _whole_loss(
+    model: torch.nn.Module, batch: Batch, positions: torch.Tensor, targets: torch.Tensor
+) -> torch.Tensor:
+    """Let the model compute its logits itself."""
+    from torch.nn.functional import cross_entropy
+
+    logits = model(**_arguments(model, batch, positions)).logits
+    if "logits_to_keep" not in forward_names(model):
+        logits = logits[:, positions]
+    return cross_entropy(
+        logits.flatten(0, 1).float(), targets.flatten(), ignore_index=UNLEARNED, reduction="sum"
+    )
+
+
+def _arguments(model: torch.nn.Module, batch: Batch, positions: torch.Tensor) -> dict[str, Any]:
     accepted = forward_names(model)
     rest: dict[str, Any] = {"use_cache": False} if "use_cache" in accepted else {}
     if "logits_to_keep" in accepted:
         rest["logits_to_keep"] = positions
-    logits = model(
-        input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], **rest
-    ).logits
-    if "logits_to_keep" not in accepted:
-        logits = logits[:, positions]
-    targets = targets[:, positions]
-    total = cross_entropy(
-        logits.flatten(0, 1).float(),
-        targets.flatten(),
-        ignore_index=UNLEARNED,
-        reduction="sum",
-    )
-    return LossSum(total, torch.count_nonzero(targets != UNLEARNED))
+    if "edges" in batch:
+        from tunesmith.models.row_attention import as_mask
+
+        mask = as_mask(batch["edges"].tolist())
+        rest |= {"position_ids": batch["position_ids"], "attention_mask": mask}
+    else:
+        rest["attention_mask"] = batch["attention_mask"]
+    return {"input_ids": batch["input_ids"], **rest}
 
 
 def forward_names(model: torch.nn.Module) -> frozenset[str]:

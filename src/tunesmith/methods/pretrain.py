@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tunesmith.data.rows import Learn
-from tunesmith.methods.method import Batch, LossSum, Row
-from tunesmith.methods.next_token import next_token_loss, pad
+from tunesmith.methods.batches import join
+from tunesmith.methods.method import Batch, Joining, LossSum, Row
+from tunesmith.methods.next_token import next_token_loss
 from tunesmith.recipe.method import Pretrain
 
 if TYPE_CHECKING:
@@ -26,9 +27,9 @@ class PretrainMethod:
         """Which tokens of a row are learned."""
         return Learn(kind="text", prompts=True, history=True, pack=self.options.pack)
 
-    def collate(self, rows: Sequence[Row]) -> Batch:
-        """Join rows into one padded batch."""
-        return pad(rows)
+    def collate(self, rows: Sequence[Row], how: Joining) -> Batch:
+        """Join rows into one batch."""
+        return join(rows, how)
 
     def loss(self, model: torch.nn.Module, batch: Batch) -> LossSum:
         """Sum the loss over the learned tokens of a batch."""

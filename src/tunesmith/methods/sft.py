@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tunesmith.data.rows import Learn
-from tunesmith.methods.method import Batch, LossSum, Row
-from tunesmith.methods.next_token import next_token_loss, pad
+from tunesmith.methods.batches import join
+from tunesmith.methods.method import Batch, Joining, LossSum, Row
+from tunesmith.methods.next_token import next_token_loss
 from tunesmith.recipe.method import SFT
 
 if TYPE_CHECKING:
@@ -31,9 +32,9 @@ class SFTMethod:
             pack=False,
         )
 
-    def collate(self, rows: Sequence[Row]) -> Batch:
-        """Join rows into one padded batch."""
-        return pad(rows)
+    def collate(self, rows: Sequence[Row], how: Joining) -> Batch:
+        """Join rows into one batch."""
+        return join(rows, how)
 
     def loss(self, model: torch.nn.Module, batch: Batch) -> LossSum:
         """Sum the loss over the learned tokens of a batch."""

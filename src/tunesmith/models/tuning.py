@@ -36,6 +36,8 @@ def add_lora(model: PreTrainedModel, tuning: LoRA) -> torch.nn.Module:
     from peft import LoraConfig, get_peft_model
     from transformers.pytorch_utils import Conv1D
 
+    from tunesmith.models.thin_lora import use_thin_products
+
     layers = find_linear(model)
     check_targets(model, layers, tuning.targets)
     config = LoraConfig(
@@ -47,6 +49,7 @@ def add_lora(model: PreTrainedModel, tuning: LoRA) -> torch.nn.Module:
         task_type="CAUSAL_LM",
     )
     adapted: torch.nn.Module = get_peft_model(model, config, autocast_adapter_dtype=True)
+    use_thin_products(adapted)
     return adapted
 
 

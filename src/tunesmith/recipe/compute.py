@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from tunesmith.recipe.section import CountOrZero, Positive, Section
+from tunesmith.recipe.section import Count, CountOrZero, Positive, Section
 
 
 class Compute(Section):
@@ -17,6 +17,9 @@ class Compute(Section):
     `pure_bf16` is asked for."""
     threads: CountOrZero = 0
     """CPU threads; 0 takes all cores. Results repeat to the bit only at the same number."""
+    tokens_per_batch: Count | None = None
+    """Most tokens computed at once; an update is split into such batches, which changes speed and
+    memory only. Chosen from the free memory if not given."""
     gradient_checkpointing: Literal["auto", "on", "off"] = "auto"
     """Compute activations twice to save memory; `auto` does so when memory demands it."""
     memory_gib: Positive | None = None

@@ -15,9 +15,10 @@ class Optimizer(Section):
     learning_rate: Positive = 2e-4
     """Peak learning rate, after warm-up; 1e-4 to 5e-4 usual for LoRA, 1e-5 for full tuning."""
     batch_size: Count = 8
-    """Rows of one micro-step."""
+    """Rows of an update, times `accumulation`. How many are computed at once is
+    `compute.tokens_per_batch`, and changes nothing but speed and memory."""
     accumulation: Count = 1
-    """Micro-steps of one update: an update learns from batch_size x accumulation rows."""
+    """An update learns from batch_size x accumulation rows."""
     scheduler: Literal["cosine", "linear", "constant"] = "cosine"
     """How the learning rate falls after warm-up."""
     warmup: NotNegative = 0.03

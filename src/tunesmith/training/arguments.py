@@ -9,6 +9,7 @@ from tunesmith.errors import RecipeError
 from tunesmith.hardware import Precision
 from tunesmith.recipe.method import SFT
 from tunesmith.recipe.options import Recipe
+from tunesmith.training.order import update_rows
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
@@ -35,8 +36,7 @@ def build_arguments(
     optimizer, run = recipe.optimizer, recipe.run
     ours: dict[str, Any] = {
         "output_dir": str(folder),
-        "per_device_train_batch_size": optimizer.batch_size,
-        "gradient_accumulation_steps": optimizer.accumulation,
+        "per_device_train_batch_size": update_rows(recipe),
         "learning_rate": optimizer.learning_rate,
         "lr_scheduler_type": SCHEDULERS[optimizer.scheduler],
         "warmup_steps": optimizer.warmup,

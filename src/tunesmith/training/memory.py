@@ -6,7 +6,6 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tunesmith.data.prepare import Splits
 from tunesmith.errors import RunError
 from tunesmith.hardware import GIB, Precision, disk_free, memory_gib
 from tunesmith.models.roles import Roles
@@ -15,9 +14,14 @@ from tunesmith.recipe.options import Recipe
 from tunesmith.runs.run import Run
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     import torch
 
 LIBRARIES_GIB = 0.6
+BATCH_TOKENS = {"cpu": 4096, "cuda": 16384}
+"""Tokens of a batch beyond which nothing gets faster."""
+SMALLEST_BATCH = 512
 ADAM_BYTES = 8
 EFFICIENCY = 0.5
 """Share of the plain matrix product's rate that a whole step reaches."""
@@ -64,6 +68,8 @@ def estimate_gib(
     Args:
         tokens: tokens of the largest micro-step, padding included.
     """
+    from tunesmith.models.head import CHUNK_BYTES
+
     width = 4 if precision == "fp32" else 2
     stored = 4 if precision == "fp32" or (precision == "bf16" and full) else 2
     moved = 2 if precision == "pure_bf16" else 4
@@ -75,29 +81,56 @@ def estimate_gib(
         if checkpointing
         else layer * shape.layers
     )
-    logits = tokens * shape.vocab * 4 * 2.5
+    logits = 4 * CHUNK_BYTES
     return LIBRARIES_GIB + (weights + training + activations + logits) / GIB
 
 
-def largest_batch(splits: Splits, recipe: Recipe) -> int:
-    """Count the tokens of the largest micro-step that can come up, padding included."""
-    lengths = splits.train.lengths
-    return int(lengths.max()) * min(recipe.optimizer.batch_size, len(lengths))
+@dataclass(frozen=True)
+class Batching:
+    """How an update is computed; changes speed and memory only.
+
+    Attributes:
+        tokens: most tokens of a batch, padding included; a longer row is a batch of its own.
+        checkpointing: whether activations are computed twice.
+        gib: estimated peak memory.
+    """
+
+    tokens: int
+    checkpointing: bool
+    gib: float
 
 
-def use_checkpointing(recipe: Recipe, splits: Splits, roles: Roles) -> bool:
-    """Decide whether activations are computed twice: `auto` does so when memory demands it."""
-    option = recipe.compute.gradient_checkpointing
-    if option != "auto":
-        return option == "on"
-    needed = estimate_gib(
-        shape_of(roles.policy, num_trainable(roles.policy)),
-        tokens=largest_batch(splits, recipe),
-        precision=roles.precision,
-        full=is_full(recipe.tuning),
-        checkpointing=False,
-    )
-    return needed > free_gib(recipe, roles.device)
+def choose_batching(
+    shape: Shape,
+    recipe: Recipe,
+    lengths: npt.NDArray[np.int32],
+    *,
+    precision: Precision,
+    device: torch.device,
+) -> Batching:
+    """Choose the fastest way that fits into memory; if none does, the smallest."""
+    free = free_gib(recipe, device)
+    longest = int(lengths.max())
+    option, asked = recipe.compute.gradient_checkpointing, recipe.compute.tokens_per_batch
+    largest = asked or BATCH_TOKENS.get(device.type, BATCH_TOKENS["cpu"])
+    sizes = [largest]
+    while not asked and sizes[-1] > max(longest, SMALLEST_BATCH):
+        sizes.append(sizes[-1] // 2)
+    chosen = None
+    for checkpointing in {"auto": (False, True), "on": (True,), "off": (False,)}[option]:
+        for size in sizes:
+            gib = estimate_gib(
+                shape,
+                tokens=max(size, longest),
+                precision=precision,
+                full=is_full(recipe.tuning),
+                checkpointing=checkpointing,
+            )
+            chosen = Batching(size, checkpointing, gib)
+            if gib <= free:
+                return chosen
+    assert chosen is not None
+    return chosen
 
 
 def free_gib(recipe: Recipe, device: torch.device) -> float:

@@ -1,4 +1,4 @@
-"""Decide which rows an update holds, and in which micro-steps."""
+"""Decide which rows an update holds."""
 
 from __future__ import annotations
 
@@ -15,52 +15,39 @@ DEFAULT_EPOCHS = 3.0
 
 
 class UpdateOrder:
-    """Batches of row numbers for a data loader, the same for the same seed and epoch.
+    """Row numbers of each update for a data loader, the same for the same seed and epoch.
 
-    An update holds `batch_size * accumulation` rows drawn without regard to how they are split,
-    so that the split changes nothing but speed. Inside an update rows are sorted by length, which
-    keeps padding small.
+    Inside an update rows come longest first, which keeps padding small where there is any.
     """
 
-    def __init__(
-        self, lengths: npt.NDArray[np.int32], *, batch_size: int, accumulation: int, seed: int
-    ) -> None:
-        self.lengths, self.batch_size, self.seed = lengths, batch_size, seed
-        self.update_rows = batch_size * accumulation
+    def __init__(self, lengths: npt.NDArray[np.int32], *, update_rows: int, seed: int) -> None:
+        self.lengths, self.update_rows, self.seed = lengths, update_rows, seed
         self.epoch = 0
 
     def __len__(self) -> int:
-        """Count the micro-steps of an epoch."""
-        whole, rest = divmod(len(self.lengths), self.update_rows)
-        per_update = self.update_rows // self.batch_size
-        return whole * per_update + -(-rest // self.batch_size)
-
-    @property
-    def updates_per_epoch(self) -> int:
         """Count the updates of an epoch; the last may hold fewer rows."""
-        return -(-len(self.lengths) // self.update_rows)
+        return math.ceil(len(self.lengths) / self.update_rows)
 
     def __iter__(self) -> Iterator[list[int]]:
-        """Yield the row numbers of each micro-step of the current epoch."""
+        """Yield the row numbers of each update of the current epoch."""
         shuffled = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.lengths))
         for start in range(0, len(shuffled), self.update_rows):
             update = shuffled[start : start + self.update_rows]
             update = update[np.argsort(-self.lengths[update], kind="stable")]
-            for begin in range(0, len(update), self.batch_size):
-                yield [int(row) for row in update[begin : begin + self.batch_size]]
+            yield [int(row) for row in update]
 
 
 def build_order(recipe: Recipe, rows: TokenRows) -> UpdateOrder:
     """Order the rows of a run."""
-    return UpdateOrder(
-        rows.lengths,
-        batch_size=recipe.optimizer.batch_size,
-        accumulation=recipe.optimizer.accumulation,
-        seed=recipe.run.seed,
-    )
+    return UpdateOrder(rows.lengths, update_rows=update_rows(recipe), seed=recipe.run.seed)
+
+
+def update_rows(recipe: Recipe) -> int:
+    """Count the rows that an update learns from."""
+    return recipe.optimizer.batch_size * recipe.optimizer.accumulation
 
 
 def count_steps(recipe: Recipe, order: UpdateOrder) -> int:
     """Count the updates of a run."""
     epochs = recipe.run.epochs or DEFAULT_EPOCHS
-    return recipe.run.steps or math.ceil(epochs * order.updates_per_epoch)
+    return recipe.run.steps or math.ceil(epochs * len(order))

@@ -11,10 +11,9 @@ from tunesmith.models.tuning import apply_tuning, is_full, num_trainable
 from tunesmith.recipe.options import Recipe
 from tunesmith.training.memory import (
     checkpoint_bytes,
-    estimate_gib,
+    choose_batching,
     estimate_seconds,
     free_gib,
-    largest_batch,
     shape_of,
 )
 from tunesmith.training.order import build_order, count_steps
@@ -46,6 +45,7 @@ class Plan:
     device: str
     precision: str
     checkpointing: bool
+    tokens_per_batch: int
     epochs: float
     steps: int
     memory_gib: float
@@ -69,17 +69,10 @@ def make_plan(prepared: Prepared) -> Plan:
     full = is_full(recipe.tuning)
     order = build_order(recipe, splits.train)
     steps = count_steps(recipe, order)
-    epochs = steps / order.updates_per_epoch
-    biggest = largest_batch(splits, recipe)
-    free = free_gib(recipe, device)
-    needs = {
-        checkpointing: estimate_gib(
-            shape, tokens=biggest, precision=precision, full=full, checkpointing=checkpointing
-        )
-        for checkpointing in (False, True)
-    }
-    option = recipe.compute.gradient_checkpointing
-    checkpointing = needs[False] > free if option == "auto" else option == "on"
+    epochs = steps / len(order)
+    batching = choose_batching(
+        shape, recipe, splits.train.lengths, precision=precision, device=device
+    )
     report = splits.report
     return Plan(
         rows=len(splits.train),
@@ -93,11 +86,12 @@ def make_plan(prepared: Prepared) -> Plan:
         num_trained=shape.num_trained,
         device=device.type,
         precision=precision,
-        checkpointing=checkpointing,
+        checkpointing=batching.checkpointing,
+        tokens_per_batch=batching.tokens,
         epochs=round(epochs, 2),
         steps=steps,
-        memory_gib=round(needs[checkpointing], 2),
-        free_gib=round(free, 2),
+        memory_gib=round(batching.gib, 2),
+        free_gib=round(free_gib(recipe, device), 2),
         disk_gib=round(
             checkpoint_bytes(shape.num_weights, shape.num_trained, full=full)
             * (recipe.run.keep_checkpoints + 1)

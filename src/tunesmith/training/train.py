@@ -22,7 +22,9 @@ from tunesmith.training.checkpoints import (
     verify,
 )
 from tunesmith.training.environment import (
+    BATCH_TOKENS,
     CHECKPOINTING,
+    DECISIONS,
     check_unchanged,
     describe_environment,
     kept_decisions,
@@ -32,6 +34,7 @@ from tunesmith.training.session import begin, working_on
 from tunesmith.training.stop import StopRequest
 
 if TYPE_CHECKING:
+    from tunesmith.models.layout import Layout
     from tunesmith.training.trainer import RunTrainer
 
 log = logger(__name__)
@@ -124,17 +127,28 @@ def load_policy(prepared: Prepared) -> Roles:
 
 def build_trainer(run: Run, prepared: Prepared, roles: Roles, stop: StopRequest) -> RunTrainer:
     """Build the borrowed loop around our parts."""
+    from tunesmith.models.layout import find_layout
+    from tunesmith.models.tuning import num_trainable
     from tunesmith.training.arguments import build_arguments
-    from tunesmith.training.memory import check_disk, use_checkpointing
+    from tunesmith.training.memory import check_disk, choose_batching, shape_of
     from tunesmith.training.order import build_order, count_steps
     from tunesmith.training.trainer import RunTrainer
 
     recipe = prepared.recipe
     check_disk(run, roles, recipe)
     environment = run.environment()
-    if CHECKPOINTING not in environment:  # free memory changes, a run goes on as it began
-        environment[CHECKPOINTING] = use_checkpointing(recipe, prepared.splits, roles)
+    if not all(name in environment for name in DECISIONS):  # a run goes on as it began
+        batching = choose_batching(
+            shape_of(roles.policy, num_trainable(roles.policy)),
+            recipe,
+            prepared.splits.train.lengths,
+            precision=roles.precision,
+            device=roles.device,
+        )
+        environment[CHECKPOINTING] = batching.checkpointing
+        environment[BATCH_TOKENS] = batching.tokens
         write_json(run.environment_file, environment)
+    tell_layout(find_layout(roles.policy))
     arguments = build_arguments(
         recipe,
         partial_folder(run.checkpoints),
@@ -149,8 +163,16 @@ def build_trainer(run: Run, prepared: Prepared, roles: Roles, stop: StopRequest)
         arguments=arguments,
         stop=stop,
         checkpoints=run.checkpoints,
-        base_sha256=str(environment["base_weights"]),
+        environment=environment,
     )
+
+
+def tell_layout(layout: Layout) -> None:
+    """Say aloud where a model does not take the fast way."""
+    if not layout.is_flat:
+        log.info("rows are padded, not laid end to end: %s", layout.padded_because)
+    if layout.head is None:
+        log.info("the model computes its logits itself, all at once: its head is of another kind")
 
 
 def run_loop(run: Run, trainer: RunTrainer) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,15 @@ from transformers.trainer_callback import ProgressCallback
 
 from tunesmith.errors import RunError, TrainingError
 from tunesmith.hardware import disk_free
+from tunesmith.methods.batches import count_learned, split_update
 from tunesmith.methods.held_out import held_out_loss
-from tunesmith.methods.next_token import UNLEARNED
+from tunesmith.methods.method import Joining, Method, Row
 from tunesmith.models.adapter import note_base
+from tunesmith.models.layout import find_layout
 from tunesmith.models.roles import Roles
 from tunesmith.recipe.options import Recipe
 from tunesmith.training.checkpoints import clear_partial, partial_folder, rotate, seal
+from tunesmith.training.environment import BATCH_TOKENS
 from tunesmith.training.order import build_order
 from tunesmith.training.prepare import Prepared
 from tunesmith.training.stop import StopRequest
@@ -47,11 +51,17 @@ class RunTrainer(Trainer):
         arguments: TrainingArguments,
         stop: StopRequest,
         checkpoints: Path,
-        base_sha256: str,
+        environment: Mapping[str, Any],
     ) -> None:
         self.recipe, self.method, self.splits = prepared.recipe, prepared.method, prepared.splits
         self.roles = roles
-        self.stop, self.checkpoints, self.base_sha256 = stop, checkpoints, base_sha256
+        self.stop, self.checkpoints = stop, checkpoints
+        self.base_sha256 = str(environment["base_weights"])
+        self.tokens_per_batch = int(environment[BATCH_TOKENS])
+        self.how = Joining(
+            flat=find_layout(roles.policy).is_flat,
+            coarse=roles.device.type == "cpu" and roles.precision != "fp32",
+        )
         self.order = build_order(self.recipe, self.splits.train)
         self.num_steps = arguments.max_steps
         self.history: list[dict[str, Any]] = []
@@ -70,7 +80,7 @@ class RunTrainer(Trainer):
 
     def is_evaluation_due(self, step: int) -> bool:
         """Whether the held-out loss is measured after `step` updates."""
-        every = self.recipe.evaluate.every_steps or self.order.updates_per_epoch
+        every = self.recipe.evaluate.every_steps or len(self.order)
         last = step >= self.num_steps
         return self.splits.validation is not None and (last or step % every == 0)
 
@@ -132,12 +142,26 @@ class RunTrainer(Trainer):
         loader: DataLoader[Any] = DataLoader(
             self.splits.train,  # type: ignore[arg-type]
             batch_sampler=self.order,
-            collate_fn=self.method.collate,
+            collate_fn=UpdateBatches(self.method, self.how, self.tokens_per_batch),
             num_workers=self.args.dataloader_num_workers,
             pin_memory=self.args.dataloader_pin_memory,
         )
         prepared: DataLoader[Any] = self.accelerator.prepare(loader)
         return prepared
+
+    def training_step(
+        self,
+        model: torch.nn.Module,
+        inputs: Mapping[str, Any],
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> torch.Tensor:
+        """Add up the gradients of the batches that an update was split into."""
+        losses = []
+        for left, batch in enumerate(inputs["batches"], 1 - len(inputs["batches"])):
+            with self.accelerator.no_sync(model) if left else nullcontext():
+                losses.append(super().training_step(model, batch, num_items_in_batch))
+        self.tokens_seen += int(inputs["num_tokens"])
+        return torch.stack(losses).sum()
 
     def compute_loss(
         self,
@@ -146,8 +170,7 @@ class RunTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor:
-        """Average over the learned tokens of the whole update, not of this micro-step."""
-        self.tokens_seen += int(inputs["attention_mask"].sum())
+        """Average over the learned tokens of the whole update, not of this batch."""
         summed = self.method.loss(model, dict(inputs))
         loss = summed.total / (summed.count if num_items_in_batch is None else num_items_in_batch)
         if not torch.isfinite(loss):
@@ -155,10 +178,14 @@ class RunTrainer(Trainer):
         return loss
 
     def _get_num_items_in_batch(
-        self, batch_samples: list[dict[str, torch.Tensor]], device: torch.device
+        self, batch_samples: list[dict[str, Any]], device: torch.device
     ) -> torch.Tensor:
-        counts = [(batch["labels"][:, 1:] != UNLEARNED).sum() for batch in batch_samples]
+        counts = [update["num_learned"] for update in batch_samples]
         return torch.stack(counts).sum().clamp(min=1).to(device)
+
+    def floating_point_ops(self, inputs: Mapping[str, Any]) -> int:
+        """Count nothing: what the loop underneath would count is not what is computed."""
+        return 0
 
     def diverged(self, what: str, step: int) -> TrainingError:
         """Say at which step, and where the weights from before it are."""
@@ -185,6 +212,7 @@ class RunTrainer(Trainer):
                 self.roles.policy,
                 self.method,
                 rows,
+                how=self.how,
                 batch_size=self.recipe.evaluate.batch_size,
                 give_up=self.stop.is_asked,
             )
@@ -251,6 +279,28 @@ class RunTrainer(Trainer):
         )
 
 
+class UpdateBatches:
+    """Split the rows of an update into batches of at most so many tokens."""
+
+    def __init__(self, method: Method, how: Joining, tokens: int) -> None:
+        self.method, self.how, self.tokens = method, how, tokens
+
+    def __call__(self, rows: list[Row]) -> dict[str, Any]:
+        """Join the rows of an update.
+
+        Returns:
+            batches; num_tokens, padding left out; num_learned.
+        """
+        lengths = [len(row["input_ids"]) for row in rows]
+        parts = split_update(lengths, tokens=self.tokens, flat=self.how.flat)
+        batches = [self.method.collate(rows[part], self.how) for part in parts]
+        return {
+            "batches": batches,
+            "num_tokens": torch.tensor(sum(lengths)),
+            "num_learned": torch.stack([count_learned(batch) for batch in batches]).sum(),
+        }
+
+
 def best_step(history: list[dict[str, Any]]) -> int | None:
     """Find the step of the lowest held-out loss in a Trainer's log."""
     measured = [(entry["eval_loss"], entry["step"]) for entry in history if "eval_loss" in entry]
@@ -278,4 +328,4 @@ class _Resumed(TrainerCallback):
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Tell the order which epoch begins; after a resume it is not the first."""
         order = self.trainer.order
-        order.epoch = state.global_step // order.updates_per_epoch
+        order.epoch = state.global_step // len(order)

@@ -22,7 +22,7 @@ class Watch(TrainerCallback):
 
     def __init__(self, recipe: Recipe, run: Run, trainer: RunTrainer, screen: Screen) -> None:
         self.recipe, self.run, self.trainer, self.screen = recipe, run, trainer, screen
-        per_epoch = trainer.order.updates_per_epoch
+        per_epoch = len(trainer.order)
         self.save_every = recipe.run.save_every_steps or per_epoch
         self.started = self.logged_at = time.perf_counter()
         self.tokens = 0

@@ -191,7 +191,7 @@ def test_a_missing_file_a_folder_and_another_encoding_are_refused(tmp_path: Path
         ("compute.precision=fp8", "compute.precision cannot be 'fp8'", "'bf16'"),
         ("tuning.rank=0", "tuning.rank cannot be 0", "Width of the added matrices"),
         ("run.epochs=many", "run.epochs cannot be 'many'", "every training row"),
-        ("optimizer.batch_size=1.5", "optimizer.batch_size cannot be 1.5", "Rows of one"),
+        ("optimizer.batch_size=1.5", "optimizer.batch_size cannot be 1.5", "Rows of an"),
         ("data.validation_share=1", "data.validation_share cannot be 1", "Share"),
         ("data.train=[]", "data.train cannot be", "learn from"),
         ("data.train=[{path: a, weigth: 1}]", "no option weigth", "did you mean"),

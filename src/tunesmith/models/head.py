@@ -1,0 +1,200 @@
+"""The last layer of a language model, computed only where its result is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from tunesmith.models.autocast import product_type
+
+CHUNK_BYTES = 32 * 1024 * 1024
+"""Logits computed at once, in bytes of fp32; small enough to stay near the processor."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """From hidden states to logits.
+
+    Attributes:
+        softcap: largest logit, reached smoothly (arXiv:2408.00118); None for no limit.
+        factor: what logits are multiplied with.
+    """
+
+    module: torch.nn.Module
+    softcap: float | None = None
+    factor: float = 1.0
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Compute logits in fp32: [..., hidden] to [..., vocab]."""
+        return self._shape(self.module(hidden)).float()
+
+    def _shape(self, logits: torch.Tensor) -> torch.Tensor:
+        if self.factor != 1.0:
+            logits = logits * self.factor
+        if self.softcap is not None:
+            logits = torch.tanh(logits / self.softcap) * self.softcap
+        return logits
+
+    @property
+    def plain_weight(self) -> torch.Tensor | None:
+        """The weight if the head is nothing but a product with it, [vocab, hidden]."""
+        module = self.module
+        simple = type(module) is torch.nn.Linear and module.bias is None
+        return module.weight if simple and self.softcap is None and self.factor == 1.0 else None  # type: ignore[return-value]
+
+
+def find_head(model: torch.nn.Module) -> Head:
+    """Describe the head of a causal language model, seen through an adapter.
+
+    The description is compared with the model's own logits by `is_head_of`.
+    """
+    config: Any = model.config.get_text_config()  # type: ignore[union-attr,operator]
+    options = config.to_dict()
+    factor = float(options.get("logit_scale") or 1.0) / float(options.get("logits_scaling") or 1.0)
+    module = _base(model).get_output_embeddings()
+    return Head(module, options.get("final_logit_softcapping"), factor)
+
+
+def is_head_of(head: Head, model: torch.nn.Module, ids: torch.Tensor) -> bool:
+    """Whether the head turns the model's last hidden states into the model's own logits.
+
+    Args:
+        ids: some token ids, [1, seq].
+    """
+    with torch.no_grad():
+        whole = model(input_ids=ids, use_cache=False).logits.float()
+        with hidden_only(head) as caught:
+            model(input_ids=ids, use_cache=False)
+        return len(caught) == 1 and torch.allclose(head.logits(caught[0]), whole, atol=1e-5)
+
+
+@contextmanager
+def hidden_only(head: Head) -> Iterator[list[torch.Tensor]]:
+    """Catch what the head is given, and let the model compute no logits."""
+    caught: list[torch.Tensor] = []
+
+    def catch(_: torch.nn.Module, given: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        caught.append(given[0])
+        return (given[0][:, :0],)
+
+    handle = head.module.register_forward_pre_hook(catch)
+    try:
+        yield caught
+    finally:
+        handle.remove()
+
+
+def summed_loss(head: Head, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Sum the cross-entropy over positions without ever holding all logits.
+
+    Logits are computed some positions at a time, and their gradient at once with them, as in
+    arXiv:2410.10989; nothing of the size of the vocabulary is kept for the backward pass.
+
+    Args:
+        hidden: what the head is given, [positions, hidden].
+        targets: token ids, [positions].
+
+    Returns:
+        A scalar in fp32.
+    """
+    total: torch.Tensor
+    weight = head.plain_weight
+    if weight is not None:
+        total = _PlainLoss.apply(hidden, weight, targets)  # type: ignore[no-untyped-call]
+    else:
+        trained = [given for given in head.module.parameters() if given.requires_grad]
+        total = _AnyLoss.apply(hidden, targets, head, *trained)  # type: ignore[no-untyped-call]
+    return total
+
+
+def _chunks(positions: int, vocab: int) -> Iterator[slice]:
+    size = max(1, CHUNK_BYTES // (4 * vocab))
+    for start in range(0, positions, size):
+        yield slice(start, min(start + size, positions))
+
+
+class _PlainLoss(torch.autograd.Function):
+    """Cross-entropy after a single product; the gradient is the softmax less the target."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor
+    ) -> torch.Tensor:
+        learns_hidden, learns_weight, _ = ctx.needs_input_grad
+        weight, kept = weight.to(product_type(weight)), weight
+        total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        to_hidden = torch.empty_like(hidden) if learns_hidden else None
+        to_weight = torch.zeros_like(kept, dtype=torch.float32) if learns_weight else None
+        for part in _chunks(len(hidden), len(weight)):
+            given = hidden[part].to(weight.dtype)
+            logits = (given @ weight.t()).float()
+            picked = torch.arange(len(logits), device=hidden.device), targets[part]
+            norms = torch.logsumexp(logits, dim=-1, keepdim=True)
+            total += norms.sum() - logits[picked].sum()
+            if to_hidden is None and to_weight is None:
+                continue
+            gradient = logits.sub_(norms).exp_()
+            gradient[picked] -= 1.0
+            gradient = gradient.to(weight.dtype)
+            if to_hidden is not None:
+                to_hidden[part] = gradient @ weight
+            if to_weight is not None:
+                to_weight += gradient.t() @ given
+        ctx.save_for_backward(to_hidden, to_weight)
+        ctx.dtype = kept.dtype
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *upper: torch.Tensor) -> Any:
+        to_hidden, to_weight = ctx.saved_tensors
+        return (
+            None if to_hidden is None else to_hidden * upper[0].to(to_hidden.dtype),
+            None if to_weight is None else (to_weight * upper[0]).to(ctx.dtype),
+            None,
+        )
+
+
+class _AnyLoss(torch.autograd.Function):
+    """Cross-entropy after any head: autograd finds each chunk's gradients at once."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: torch.Tensor,
+        targets: torch.Tensor,
+        head: Head,
+        *trained: torch.Tensor,
+    ) -> torch.Tensor:
+        learns = any(ctx.needs_input_grad)
+        total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        to_hidden = torch.zeros_like(hidden)
+        to_trained = [torch.zeros_like(given) for given in trained]
+        vocab = head.logits(hidden[:1]).shape[-1]
+        for part in _chunks(len(hidden), vocab):
+            with torch.set_grad_enabled(learns):
+                leaf = hidden[part].detach().requires_grad_(learns)
+                loss = cross_entropy(head.logits(leaf), targets[part], reduction="sum")
+            total += loss.detach()
+            if learns:
+                to_leaf, *rest = torch.autograd.grad(loss, [leaf, *trained])
+                to_hidden[part] = to_leaf
+                for whole, one in zip(to_trained, rest, strict=True):
+                    whole.add_(one)
+        ctx.save_for_backward(to_hidden, *to_trained)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *upper: torch.Tensor) -> Any:
+        to_hidden, *to_trained = (given * upper[0].to(given.dtype) for given in ctx.saved_tensors)
+        return to_hidden, None, None, *to_trained
+
+
+def _base(model: torch.nn.Module) -> Any:
+    from peft import PeftModel
+
+    return model.get_base_model() if isinstance(model, PeftModel) else model

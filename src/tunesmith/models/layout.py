@@ -1,0 +1,121 @@
+"""How a model takes its rows, found out by trying: laid end to end, and logits where needed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+
+from tunesmith.models.head import Head, find_head, is_head_of
+from tunesmith.models.row_attention import CannotLieFlat, as_mask, use_row_attention
+
+FIRST, OTHER, SECOND = (1, 2, 3, 4, 5, 6, 7), (7, 6, 5, 4, 3, 2, 1), (3, 1, 4, 1, 5, 2)
+"""Rows of token ids to try a model with; every vocabulary has that many."""
+KNOWN_LAYERS = frozenset({"full_attention", "sliding_attention"})
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What was found out about a model.
+
+    Attributes:
+        padded_because: why rows must stand below each other, padded; empty if they may lie end to
+            end.
+        head: what turns hidden states into logits; None if only the model itself can.
+    """
+
+    padded_because: str
+    head: Head | None
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether rows may lie end to end."""
+        return not self.padded_because
+
+
+_FOUND: WeakKeyDictionary[torch.nn.Module, Layout] = WeakKeyDictionary()
+
+
+def find_layout(model: torch.nn.Module) -> Layout:
+    """Find out how a model takes its rows; the first time by a few tokens sent through it.
+
+    Draws no random number and changes nothing but how the model attends when given edges of rows.
+    """
+    if model not in _FOUND:
+        was_training = model.training
+        model.eval()
+        with torch.no_grad():
+            _FOUND[model] = Layout(_why_padded(model), _head(model))
+        model.train(was_training)
+    return _FOUND[model]
+
+
+def _head(model: torch.nn.Module) -> Head | None:
+    try:
+        head = find_head(model)
+        return head if is_head_of(head, model, _ids(model, FIRST)) else None
+    except (AttributeError, TypeError):
+        return None
+
+
+def _why_padded(model: torch.nn.Module) -> str:
+    """Try rows end to end against the same rows alone."""
+    try:
+        inner = _inner(model)
+        _check_architecture(inner)
+        alone = [model(input_ids=_ids(model, row)).logits for row in (FIRST, SECOND)]
+        use_row_attention(inner)
+        together, others = (_flat_logits(model, first) for first in (FIRST, OTHER))
+    except (CannotLieFlat, AttributeError, TypeError) as problem:
+        return str(problem)
+    second = slice(len(FIRST), None)
+    if not _close(together[:, second], others[:, second]):
+        return "its layers carry something from one row to the next"
+    if not _close(together, torch.cat(alone, dim=1)):
+        return "its rows come out otherwise than alone"
+    return ""
+
+
+def _check_architecture(inner: Any) -> None:
+    """Refuse what a few tokens would not show.
+
+    Raises:
+        CannotLieFlat: naming what it is.
+    """
+    options = inner.config.get_text_config().to_dict()
+    strange = set(options.get("layer_types") or ()) - KNOWN_LAYERS
+    if strange:
+        raise CannotLieFlat(f"it has layers of {', '.join(sorted(strange))}")
+    if not inner._supports_attention_backend or not inner._supports_flash_attn:
+        raise CannotLieFlat("its attention cannot be replaced")
+
+
+def _flat_logits(model: torch.nn.Module, first: tuple[int, ...]) -> torch.Tensor:
+    positions = torch.cat([torch.arange(len(row)) for row in (first, SECOND)])
+    given = _ids(model, first + SECOND)
+    logits: torch.Tensor = model(
+        input_ids=given,
+        position_ids=positions[None].to(given.device),
+        attention_mask=as_mask([0, len(first), len(first) + len(SECOND)]),
+        use_cache=False,
+    ).logits
+    return logits
+
+
+def _close(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two results differ by no more than the order of additions explains."""
+    share = 1e-4 if one.dtype == torch.float32 else 5e-2
+    allowed = share * float(other.abs().max())
+    return bool(torch.isfinite(one).all()) and float((one - other).abs().max()) <= allowed
+
+
+def _ids(model: torch.nn.Module, row: tuple[int, ...]) -> torch.Tensor:
+    return torch.tensor([row], device=next(model.parameters()).device)
+
+
+def _inner(model: torch.nn.Module) -> Any:
+    from peft import PeftModel
+
+    return model.get_base_model() if isinstance(model, PeftModel) else model

@@ -1,0 +1,278 @@
+"""Attention over rows laid end to end, which never looks from one row into another.
+
+A model that uses it is called with one sequence and, in the mask's place, the edges of its rows
+(`as_mask`). Called in the usual way, it attends as it did before.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import eager_mask, sdpa_mask
+
+from tunesmith.models.autocast import product_type
+
+PREFIX = "rows_"
+FORWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+BACKWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+EXACT_BELOW = 400
+"""Tokens of a row below which the CPU's kernel goes back faster in fp32 than in 16 bits."""
+IGNORED = frozenset(
+    {"position_ids", "is_causal", "use_cache", "output_attentions", "output_hidden_states"}
+    | {"return_dict", "cache_position", "logits_to_keep", "output_router_logits"}
+)
+"""What models hand on that changes nothing here; anything else is refused unless it is None."""
+
+
+class CannotLieFlat(Exception):
+    """The model asks of attention what rows laid end to end do not give."""
+
+
+def as_mask(edges: Sequence[int]) -> torch.Tensor:
+    """Write the edges of rows as a mask of four dimensions, which models hand on untouched.
+
+    Args:
+        edges: first token of each row, and the end of the last: [rows + 1].
+
+    Returns:
+        [1, 1, 1, rows + 1], int32, on the CPU.
+    """
+    return torch.tensor(edges, dtype=torch.int32).view(1, 1, 1, -1)
+
+
+def use_row_attention(model: Any) -> None:
+    """Let a model attend row by row when it is given edges, and as before when it is not.
+
+    Raises:
+        CannotLieFlat: if its attention cannot be replaced.
+    """
+    before = model.config._attn_implementation
+    if before.startswith(PREFIX):
+        return
+    if before not in ("sdpa", "eager"):
+        raise CannotLieFlat(f"its attention is {before}")
+    try:
+        model.set_attn_implementation(PREFIX + before)
+    except (ValueError, KeyError, ImportError) as problem:
+        raise CannotLieFlat(str(problem)) from problem
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How the tokens of a row see each other: causally, and so on.
+
+    Attributes:
+        scale: what scores are multiplied with.
+        window: tokens that each token sees, itself included; all before it if None.
+        softcap: largest score, reached smoothly (arXiv:2408.00118); None for no limit.
+        dropout: share of weights dropped.
+    """
+
+    scale: float
+    window: int | None = None
+    softcap: float | None = None
+    dropout: float = 0.0
+
+
+def attend_rows(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    edges: Sequence[int],
+    rule: Rule,
+) -> torch.Tensor:
+    """Attend causally inside each row, by the fastest kernel that gives what is asked.
+
+    Args:
+        query: [1, heads, seq, head]; key and value may have fewer heads, shared in groups.
+
+    Returns:
+        [1, heads, seq, head of value].
+    """
+    plain = rule.softcap is None and rule.dropout == 0.0 and query.shape[-1] == value.shape[-1]
+    if plain and query.device.type == "cpu":
+        attended: torch.Tensor = _RowsOnCPU.apply(query, key, value, edges, rule)  # type: ignore[no-untyped-call]
+        return attended
+    if plain and _has_varlen(query):
+        return _varlen(query, key, value, edges, rule)
+    rows = [
+        _one_row(query[:, :, start:end], key[:, :, start:end], value[:, :, start:end], rule)
+        for start, end in pairwise(edges)
+    ]
+    return torch.cat(rows, dim=2)
+
+
+class _RowsOnCPU(torch.autograd.Function):
+    """The CPU's flash kernel, row by row: no copy of the inputs, no score kept."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        edges: Sequence[int],
+        rule: Rule,
+    ) -> torch.Tensor:
+        out = query.new_empty(1, query.shape[2], query.shape[1], query.shape[3]).transpose(1, 2)
+        norms = []
+        for start, end in pairwise(edges):
+            part = slice(start, end)
+            mask = _window_mask(end - start, rule.window, query)
+            out[:, :, part], norm = FORWARD(
+                *(given[:, :, part] for given in (query, key, value)),
+                0.0,
+                mask is None,
+                attn_mask=mask,
+                scale=rule.scale,
+            )
+            norms.append(norm)
+        ctx.save_for_backward(query, key, value, out, *norms)
+        ctx.edges, ctx.rule = edges, rule
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *upper: torch.Tensor) -> Any:
+        query, key, value, out, *norms = ctx.saved_tensors
+        given = (upper[0], query, key, value, out)
+        wanted = tuple(torch.empty_like(one) for one in (query, key, value))
+        sizes = [end - start for start, end in pairwise(ctx.edges)]
+        exact = tuple(one.float() for one in given) if min(sizes) < EXACT_BELOW else given
+        for (start, end), norm in zip(pairwise(ctx.edges), norms, strict=True):
+            part = slice(start, end)
+            used = exact if end - start < EXACT_BELOW else given
+            mask = _window_mask(end - start, ctx.rule.window, used[1])
+            found = BACKWARD(
+                *(one[:, :, part] for one in used),
+                norm,
+                0.0,
+                mask is None,
+                attn_mask=mask,
+                scale=ctx.rule.scale,
+            )
+            for whole, one in zip(wanted, found, strict=True):
+                whole[:, :, part] = one
+        return *wanted, None, None
+
+
+def _has_varlen(query: torch.Tensor) -> bool:
+    """Whether torch's own variable-length flash attention takes it (CUDA, 16 bits)."""
+    half = query.dtype in (torch.bfloat16, torch.float16)
+    size = query.shape[-1]
+    return query.device.type == "cuda" and half and size % 8 == 0 and size <= 256
+
+
+def _varlen(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    edges: Sequence[int],
+    rule: Rule,
+) -> torch.Tensor:
+    from torch.nn.attention.varlen import varlen_attn
+
+    cumulated = torch.tensor(edges, dtype=torch.int32).to(query.device, non_blocking=True)
+    longest = max(end - start for start, end in pairwise(edges))
+    out = varlen_attn(
+        query[0].transpose(0, 1),
+        key[0].transpose(0, 1),
+        value[0].transpose(0, 1),
+        cumulated,
+        cumulated,
+        longest,
+        longest,
+        scale=rule.scale,
+        window_size=(-1 if rule.window is None else rule.window - 1, 0),
+        enable_gqa=key.shape[1] != query.shape[1],
+    )
+    assert isinstance(out, torch.Tensor)
+    return out.transpose(0, 1)[None]
+
+
+def _one_row(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, rule: Rule
+) -> torch.Tensor:
+    """Attend inside one row by stock operators."""
+    mask = _window_mask(query.shape[2], rule.window, query)
+    if rule.softcap is None:
+        return scaled_dot_product_attention(
+            query,
+            key,
+            value,
+            attn_mask=mask,
+            dropout_p=rule.dropout,
+            is_causal=mask is None,
+            scale=rule.scale,
+            enable_gqa=key.shape[1] != query.shape[1],
+        )
+    groups = query.shape[1] // key.shape[1]
+    key, value = (given.repeat_interleave(groups, dim=1) for given in (key, value))
+    scores = query @ key.transpose(2, 3) * rule.scale
+    scores = rule.softcap * torch.tanh(scores / rule.softcap)
+    if mask is None:
+        mask = _causal_mask(query.shape[2], query.shape[2], query)
+    weights = torch.softmax(scores + mask, dim=-1, dtype=torch.float32).to(query.dtype)
+    return torch.nn.functional.dropout(weights, rule.dropout) @ value
+
+
+def _window_mask(size: int, window: int | None, like: torch.Tensor) -> torch.Tensor | None:
+    """Make the mask of a row longer than the window; shorter ones are simply causal."""
+    return None if window is None or size <= window else _causal_mask(size, window, like)
+
+
+def _causal_mask(size: int, window: int, like: torch.Tensor) -> torch.Tensor:
+    """Write 0 where a token sees, -inf elsewhere: [size, size]."""
+    place = torch.arange(size, device=like.device)
+    back = place[:, None] - place[None, :]
+    seen = (back >= 0) & (back < window)
+    return torch.zeros_like(seen, dtype=like.dtype).masked_fill(~seen, float("-inf"))
+
+
+def _attend(
+    module: torch.nn.Module, *given: torch.Tensor | None, otherwise: Callable[..., Any], **rest: Any
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Attend as transformers asks: to query, key, value and mask, or edges in the mask's place."""
+    query, key, value, mask = given
+    if mask is None or mask.dtype != torch.int32:
+        attended: tuple[torch.Tensor, torch.Tensor | None] = otherwise(module, *given, **rest)
+        return attended
+    assert query is not None
+    assert key is not None
+    assert value is not None
+    scaling = rest.pop("scaling", None)
+    rule = Rule(
+        query.shape[-1] ** -0.5 if scaling is None else scaling,
+        window=rest.pop("sliding_window", None),
+        softcap=rest.pop("softcap", None),
+        dropout=rest.pop("dropout", 0.0),
+    )
+    strange = [name for name in rest if rest[name] is not None and name not in IGNORED]
+    if strange or not vars(module).get("is_causal", True):
+        raise CannotLieFlat(f"its attention takes {', '.join(strange) or 'both directions'}")
+    dtype = product_type(value)
+    edges = mask.flatten().tolist()
+    out = attend_rows(query.to(dtype), key.to(dtype), value.to(dtype), edges, rule)
+    return out.transpose(1, 2), None
+
+
+def _attend_or_sdpa(*given: Any, **rest: Any) -> Any:
+    return _attend(*given, otherwise=sdpa_attention_forward, **rest)
+
+
+def _attend_or_eager(module: torch.nn.Module, *given: Any, **rest: Any) -> Any:
+    eager = vars(sys.modules[type(module).__module__])["eager_attention_forward"]
+    return _attend(module, *given, otherwise=eager, **rest)
+
+
+AttentionInterface.register(PREFIX + "sdpa", _attend_or_sdpa)
+AttentionInterface.register(PREFIX + "eager", _attend_or_eager)
+AttentionMaskInterface.register(PREFIX + "sdpa", sdpa_mask)
+AttentionMaskInterface.register(PREFIX + "eager", eager_mask)

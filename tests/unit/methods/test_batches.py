@@ -1,0 +1,77 @@
+"""Rows end to end, or padded; an update in batches."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tunesmith.methods.batches import count_learned, join, lay_end_to_end, pad, split_update
+from tunesmith.methods.method import Joining
+
+
+def test_rows_lie_end_to_end_and_the_first_token_of_each_is_never_learned() -> None:
+    batch = lay_end_to_end(
+        [
+            {"input_ids": [7, 8, 9], "labels": [-100, 8, 9]},
+            {"input_ids": [5], "labels": [5]},
+            {"input_ids": [1, 2], "labels": [1, 2]},
+        ]
+    )
+    assert batch["input_ids"].tolist() == [[7, 8, 9, 5, 1, 2]]
+    assert batch["position_ids"].tolist() == [[0, 1, 2, 0, 0, 1]]
+    assert batch["labels"].tolist() == [[-100, 8, 9, -100, -100, 2]]
+    assert batch["edges"].tolist() == [0, 3, 4, 6]
+    assert int(count_learned(batch)) == 3
+
+
+@given(st.lists(st.integers(1, 300), min_size=1, max_size=30))
+def test_coarse_sizes_are_few_and_cost_little(lengths: list[int]) -> None:
+    rows = [{"input_ids": [5] * length, "labels": [5] * length} for length in lengths]
+    plain, coarse = (join(rows, Joining(flat=True, coarse=coarse)) for coarse in (False, True))
+    tokens, filled = plain["input_ids"].numel(), coarse["input_ids"].numel()
+    assert tokens <= filled <= max(tokens * 17 / 16, tokens + 7)
+    assert filled % 8 == 0
+    assert filled >> max(filled.bit_length() - 5, 0) << max(filled.bit_length() - 5, 0) == filled
+    assert coarse["input_ids"][:, :tokens].equal(plain["input_ids"])
+    assert count_learned(coarse) == count_learned(plain)
+    assert coarse["edges"][: len(lengths) + 1].equal(plain["edges"])
+
+
+def test_padding_stands_on_the_right_and_is_neither_seen_nor_learned() -> None:
+    long, short = (
+        {"input_ids": [7, 8, 9], "labels": [-100, 8, 9]},
+        {"input_ids": [5], "labels": [5]},
+    )
+    batch = pad([long, short])
+    assert batch["input_ids"].tolist() == [[7, 8, 9, 0, 0, 0, 0, 0], [5, 0, 0, 0, 0, 0, 0, 0]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1, 0, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0, 0, 0]]
+    assert batch["labels"].tolist() == [[-100, 8, 9] + [-100] * 5, [5] + [-100] * 7]
+    assert {tensor.dtype for tensor in batch.values()} == {torch.long}
+    assert int(count_learned(batch)) == 2
+
+
+@pytest.mark.parametrize(("longest", "width"), [(1, 8), (8, 8), (9, 16), (24, 24)])
+def test_batches_are_as_wide_as_the_longest_row_in_steps_of_eight(longest: int, width: int) -> None:
+    ids = list(range(longest))
+    rows = [{"input_ids": ids, "labels": ids}]
+    assert join(rows, Joining(flat=False))["input_ids"].shape == (1, width)
+    assert join(rows, Joining(flat=True))["input_ids"].shape == (1, longest)
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=40), st.integers(1, 200), st.booleans())
+def test_an_update_is_split_into_few_batches_that_keep_to_the_limit(
+    lengths: list[int], tokens: int, flat: bool
+) -> None:
+    def size(part: list[int]) -> int:
+        return sum(part) if flat else max(part) * len(part)
+
+    lengths.sort(reverse=True)
+    parts = [lengths[part] for part in split_update(lengths, tokens=tokens, flat=flat)]
+    assert [length for part in parts for length in part] == lengths
+    assert all(len(part) == 1 or size(part) <= tokens for part in parts)
+    for part, following in pairwise(parts):
+        assert size([*part, following[0]]) > tokens

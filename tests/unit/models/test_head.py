@@ -1,0 +1,92 @@
+"""The loss in chunks is the loss of all logits at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from tunesmith.models import head as module
+from tunesmith.models.head import Head, summed_loss
+
+POSITIONS, HIDDEN, VOCAB = 37, 16, 50
+KINDS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "softcap": {"softcap": 2.0},
+    "factor": {"factor": 0.25},
+    "both": {"softcap": 2.0, "factor": 3.0},
+}
+
+
+def draw(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    random = torch.Generator().manual_seed(seed)
+    hidden = torch.randn(POSITIONS, HIDDEN, generator=random).requires_grad_()
+    return hidden, torch.randint(VOCAB, (POSITIONS,), generator=random)
+
+
+@pytest.fixture(autouse=True, params=[1, 7, POSITIONS, 1000])
+def chunk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compute so many positions at once."""
+    monkeypatch.setattr(module, "CHUNK_BYTES", request.param * 4 * VOCAB)
+
+
+@pytest.mark.parametrize("tuned", [False, True])
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("options", KINDS.values(), ids=KINDS)
+def test_loss_and_gradients_equal_those_of_all_logits(
+    options: dict[str, Any], bias: bool, tuned: bool
+) -> None:
+    torch.manual_seed(1)
+    linear = torch.nn.Linear(HIDDEN, VOCAB, bias=bias).requires_grad_(tuned)
+    head = Head(linear, **options)
+    hidden, targets = draw()
+    wanted = [hidden, *linear.parameters()] if tuned else [hidden]
+    whole = cross_entropy(head.logits(hidden), targets, reduction="sum") * 0.5
+    expected = torch.autograd.grad(whole, wanted)
+    chunked = summed_loss(head, hidden, targets) * 0.5
+    torch.testing.assert_close(chunked, whole, rtol=1e-6, atol=0)
+    for mine, theirs in zip(torch.autograd.grad(chunked, wanted), expected, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_a_measured_loss_needs_no_gradient() -> None:
+    linear = torch.nn.Linear(HIDDEN, VOCAB, bias=False)
+    hidden, targets = draw()
+    with torch.no_grad():
+        for head in (Head(linear), Head(linear, softcap=2.0)):
+            expected = cross_entropy(head.logits(hidden), targets, reduction="sum")
+            torch.testing.assert_close(summed_loss(head, hidden, targets), expected)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        Head(torch.nn.Linear(HIDDEN, VOCAB, bias=False)),
+        Head(torch.nn.Linear(HIDDEN, VOCAB), softcap=1.0),
+    ],
+)
+def test_no_position_is_no_loss(head: Head) -> None:
+    hidden, targets = draw()
+    total = summed_loss(head, hidden[:0], targets[:0])
+    total.backward()
+    assert total.item() == 0
+    assert hidden.grad is not None
+    assert not hidden.grad.any()
+
+
+@pytest.mark.parametrize("tuned", [False, True])
+def test_under_bf16_products_are_bf16_and_the_sum_is_not(tuned: bool) -> None:
+    torch.manual_seed(1)
+    linear = torch.nn.Linear(HIDDEN, VOCAB, bias=False).requires_grad_(tuned)
+    hidden, targets = draw()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        total = summed_loss(Head(linear), hidden, targets)
+        expected = cross_entropy(linear(hidden).float(), targets, reduction="sum")
+    assert total.dtype == torch.float32
+    torch.testing.assert_close(total, expected, rtol=1e-5, atol=0)
+    total.backward()
+    assert hidden.grad is not None
+    assert hidden.grad.dtype == torch.float32
+    assert (linear.weight.grad is not None) is tuned
