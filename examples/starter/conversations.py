@@ -8,7 +8,7 @@ from pathlib import Path
 
 from exercises import draw_exercise
 from facts import read_relations
-from passages import Passage, Passages
+from passages import Asked, Passage, Passages
 from values import Values, made_up
 
 HERE = Path(__file__).parent
@@ -78,8 +78,10 @@ UNKNOWN = {"en": "The text does not say.", "zh": "文中没有提到。"}
 class Conversations:
     """Draw conversations and texts of one language."""
 
-    def __init__(self, values: Values) -> None:
+    def __init__(self, values: Values, *, quoting: bool = False) -> None:
+        """Answer from passages briefly, or by quoting the sentence that says it."""
         self.values, self.random, self.language = values, values.random, values.language
+        self.quoting = quoting
         self.passages = Passages(read_relations(self.language), values)
         self.talk = read_pairs(f"talk_{self.language}.txt")
         self.world = read_pairs(f"world_{self.language}.txt")
@@ -118,10 +120,16 @@ class Conversations:
         else:
             wrapper = self.random.choice(WRAPPERS[self.language])
             messages = [_say("user", wrapper.format(p=passage.text, q=first.question))]
-        messages.append(_say("assistant", first.answer))
+        messages.append(_say("assistant", self._answer(passage, first)))
         for asked in rest:
-            messages += [_say("user", asked.question), _say("assistant", asked.answer)]
+            messages += [
+                _say("user", asked.question),
+                _say("assistant", self._answer(passage, asked)),
+            ]
         return messages
+
+    def _answer(self, passage: Passage, asked: Asked) -> str:
+        return passage.quote(asked) if self.quoting else asked.answer
 
     def _unanswerable(self, passage: Passage) -> list[Message]:
         """Ask what another passage tells."""

@@ -28,10 +28,10 @@ def main() -> None:
     _write(options.folder / "chats_heldout.jsonl", _chats(1_000, seed=4, held_out=True))
 
 
-def _drawers(seed: int, *, held_out: bool) -> list[Conversations]:
+def _drawers(seed: int, *, held_out: bool, quoting: bool = False) -> list[Conversations]:
     random = Random(seed)
     return [
-        Conversations(Values(random, language, read_words(language), held_out))
+        Conversations(Values(random, language, read_words(language), held_out), quoting=quoting)
         for language in LANGUAGES
     ]
 
@@ -43,7 +43,7 @@ def _texts(count: int, *, seed: int, held_out: bool = False) -> Iterator[dict[st
 
 
 def _chats(count: int, *, seed: int, held_out: bool = False) -> Iterator[dict[str, object]]:
-    drawers = _drawers(seed, held_out=held_out)
+    drawers = _drawers(seed, held_out=held_out, quoting=True)
     for number in range(count):
         yield {"messages": drawers[number % 2].draw()}
 

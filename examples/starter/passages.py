@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from scenes import read_scenes
 from values import Values
 
 HERE = Path(__file__).parent
+SENTENCE_END = re.compile(r"(?<=[.!?])(?<!Mr\.)(?<!Ms\.)(?<!Mrs\.)(?<!Dr\.)\s+|(?<=[。！？])|\n+")
+MARKS = tuple(".!?。！？")
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,15 @@ class Passage:
 
     text: str
     asked: list[Asked] = field(default_factory=list)
+
+    def quote(self, asked: Asked) -> str:
+        """Answer with the sentence that says it; briefly if no sentence or more than one does."""
+        fact = re.compile(rf"(?<![0-9a-z]){re.escape(asked.fact)}(?![0-9a-z])", re.IGNORECASE)
+        sentences = (part.strip() for part in SENTENCE_END.split(self.text))
+        holding = [sentence for sentence in sentences if fact.search(sentence)]
+        if len(holding) == 1 and holding[0].endswith(MARKS):
+            return holding[0]
+        return asked.answer
 
 
 class Passages:
