@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from disguise import disguise
 from exercises import draw_exercise
 from facts import read_relations
 from passages import Asked, Passage, Passages
@@ -95,7 +96,7 @@ class Conversations:
             self.knowledge,
             self.persona,
         )
-        spoken = self.random.choices(kinds, [66, 9, 10, 8, 7])[0]()
+        spoken = self.random.choices(kinds, [62, 13, 10, 8, 7])[0]()
         return [{**message, "content": self._spell(message)} for message in spoken]
 
     def _spell(self, message: Message) -> str:
@@ -110,7 +111,7 @@ class Conversations:
 
     def about_passage(self) -> list[Message]:
         """Give a passage and ask about it, once or several times."""
-        passage = self.passages.draw()
+        passage = self._passage()
         first, *rest = passage.asked
         if self.random.random() < 0.005:
             return self._unanswerable(passage)
@@ -127,6 +128,11 @@ class Conversations:
                 _say("assistant", self._answer(passage, asked)),
             ]
         return messages
+
+    def _passage(self) -> Passage:
+        """Draw a passage; every second one in words of another."""
+        passage = self.passages.draw()
+        return disguise(passage, self.values) if self.random.random() < 0.5 else passage
 
     def _answer(self, passage: Passage, asked: Asked) -> str:
         return passage.quote(asked) if self.quoting else asked.answer
@@ -188,9 +194,9 @@ class Conversations:
     def _text(self) -> str:
         kind = self.random.random()
         if kind < 0.3:
-            return self.passages.draw().text
+            return self._passage().text
         if kind < 0.7:
-            passage = self.passages.draw()
+            passage = self._passage()
             marks = self.random.choice(QUESTION_MARKS[self.language])
             lines = [marks.format(q=asked.question, a=asked.answer) for asked in passage.asked]
             return "\n".join([passage.text, *lines])
@@ -223,7 +229,18 @@ class Conversations:
         return [_say("user", question), _say("assistant", answer)]
 
 
-SYLLABLES = ("onset", "nucleus", "coda", "sound", "surname", "nick", "past", "base", "article")
+SYLLABLES = (
+    "onset",
+    "nucleus",
+    "coda",
+    "sound",
+    "surname",
+    "nick",
+    "past",
+    "base",
+    "article",
+    "kept",
+)
 QUESTION_MARKS = {
     "en": ("Q: {q}\nA: {a}", "{q} {a}", "Question: {q} Answer: {a}"),
     "zh": ("问:{q}\n答:{a}", "{q}{a}", "问题:{q}回答:{a}"),

@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from passages import SENTENCE_END
 from tunesmith.evaluation.metrics import holds_fact
 from tunesmith.inference.generate import Answer, answer, encode_prompt
 from tunesmith.inference.sampling import Sampling
@@ -27,6 +28,8 @@ class Figures:
 
     Attributes:
         right: questions about a paragraph that were answered with what stands there.
+        several: questions about a paragraph of several sentences, where one has to be chosen.
+        chosen: how many of those are among the right ones.
         greeted: greetings that were answered with one.
         ended: answers that ended by themselves.
         in_form: answers that spell no role and no token of the chat form.
@@ -34,6 +37,8 @@ class Figures:
 
     paragraphs: int
     right: int
+    several: int
+    chosen: int
     greetings: int
     greeted: int
     ended: int
@@ -64,10 +69,17 @@ def measure(model: ChatModel, language: str) -> Figures:
     good = [holds_fact(a.text, r["accept"]) for a, r in zip(answers, rows, strict=True)]
     kinds = [row["kind"] for row in rows]
     paragraphs = [ok for ok, kind in zip(good, kinds, strict=True) if kind == "paragraph"]
+    several = [
+        ok
+        for ok, row in zip(good, rows, strict=True)
+        if row["kind"] == "paragraph" and count_sentences(row["prompt"]) > 1
+    ]
     greetings = [ok for ok, kind in zip(good, kinds, strict=True) if kind == "greeting"]
     return Figures(
         paragraphs=len(paragraphs),
         right=sum(paragraphs),
+        several=len(several),
+        chosen=sum(several),
         greetings=len(greetings),
         greeted=sum(greetings),
         ended=sum(a.finish == "stop" for a in answers),
@@ -80,6 +92,12 @@ def measure(model: ChatModel, language: str) -> Figures:
     )
 
 
+def count_sentences(prompt: str) -> int:
+    """Count the sentences of the paragraph that a prompt begins with."""
+    paragraph = prompt.partition("\n\n")[0]
+    return sum(bool(part.strip()) for part in SENTENCE_END.split(paragraph))
+
+
 def keeps_form(model: ChatModel, given: Answer) -> bool:
     """Whether an answer holds no role, and no token of the chat form, which its text leaves out."""
     added = model.tokenizer.added_tokens_decoder
@@ -90,7 +108,8 @@ def keeps_form(model: ChatModel, given: Answer) -> bool:
 def write_card(figures: dict[str, Figures], runs: list[Run]) -> str:
     """Write the model card: what it is, what it was made of, what it reaches."""
     rows = "\n".join(
-        f"| {LANGUAGES[name]} | {f.right} of {f.paragraphs} | {f.greeted} of {f.greetings} | "
+        f"| {LANGUAGES[name]} | {f.right} of {f.paragraphs} | {f.chosen} of {f.several} | "
+        f"{f.greeted} of {f.greetings} | "
         f"{f.ended} of {f.paragraphs + f.greetings} | {f.in_form} of {f.paragraphs + f.greetings} |"
         for name, f in figures.items()
     )

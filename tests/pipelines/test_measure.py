@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import runpy
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,9 @@ from tunesmith.inference.generate import Answer
 from tunesmith.models.chat import ChatModel, load_chat_model
 
 STARTER = Path(__file__).parents[2] / "examples" / "starter"
-keeps_form = runpy.run_path(str(STARTER / "measure.py"))["keeps_form"]
+sys.path.append(str(STARTER))
+measure = runpy.run_path(str(STARTER / "measure.py"))
+keeps_form, count_sentences = measure["keeps_form"], measure["count_sentences"]
 
 
 @pytest.fixture(scope="module")
@@ -70,3 +73,16 @@ def test_a_greeting_is_taken_for_one(language: str, answers: list[str]) -> None:
 def test_what_greets_nobody_is_not(language: str, answers: list[str]) -> None:
     for accepted in greetings(language):
         assert not any(holds_fact(answer, accepted) for answer in answers)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "count"),
+    [
+        ("One stands here. Two too.\n\nWho?", 2),
+        ("Mr. Okoro drives the bus at 9.30.\n\nWho drives? When?", 1),
+        ("一句话，很长。\n\n谁？", 1),
+        ("一句话。两句话！\n\n谁？", 2),
+    ],
+)
+def test_sentences_of_a_paragraph_are_counted(prompt: str, count: int) -> None:
+    assert count_sentences(prompt) == count
