@@ -8,7 +8,7 @@ STARTER := build/starter
 TUNESMITH_SHARED ?=
 export TUNESMITH_SHARED
 
-.PHONY: setup fmt check test proof demo docs starter wheelhouse lock clean
+.PHONY: setup fmt check test proof bench demo docs starter wheelhouse lock clean
 
 setup: $(READY)
 
@@ -39,6 +39,11 @@ test: $(READY)
 
 proof: $(READY)
 	$(BIN)/python -m pytest --durations=25 -m "proof and not gpu"
+
+# Compares training speed and memory with peers, each in an environment of its own. Takes an hour.
+bench: $(READY)
+	$(BIN)/python benchmarks/train.py --shared "$(TUNESMITH_SHARED)"
+	$(BIN)/python benchmarks/render.py
 
 demo: $(READY)
 	$(BIN)/tunesmith demo

@@ -82,9 +82,9 @@ def main() -> None:
     texts = [text for row in rows for text in (row["instruction"], row["output"])]
     for size in sorted(set(VOCABULARY.values())):
         tokenizer = _train_tokenizer(texts, *size)
-        for name in SHAPES:
+        for name, shape in SHAPES.items():
             if VOCABULARY[name] == size:
-                _write_model(folder / "models" / name, SHAPES[name], tokenizer)
+                _write_model(folder / "models" / name, shape, tokenizer)
 
 
 def _read(shared: Path, name: str) -> list[dict[str, Any]]:

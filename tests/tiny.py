@@ -54,6 +54,13 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "sliding_window": 6,
         "layer_types": ["sliding_attention", "full_attention"],
     },
+    "routed": {
+        "model_type": "mixtral",
+        "num_key_value_heads": 2,
+        "num_local_experts": 4,
+        "num_experts_per_tok": 2,
+        "sliding_window": None,
+    },
     "glm": {"model_type": "glm", "head_dim": 16, "num_key_value_heads": 2},
     "cohere": {"model_type": "cohere", "num_key_value_heads": 2, "logit_scale": 0.25},
     "granite": {"model_type": "granite", "num_key_value_heads": 2, "logits_scaling": 4.0},
@@ -69,6 +76,24 @@ FAMILIES: dict[str, dict[str, Any]] = {
 }
 """Shapes that ask something else of attention, of the head or of the layers."""
 PADDED: dict[str, dict[str, Any]] = {
+    "balanced": {
+        "model_type": "mixtral",
+        "num_key_value_heads": 2,
+        "num_local_experts": 4,
+        "num_experts_per_tok": 2,
+        "output_router_logits": True,
+    },
+    "masked": {
+        "model_type": "qwen2_moe",
+        "num_key_value_heads": 2,
+        "num_experts": 4,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 32,
+        "shared_expert_intermediate_size": 32,
+        "use_sliding_window": True,
+        "sliding_window": 6,
+        "max_window_layers": 0,
+    },
     "mamba": {"model_type": "mamba", "state_size": 8},
     "bloom": {"model_type": "bloom", "n_head": 4, "n_layer": 2},
     "linear": {

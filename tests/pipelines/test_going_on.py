@@ -18,7 +18,8 @@ from tunesmith.models.roles import load_reader, load_roles
 from tunesmith.recipe.load import load_recipe
 from tunesmith.runs.run import Run
 from tunesmith.runs.store import list_runs, open_run
-from tunesmith.runs.write import write_json
+from tunesmith.training import fit
+from tunesmith.training.footprint import Footprint
 from tunesmith.training.launch import resume_detached
 from tunesmith.training.plan import dry_run
 from tunesmith.training.train import resume, train
@@ -283,15 +284,18 @@ def test_what_a_kill_left_half_deleted_is_cleared(tmp_path: Path, tiny_model: Pa
     assert [found.name for found in list_runs()] == [run.name]
 
 
-def test_how_activations_are_kept_is_decided_once(tmp_path: Path, tiny_model: Path) -> None:
-    run = train(load_recipe(write(tmp_path, tiny_model, compute={"memory_gib": 1e-6})))
-    decided = ("recompute_activations", "tokens_per_batch")
-    first = {name: run.environment()[name] for name in decided}
-    assert first == {"recompute_activations": True, "tokens_per_batch": 512}
-    write_json(run.environment_file, {**run.environment(), "tokens_per_batch": 40})
+def test_how_an_update_is_computed_is_decided_once(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Footprint, "gib", lambda *_, checkpointing: 2 - checkpointing)
+    run = train(load_recipe(write(tmp_path, tiny_model, compute={"memory_gib": 1.5})))
+    settled = run.recipe().compute
+    assert settled.gradient_checkpointing == "on"
+    assert settled.tokens_per_batch == fit.BATCH_TOKENS["cpu"]
+    monkeypatch.setattr(Footprint, "gib", lambda *_, checkpointing: 0)
     resume(run)
     assert run.status().identical
-    assert {name: run.environment()[name] for name in decided} == {**first, "tokens_per_batch": 40}
+    assert run.recipe().compute == settled
 
 
 @pytest.mark.parametrize("held_out", [False, True])

@@ -10,6 +10,8 @@ from safetensors.torch import load_file
 
 from tests import tiny
 from tunesmith.errors import RecipeError
+from tunesmith.models.autocast import product_type
+from tunesmith.models.head import Head, summed_loss
 from tunesmith.recipe.load import load_recipe
 from tunesmith.runs.run import Run
 from tunesmith.training.train import resume, train
@@ -128,14 +130,17 @@ def test_how_an_update_is_split_changes_nothing(tmp_path: Path, shape: str, toke
     assert curves[1] == pytest.approx(curves[0], rel=2e-5)
 
 
-def test_a_split_that_does_not_divide_the_rows_changes_nothing(
-    tmp_path: Path, tiny_model: Path
-) -> None:
+def test_a_last_update_of_fewer_rows_may_be_split_too(tmp_path: Path, tiny_model: Path) -> None:
     data = tiny.write_pairs(tmp_path / "pairs.jsonl", 11)
     curves = []
-    for batch_size, accumulation in ((6, 1), (2, 3)):
-        options = {"batch_size": batch_size, "accumulation": accumulation, "learning_rate": 1e-2}
-        path = tiny.write_recipe(tmp_path / "r.json", tiny_model, data, optimizer=options)
+    for tokens in (10_000, 30):
+        path = tiny.write_recipe(
+            tmp_path / "r.json",
+            tiny_model,
+            data,
+            optimizer={"batch_size": 6, "learning_rate": 1e-2},
+            compute={"precision": "fp32", "threads": 1, "tokens_per_batch": tokens},
+        )
         curves.append(losses(train(load_recipe(path))))
     assert curves[1] == pytest.approx(curves[0], rel=2e-5)
 
@@ -158,6 +163,27 @@ def test_a_seed_repeats_a_run_to_the_bit_and_another_does_not(
     ]
     assert curves[0] == curves[1]
     assert curves[0] != curves[2]
+
+
+@pytest.mark.parametrize("kind", ["lora", "full"])
+def test_under_bf16_the_head_is_computed_in_bf16(
+    tmp_path: Path, tiny_model: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    types = []
+
+    def spy(head: Head, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        types.append(product_type(hidden))
+        return summed_loss(head, hidden, targets)
+
+    monkeypatch.setattr("tunesmith.models.head.summed_loss", spy)
+    run_recipe(
+        tmp_path,
+        tiny_model,
+        tuning={"kind": kind},
+        compute={"precision": "bf16", "threads": 1},
+        data={"validation_share": 0.2},
+    )
+    assert set(types) == {torch.bfloat16}
 
 
 def test_neftune_trains_with_noise(tmp_path: Path, tiny_model: Path) -> None:

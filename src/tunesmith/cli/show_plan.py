@@ -27,6 +27,7 @@ def show_plan(plan: Plan) -> None:
             f"once{checkpointing}",
             "need": f"about {plan.memory_gib:.1f} GiB of memory ({plan.free_gib:.1f} are free), "
             f"{plan.disk_gib:.2f} GiB of disk",
+            **({"not fit": f"{plan.change}"} if plan.change else {}),
             "take": f"about {spell_seconds(plan.seconds)}",
         },
     )

@@ -20,15 +20,17 @@ def join(rows: Sequence[Row], how: Joining) -> Batch:
     if not how.flat:
         return pad(rows)
     if how.coarse:
-        rows = [*rows, *_filling(sum(len(row["input_ids"]) for row in rows))]
+        rows = [*rows, *_filling([len(row["input_ids"]) for row in rows])]
     return lay_end_to_end(rows)
 
 
-def _filling(tokens: int) -> list[Row]:
-    """Make a row that nobody learns from, which fills a sequence up to a coarse size."""
+def _filling(lengths: Sequence[int]) -> list[Row]:
+    """Make rows that nobody learns from, no longer than others, up to a coarse size."""
+    tokens, longest = sum(lengths), max(lengths)
     step = max(PAD_TO, 1 << max(tokens.bit_length() - 5, 0))
-    missing = -tokens % step
-    return [{"input_ids": [0] * missing, "labels": [UNLEARNED] * missing}] if missing else []
+    whole, rest = divmod(-tokens % step, longest)
+    sizes = [longest] * whole + [rest] * (rest > 0)
+    return [{"input_ids": [0] * size, "labels": [UNLEARNED] * size} for size in sizes]
 
 
 def lay_end_to_end(rows: Sequence[Row]) -> Batch:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunesmith.methods.batches import UNLEARNED
 from tunesmith.methods.method import Batch, LossSum
+from tunesmith.methods.neftune import noisy_embeddings
 
 if TYPE_CHECKING:
     import torch
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from tunesmith.models.head import Head
 
 
-def next_token_loss(model: torch.nn.Module, batch: Batch) -> LossSum:
+def next_token_loss(model: torch.nn.Module, batch: Batch, *, noise: float = 0.0) -> LossSum:
     """Sum -log p(token | tokens before it) over the learned tokens of a batch.
 
     Logits are computed only where a token is learned, and never all of them at once.
@@ -22,6 +23,7 @@ def next_token_loss(model: torch.nn.Module, batch: Batch) -> LossSum:
     Args:
         model: a causal language model.
         batch: what `join` returns; its labels are not shifted.
+        noise: strength of noise on the embeddings while training, 0 for none.
     """
     from tunesmith.models.layout import find_layout
 
@@ -30,36 +32,43 @@ def next_token_loss(model: torch.nn.Module, batch: Batch) -> LossSum:
     targets = targets[:, positions]
     learned = targets != UNLEARNED
     head = find_layout(model).head
+    given = _arguments(model, batch, positions)
+    if noise and model.training:
+        given["inputs_embeds"] = noisy_embeddings(model, batch, noise)
+        del given["input_ids"]
     if head is None:
-        total = _whole_loss(model, batch, positions, targets)
+        total = _whole_loss(model, given, positions, targets)
     else:
         from tunesmith.models.head import summed_loss
 
-        hidden = _hidden(model, head, batch, positions)
+        hidden = _hidden(model, head, given, positions)
         total = summed_loss(head, hidden[learned], targets[learned])
     return LossSum(total, learned.sum())
 
 
 def _hidden(
-    model: torch.nn.Module, head: Head, batch: Batch, positions: torch.Tensor
+    model: torch.nn.Module, head: Head, given: dict[str, Any], positions: torch.Tensor
 ) -> torch.Tensor:
     """Run the model up to its head: [batch, positions, hidden]."""
     from tunesmith.models.head import hidden_only
 
     with hidden_only(head) as caught:
-        model(**_arguments(model, batch, positions))
+        model(**given)
     (hidden,) = caught
     kept = "logits_to_keep" in forward_names(model)
     return hidden if kept else hidden[:, positions]
 
 
 def _whole_loss(
-    model: torch.nn.Module, batch: Batch, positions: torch.Tensor, targets: torch.Tensor
+    model: torch.nn.Module,
+    given: dict[str, Any],
+    positions: torch.Tensor,
+    targets: torch.Tensor,
 ) -> torch.Tensor:
     """Let the model compute its logits itself."""
     from torch.nn.functional import cross_entropy
 
-    logits = model(**_arguments(model, batch, positions)).logits
+    logits = model(**given).logits
     if "logits_to_keep" not in forward_names(model):
         logits = logits[:, positions]
     return cross_entropy(
@@ -84,7 +93,6 @@ def _arguments(model: torch.nn.Module, batch: Batch, positions: torch.Tensor) ->
 
 def forward_names(model: torch.nn.Module) -> frozenset[str]:
     """List what the architecture's forward takes, seen through an adapter."""
-    from peft import PeftModel
+    from tunesmith.models.inner import inner_model
 
-    inner = model.get_base_model() if isinstance(model, PeftModel) else model
-    return frozenset(inspect.signature(inner.forward).parameters)
+    return frozenset(inspect.signature(inner_model(model).forward).parameters)

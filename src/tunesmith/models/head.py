@@ -11,6 +11,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from tunesmith.models.autocast import product_type
+from tunesmith.models.inner import inner_model
 
 CHUNK_BYTES = 32 * 1024 * 1024
 """Logits computed at once, in bytes of fp32; small enough to stay near the processor."""
@@ -23,11 +24,13 @@ class Head:
     Attributes:
         softcap: largest logit, reached smoothly (arXiv:2408.00118); None for no limit.
         factor: what logits are multiplied with.
+        divisor: what they are divided by.
     """
 
     module: torch.nn.Module
     softcap: float | None = None
     factor: float = 1.0
+    divisor: float = 1.0
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Compute logits in fp32: [..., hidden] to [..., vocab]."""
@@ -36,6 +39,8 @@ class Head:
     def _shape(self, logits: torch.Tensor) -> torch.Tensor:
         if self.factor != 1.0:
             logits = logits * self.factor
+        if self.divisor != 1.0:
+            logits = logits / self.divisor
         if self.softcap is not None:
             logits = torch.tanh(logits / self.softcap) * self.softcap
         return logits
@@ -45,7 +50,8 @@ class Head:
         """The weight if the head is nothing but a product with it, [vocab, hidden]."""
         module = self.module
         simple = type(module) is torch.nn.Linear and module.bias is None
-        return module.weight if simple and self.softcap is None and self.factor == 1.0 else None  # type: ignore[return-value]
+        shaped = (self.softcap, self.factor, self.divisor) != (None, 1.0, 1.0)
+        return module.weight if simple and not shaped else None  # type: ignore[return-value]
 
 
 def find_head(model: torch.nn.Module) -> Head:
@@ -55,9 +61,12 @@ def find_head(model: torch.nn.Module) -> Head:
     """
     config: Any = model.config.get_text_config()  # type: ignore[union-attr,operator]
     options = config.to_dict()
-    factor = float(options.get("logit_scale") or 1.0) / float(options.get("logits_scaling") or 1.0)
-    module = _base(model).get_output_embeddings()
-    return Head(module, options.get("final_logit_softcapping"), factor)
+    return Head(
+        module=inner_model(model).get_output_embeddings(),
+        softcap=options.get("final_logit_softcapping"),
+        factor=float(options.get("logit_scale") or 1.0),
+        divisor=float(options.get("logits_scaling") or 1.0),
+    )
 
 
 def is_head_of(head: Head, model: torch.nn.Module, ids: torch.Tensor) -> bool:
@@ -112,10 +121,19 @@ def summed_loss(head: Head, hidden: torch.Tensor, targets: torch.Tensor) -> torc
     return total
 
 
-def _chunks(positions: int, vocab: int) -> Iterator[slice]:
-    size = max(1, CHUNK_BYTES // (4 * vocab))
+def _chunks(positions: int, vocab: int, *, learns_weight: bool = False) -> Iterator[slice]:
+    """Part the positions; where the weight learns, each chunk costs a pass over all of it."""
+    size = max(1, CHUNK_BYTES * (4 if learns_weight else 1) // (4 * vocab))
     for start in range(0, positions, size):
         yield slice(start, min(start + size, positions))
+
+
+def _add_product(whole: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> None:
+    """Add a product to a matrix in fp32, in place where the types allow it."""
+    if left.dtype == whole.dtype:
+        whole.addmm_(left, right)
+    else:
+        whole += left @ right
 
 
 class _PlainLoss(torch.autograd.Function):
@@ -130,7 +148,7 @@ class _PlainLoss(torch.autograd.Function):
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         to_hidden = torch.empty_like(hidden) if learns_hidden else None
         to_weight = torch.zeros_like(kept, dtype=torch.float32) if learns_weight else None
-        for part in _chunks(len(hidden), len(weight)):
+        for part in _chunks(len(hidden), len(weight), learns_weight=learns_weight):
             given = hidden[part].to(weight.dtype)
             logits = (given @ weight.t()).float()
             picked = torch.arange(len(logits), device=hidden.device), targets[part]
@@ -144,7 +162,7 @@ class _PlainLoss(torch.autograd.Function):
             if to_hidden is not None:
                 to_hidden[part] = gradient @ weight
             if to_weight is not None:
-                to_weight += gradient.t() @ given
+                _add_product(to_weight, gradient.t(), given)
         ctx.save_for_backward(to_hidden, to_weight)
         ctx.dtype = kept.dtype
         return total
@@ -154,7 +172,7 @@ class _PlainLoss(torch.autograd.Function):
         to_hidden, to_weight = ctx.saved_tensors
         return (
             None if to_hidden is None else to_hidden * upper[0].to(to_hidden.dtype),
-            None if to_weight is None else (to_weight * upper[0]).to(ctx.dtype),
+            None if to_weight is None else to_weight.mul_(upper[0]).to(ctx.dtype),
             None,
         )
 
@@ -173,7 +191,7 @@ class _AnyLoss(torch.autograd.Function):
         learns = any(ctx.needs_input_grad)
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         to_hidden = torch.zeros_like(hidden)
-        to_trained = [torch.zeros_like(given) for given in trained]
+        to_trained = [torch.zeros_like(given, dtype=torch.float32) for given in trained]
         vocab = head.logits(hidden[:1]).shape[-1]
         for part in _chunks(len(hidden), vocab):
             with torch.set_grad_enabled(learns):
@@ -186,15 +204,14 @@ class _AnyLoss(torch.autograd.Function):
                 for whole, one in zip(to_trained, rest, strict=True):
                     whole.add_(one)
         ctx.save_for_backward(to_hidden, *to_trained)
+        ctx.dtypes = [given.dtype for given in trained]
         return total
 
     @staticmethod
     def backward(ctx: Any, *upper: torch.Tensor) -> Any:
-        to_hidden, *to_trained = (given * upper[0].to(given.dtype) for given in ctx.saved_tensors)
-        return to_hidden, None, None, *to_trained
-
-
-def _base(model: torch.nn.Module) -> Any:
-    from peft import PeftModel
-
-    return model.get_base_model() if isinstance(model, PeftModel) else model
+        to_hidden, *to_trained = ctx.saved_tensors
+        found = [
+            given.mul_(upper[0]).to(dtype)
+            for given, dtype in zip(to_trained, ctx.dtypes, strict=True)
+        ]
+        return to_hidden * upper[0].to(to_hidden.dtype), None, None, *found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -9,10 +10,13 @@ from weakref import WeakKeyDictionary
 import torch
 
 from tunesmith.models.head import Head, find_head, is_head_of
+from tunesmith.models.inner import inner_model
 from tunesmith.models.row_attention import CannotLieFlat, as_mask, use_row_attention
 
 FIRST, OTHER, SECOND = (1, 2, 3, 4, 5, 6, 7), (7, 6, 5, 4, 3, 2, 1), (3, 1, 4, 1, 5, 2)
 """Rows of token ids to try a model with; every vocabulary has that many."""
+FAILURES = (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
+"""How models fail at what they are not made for."""
 KNOWN_LAYERS = frozenset({"full_attention", "sliding_attention"})
 
 
@@ -56,20 +60,20 @@ def _head(model: torch.nn.Module) -> Head | None:
     try:
         head = find_head(model)
         return head if is_head_of(head, model, _ids(model, FIRST)) else None
-    except (AttributeError, TypeError):
+    except FAILURES:
         return None
 
 
 def _why_padded(model: torch.nn.Module) -> str:
     """Try rows end to end against the same rows alone."""
     try:
-        inner = _inner(model)
-        _check_architecture(inner)
+        inner = inner_model(model)
+        check_architecture(inner)
         alone = [model(input_ids=_ids(model, row)).logits for row in (FIRST, SECOND)]
         use_row_attention(inner)
         together, others = (_flat_logits(model, first) for first in (FIRST, OTHER))
-    except (CannotLieFlat, AttributeError, TypeError) as problem:
-        return str(problem)
+    except FAILURES as problem:
+        return (str(problem).splitlines() or [repr(problem)])[0]
     second = slice(len(FIRST), None)
     if not _close(together[:, second], others[:, second]):
         return "its layers carry something from one row to the next"
@@ -78,7 +82,7 @@ def _why_padded(model: torch.nn.Module) -> str:
     return ""
 
 
-def _check_architecture(inner: Any) -> None:
+def check_architecture(inner: Any) -> None:
     """Refuse what a few tokens would not show.
 
     Raises:
@@ -90,6 +94,15 @@ def _check_architecture(inner: Any) -> None:
         raise CannotLieFlat(f"it has layers of {', '.join(sorted(strange))}")
     if not inner._supports_attention_backend or not inner._supports_flash_attn:
         raise CannotLieFlat("its attention cannot be replaced")
+    if options.get("sliding_window") is not None and not _hands_on_window(inner):
+        raise CannotLieFlat("only its mask knows the sliding window")
+
+
+def _hands_on_window(inner: torch.nn.Module) -> bool:
+    """Whether every layer tells attention its window, not the mask alone."""
+    kinds = {type(module) for module in inner.modules() if "Attention" in type(module).__name__}
+    sources = [inspect.getsource(kind.forward) for kind in kinds]
+    return all("sliding_window" in code for code in sources if "attention_interface" in code)
 
 
 def _flat_logits(model: torch.nn.Module, first: tuple[int, ...]) -> torch.Tensor:
@@ -113,9 +126,3 @@ def _close(one: torch.Tensor, other: torch.Tensor) -> bool:
 
 def _ids(model: torch.nn.Module, row: tuple[int, ...]) -> torch.Tensor:
     return torch.tensor([row], device=next(model.parameters()).device)
-
-
-def _inner(model: torch.nn.Module) -> Any:
-    from peft import PeftModel
-
-    return model.get_base_model() if isinstance(model, PeftModel) else model

@@ -32,7 +32,7 @@ IGNORED = frozenset(
 """What models hand on that changes nothing here; anything else is refused unless it is None."""
 
 
-class CannotLieFlat(Exception):
+class CannotLieFlat(RuntimeError):
     """The model asks of attention what rows laid end to end do not give."""
 
 
@@ -167,7 +167,9 @@ def _has_varlen(query: torch.Tensor) -> bool:
     """Whether torch's own variable-length flash attention takes it (CUDA, 16 bits)."""
     half = query.dtype in (torch.bfloat16, torch.float16)
     size = query.shape[-1]
-    return query.device.type == "cuda" and half and size % 8 == 0 and size <= 256
+    if query.device.type != "cuda" or not half or size % 8 or size > 256:
+        return False
+    return torch.cuda.get_device_capability(query.device) >= (8, 0)
 
 
 def _varlen(
@@ -202,6 +204,8 @@ def _one_row(
 ) -> torch.Tensor:
     """Attend inside one row by stock operators."""
     mask = _window_mask(query.shape[2], rule.window, query)
+    groups = query.shape[1] // key.shape[1]
+    key, value = (given.repeat_interleave(groups, dim=1) for given in (key, value))
     if rule.softcap is None:
         return scaled_dot_product_attention(
             query,
@@ -211,10 +215,7 @@ def _one_row(
             dropout_p=rule.dropout,
             is_causal=mask is None,
             scale=rule.scale,
-            enable_gqa=key.shape[1] != query.shape[1],
         )
-    groups = query.shape[1] // key.shape[1]
-    key, value = (given.repeat_interleave(groups, dim=1) for given in (key, value))
     scores = query @ key.transpose(2, 3) * rule.scale
     scores = rule.softcap * torch.tanh(scores / rule.softcap)
     if mask is None:
@@ -258,7 +259,7 @@ def _attend(
     if strange or not vars(module).get("is_causal", True):
         raise CannotLieFlat(f"its attention takes {', '.join(strange) or 'both directions'}")
     dtype = product_type(value)
-    edges = mask.flatten().tolist()
+    edges = mask.tolist()[0][0][0]
     out = attend_rows(query.to(dtype), key.to(dtype), value.to(dtype), edges, rule)
     return out.transpose(1, 2), None
 

@@ -75,7 +75,7 @@ class _Products(torch.autograd.Function):
             out.addmm_(thin, up.t())
         ctx.save_for_backward(read, thin, weight, down, up)
         ctx.scale, ctx.shape, ctx.drops = scale, x.shape, dropped is not None
-        return out.view(*x.shape[:-1], -1)
+        return out.view(*x.shape[:-1], out.shape[-1])
 
     @staticmethod
     def backward(ctx: Any, *upper: torch.Tensor) -> Any:

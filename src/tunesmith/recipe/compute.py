@@ -18,8 +18,8 @@ class Compute(Section):
     threads: CountOrZero = 0
     """CPU threads; 0 takes all cores. Results repeat to the bit only at the same number."""
     tokens_per_batch: Count | None = None
-    """Most tokens computed at once; an update is split into such batches, which changes speed and
-    memory only. Chosen from the free memory if not given."""
+    """Most tokens computed at once; an update is split into such batches. What is learned stays
+    the same, to the bit only at the same number. Chosen from the free memory if not given."""
     gradient_checkpointing: Literal["auto", "on", "off"] = "auto"
     """Compute activations twice to save memory; `auto` does so when memory demands it."""
     memory_gib: Positive | None = None

@@ -15,8 +15,8 @@ class Optimizer(Section):
     learning_rate: Positive = 2e-4
     """Peak learning rate, after warm-up; 1e-4 to 5e-4 usual for LoRA, 1e-5 for full tuning."""
     batch_size: Count = 8
-    """Rows of an update, times `accumulation`. How many are computed at once is
-    `compute.tokens_per_batch`, and changes nothing but speed and memory."""
+    """Rows of an update, times `accumulation`. How many of them are computed at once is
+    `compute.tokens_per_batch`."""
     accumulation: Count = 1
     """An update learns from batch_size x accumulation rows."""
     scheduler: Literal["cosine", "linear", "constant"] = "cosine"

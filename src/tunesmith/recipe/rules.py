@@ -18,9 +18,6 @@ RARE = (
     "optim",
     "optim_args",
     "tf32",
-    "torch_compile",
-    "torch_compile_backend",
-    "torch_compile_mode",
     "torch_empty_cache_steps",
 )
 

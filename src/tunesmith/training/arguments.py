@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from tunesmith.errors import RecipeError
 from tunesmith.hardware import Precision
-from tunesmith.recipe.method import SFT
+from tunesmith.logs import logger
 from tunesmith.recipe.options import Recipe
 from tunesmith.training.order import update_rows
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
 
+log = logger(__name__)
 SCHEDULERS = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
 
 
@@ -51,7 +52,6 @@ def build_arguments(
         "activation_checkpointing": checkpointing,
         "dataloader_num_workers": recipe.data.workers,
         "dataloader_pin_memory": not cpu,
-        "neftune_noise_alpha": _neftune(recipe),
         "logging_strategy": "no",
         "eval_strategy": "no",
         "save_strategy": "no",
@@ -61,16 +61,14 @@ def build_arguments(
         "remove_unused_columns": False,
     }
     try:
-        return TrainingArguments(**ours, **run.extra)
+        arguments = TrainingArguments(**ours, **run.extra)
     except (TypeError, ValueError) as problem:
         raise RecipeError(
             f"transformers refuses an option: {problem}",
             hint="mend or remove it; its values are described in transformers' TrainingArguments",
             where="run.extra" if run.extra else "compute",
         ) from None
-
-
-def _neftune(recipe: Recipe) -> float | None:
-    if isinstance(recipe.method, SFT) and recipe.method.neftune_alpha > 0:
-        return recipe.method.neftune_alpha
-    return None
+    if arguments.n_gpu > 1:
+        log.info("training on one of %d GPUs", arguments.n_gpu)
+        arguments._n_gpu = 1  # the loop underneath would cut a sequence of rows in pieces
+    return arguments

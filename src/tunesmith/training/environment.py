@@ -25,10 +25,7 @@ PACKAGES = (
     "tokenizers",
     "numpy",
 )
-CHECKPOINTING, BATCH_TOKENS = "recompute_activations", "tokens_per_batch"
-DECISIONS = (CHECKPOINTING, BATCH_TOKENS)
-"""Taken from the memory that was free when the run began."""
-FREE_TO_CHANGE = ("machine", *DECISIONS)
+FREE_TO_CHANGE = ("machine",)
 
 
 def describe_environment(recipe: Recipe, reader: Reader, splits: Splits) -> dict[str, Any]:
@@ -82,11 +79,6 @@ def check_unchanged(run: Run, now: dict[str, Any], *, accept: bool) -> bool:
             where=str(run.path),
         )
     return not differing
-
-
-def kept_decisions(run: Run) -> dict[str, Any]:
-    """What an unchanged run decided when it began, and keeps to."""
-    return {name: value for name, value in run.environment().items() if name in DECISIONS}
 
 
 def _flatten(value: Any, name: str = "") -> dict[str, Any]:

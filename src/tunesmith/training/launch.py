@@ -12,6 +12,7 @@ from tunesmith.recipe.options import Recipe
 from tunesmith.runs.run import Run
 from tunesmith.runs.store import create_run
 from tunesmith.training.environment import check_unchanged, describe_environment
+from tunesmith.training.fit import fit, fit_once
 from tunesmith.training.prepare import prepare_run
 
 SECONDS_TO_START = 60.0
@@ -19,8 +20,8 @@ SECONDS_TO_START = 60.0
 
 def train_detached(recipe: Recipe) -> Run:
     """Check and tokenize here, where mistakes are seen, then train in another process."""
-    prepare_run(recipe)
-    run = create_run(recipe)
+    prepared = fit(prepare_run(recipe))
+    run = create_run(prepared.recipe)
     start_detached(run)
     return run
 
@@ -33,7 +34,7 @@ def resume_detached(run: Run, *, accept_changes: bool = False) -> int:
     """
     if run.is_locked():
         raise run.busy()
-    prepared = prepare_run(run.recipe())
+    prepared = fit_once(prepare_run(run.recipe()))
     now = describe_environment(prepared.recipe, prepared.reader, prepared.splits)
     check_unchanged(run, now, accept=accept_changes)
     return start_detached(run, accept_changes=accept_changes)

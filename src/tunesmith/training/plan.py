@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from tunesmith.hardware import choose_device, choose_precision
-from tunesmith.models.load import load_config
-from tunesmith.models.tuning import apply_tuning, is_full, num_trainable
+from tunesmith.models.tuning import is_full
 from tunesmith.recipe.options import Recipe
-from tunesmith.training.memory import (
-    checkpoint_bytes,
-    choose_batching,
-    estimate_seconds,
-    free_gib,
-    shape_of,
-)
+from tunesmith.training.fit import cheapest_change, choose_batching, footprint_of
+from tunesmith.training.memory import checkpoint_bytes, estimate_seconds
 from tunesmith.training.order import build_order, count_steps
 from tunesmith.training.prepare import Prepared, prepare_run
-
-if TYPE_CHECKING:
-    import torch
 
 
 @dataclass(frozen=True)
@@ -30,6 +20,7 @@ class Plan:
     Attributes:
         learned_share: share of the tokens that are learned, 0 to 1.
         memory_gib: estimated peak; free_gib is what there is.
+        change: what would make it fit; empty if it fits.
         seconds: estimated time of training alone.
     """
 
@@ -50,6 +41,7 @@ class Plan:
     steps: int
     memory_gib: float
     free_gib: float
+    change: str
     disk_gib: float
     seconds: float
 
@@ -64,15 +56,12 @@ def make_plan(prepared: Prepared) -> Plan:
     recipe, splits = prepared.recipe, prepared.splits
     device = choose_device(recipe.compute.device)
     precision = choose_precision(recipe.compute.precision, device)
-    model = _shapes_only(prepared)
-    shape = shape_of(model, num_trainable(model))
+    footprint = footprint_of(prepared)
     full = is_full(recipe.tuning)
     order = build_order(recipe, splits.train)
     steps = count_steps(recipe, order)
     epochs = steps / len(order)
-    batching = choose_batching(
-        shape, recipe, splits.train.lengths, precision=precision, device=device
-    )
+    batching = choose_batching(prepared, footprint)
     report = splits.report
     return Plan(
         rows=len(splits.train),
@@ -82,8 +71,8 @@ def make_plan(prepared: Prepared) -> Plan:
         tokens=splits.train.num_tokens,
         longest_row=int(splits.train.lengths.max()),
         learned_share=splits.train.num_learned / max(splits.train.num_tokens, 1),
-        num_weights=shape.num_weights,
-        num_trained=shape.num_trained,
+        num_weights=footprint.num_weights,
+        num_trained=footprint.num_trained,
         device=device.type,
         precision=precision,
         checkpointing=batching.checkpointing,
@@ -91,16 +80,17 @@ def make_plan(prepared: Prepared) -> Plan:
         epochs=round(epochs, 2),
         steps=steps,
         memory_gib=round(batching.gib, 2),
-        free_gib=round(free_gib(recipe, device), 2),
+        free_gib=round(batching.free_gib, 2),
+        change="" if batching.fits else cheapest_change(prepared, footprint, batching.free_gib),
         disk_gib=round(
-            checkpoint_bytes(shape.num_weights, shape.num_trained, full=full)
+            checkpoint_bytes(footprint.num_weights, footprint.num_trained, full=full)
             * (recipe.run.keep_checkpoints + 1)
             / 1024**3,
             3,
         ),
         seconds=round(
             estimate_seconds(
-                shape,
+                footprint,
                 tokens=int(splits.train.num_tokens * epochs),
                 steps=steps,
                 full=full,
@@ -110,13 +100,3 @@ def make_plan(prepared: Prepared) -> Plan:
             1,
         ),
     )
-
-
-def _shapes_only(prepared: Prepared) -> torch.nn.Module:
-    """Build the tuned model without its numbers."""
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    config = load_config(prepared.reader.folder)
-    with torch.device("meta"):
-        return apply_tuning(AutoModelForCausalLM.from_config(config), prepared.recipe.tuning)

@@ -94,7 +94,7 @@ def explain_memory(problem: BaseException) -> TrainingError | None:
         return None
     return TrainingError(
         f"memory ran out: {str(problem).splitlines()[0] if str(problem) else 'no memory left'}",
-        hint="lower compute.tokens_per_batch (the result stays the same) or data.max_tokens, or "
-        "write compute.gradient_checkpointing: on",
+        hint="train anew with a lower compute.tokens_per_batch (it learns the same) or "
+        "data.max_tokens, or with compute.gradient_checkpointing: on",
         where="compute",
     )

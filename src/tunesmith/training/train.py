@@ -21,14 +21,8 @@ from tunesmith.training.checkpoints import (
     step_of,
     verify,
 )
-from tunesmith.training.environment import (
-    BATCH_TOKENS,
-    CHECKPOINTING,
-    DECISIONS,
-    check_unchanged,
-    describe_environment,
-    kept_decisions,
-)
+from tunesmith.training.environment import check_unchanged, describe_environment
+from tunesmith.training.fit import fit, fit_once
 from tunesmith.training.prepare import Prepared, prepare_run
 from tunesmith.training.session import begin, working_on
 from tunesmith.training.stop import StopRequest
@@ -51,8 +45,8 @@ def train(recipe: Recipe) -> Run:
     """
     with telling():
         with remembering() as before:
-            prepared = prepare_run(recipe)
-        run = create_run(recipe)
+            prepared = fit(prepare_run(recipe))
+        run = create_run(prepared.recipe)
         with working_on(run, before) as stop:
             carry_out(run, prepared, stop)
     return run
@@ -66,7 +60,7 @@ def resume(run: Run, *, accept_changes: bool = False) -> Run:
             changed and `accept_changes` is not given.
     """
     with telling(run.log_file), working_on(run) as stop:
-        prepared = prepare_run(run.recipe())
+        prepared = fit_once(prepare_run(run.recipe()))
         carry_out(run, prepared, stop, accept_changes=accept_changes)
     return run
 
@@ -81,8 +75,6 @@ def carry_out(
 
     environment = describe_environment(prepared.recipe, prepared.reader, prepared.splits)
     same = check_unchanged(run, environment, accept=accept_changes)
-    if same:
-        environment |= kept_decisions(run)
     begin(run, identical=run.status().identical and same)
     write_json(run.environment_file, environment)
     write_json(run.data_file, prepared.splits.report.to_dict())
@@ -128,26 +120,13 @@ def load_policy(prepared: Prepared) -> Roles:
 def build_trainer(run: Run, prepared: Prepared, roles: Roles, stop: StopRequest) -> RunTrainer:
     """Build the borrowed loop around our parts."""
     from tunesmith.models.layout import find_layout
-    from tunesmith.models.tuning import num_trainable
     from tunesmith.training.arguments import build_arguments
-    from tunesmith.training.memory import check_disk, choose_batching, shape_of
+    from tunesmith.training.memory import check_disk
     from tunesmith.training.order import build_order, count_steps
     from tunesmith.training.trainer import RunTrainer
 
     recipe = prepared.recipe
     check_disk(run, roles, recipe)
-    environment = run.environment()
-    if not all(name in environment for name in DECISIONS):  # a run goes on as it began
-        batching = choose_batching(
-            shape_of(roles.policy, num_trainable(roles.policy)),
-            recipe,
-            prepared.splits.train.lengths,
-            precision=roles.precision,
-            device=roles.device,
-        )
-        environment[CHECKPOINTING] = batching.checkpointing
-        environment[BATCH_TOKENS] = batching.tokens
-        write_json(run.environment_file, environment)
     tell_layout(find_layout(roles.policy))
     arguments = build_arguments(
         recipe,
@@ -155,7 +134,7 @@ def build_trainer(run: Run, prepared: Prepared, roles: Roles, stop: StopRequest)
         num_steps=count_steps(recipe, build_order(recipe, prepared.splits.train)),
         precision=roles.precision,
         cpu=roles.device.type == "cpu",
-        checkpointing=environment[CHECKPOINTING],
+        checkpointing=recipe.compute.gradient_checkpointing == "on",
     )
     return RunTrainer(
         prepared=prepared,
@@ -163,7 +142,7 @@ def build_trainer(run: Run, prepared: Prepared, roles: Roles, stop: StopRequest)
         arguments=arguments,
         stop=stop,
         checkpoints=run.checkpoints,
-        environment=environment,
+        base_sha256=str(run.environment()["base_weights"]),
     )
 
 

@@ -31,7 +31,6 @@ from tunesmith.models.layout import find_layout
 from tunesmith.models.roles import Roles
 from tunesmith.recipe.options import Recipe
 from tunesmith.training.checkpoints import clear_partial, partial_folder, rotate, seal
-from tunesmith.training.environment import BATCH_TOKENS
 from tunesmith.training.order import build_order
 from tunesmith.training.prepare import Prepared
 from tunesmith.training.stop import StopRequest
@@ -51,13 +50,13 @@ class RunTrainer(Trainer):
         arguments: TrainingArguments,
         stop: StopRequest,
         checkpoints: Path,
-        environment: Mapping[str, Any],
+        base_sha256: str,
     ) -> None:
         self.recipe, self.method, self.splits = prepared.recipe, prepared.method, prepared.splits
         self.roles = roles
-        self.stop, self.checkpoints = stop, checkpoints
-        self.base_sha256 = str(environment["base_weights"])
-        self.tokens_per_batch = int(environment[BATCH_TOKENS])
+        self.stop, self.checkpoints, self.base_sha256 = stop, checkpoints, base_sha256
+        assert self.recipe.compute.tokens_per_batch is not None  # settled before the run began
+        self.tokens_per_batch = self.recipe.compute.tokens_per_batch
         self.how = Joining(
             flat=find_layout(roles.policy).is_flat,
             coarse=roles.device.type == "cpu" and roles.precision != "fp32",
@@ -171,7 +170,8 @@ class RunTrainer(Trainer):
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor:
         """Average over the learned tokens of the whole update, not of this batch."""
-        summed = self.method.loss(model, dict(inputs))
+        with self.accelerator.autocast():
+            summed = self.method.loss(model, dict(inputs))
         loss = summed.total / (summed.count if num_items_in_batch is None else num_items_in_batch)
         if not torch.isfinite(loss):
             raise self.diverged("the loss is not a number any more", self.state.global_step + 1)

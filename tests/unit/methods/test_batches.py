@@ -39,6 +39,7 @@ def test_coarse_sizes_are_few_and_cost_little(lengths: list[int]) -> None:
     assert coarse["input_ids"][:, :tokens].equal(plain["input_ids"])
     assert count_learned(coarse) == count_learned(plain)
     assert coarse["edges"][: len(lengths) + 1].equal(plain["edges"])
+    assert coarse["position_ids"].max() < max(lengths)
 
 
 def test_padding_stands_on_the_right_and_is_neither_seen_nor_learned() -> None:

@@ -226,3 +226,23 @@ def test_each_method_joins_rows_and_sums_their_loss(
         assert torch.equal(
             method.loss(models["qwen3"], batch).total, next_token_loss(models["qwen3"], same).total
         )
+
+
+@pytest.mark.parametrize("targets", [("lm_head",), ("lm_head", "q_proj", "down_proj")])
+def test_a_head_with_an_adapter_learns_as_it_does_under_transformers(
+    models: dict[str, Any], targets: tuple[str, ...]
+) -> None:
+    model = add_lora(copy.deepcopy(models["untied"]), LoRA(rank=2, targets=targets)).eval()
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight)
+    theirs(model, pad(rows())).backward()
+    expected = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad(set_to_none=True)
+    summed = next_token_loss(model, lay_end_to_end(rows()))
+    (summed.total / summed.count).backward()
+    assert any("lm_head" in name for name in expected)
+    for name, parameter in model.named_parameters():
+        if name in expected:
+            norm = torch.linalg.vector_norm(expected[name])
+            assert torch.linalg.vector_norm(parameter.grad - expected[name]) <= 1e-5 * norm, name

@@ -15,7 +15,13 @@ from tunesmith.models.tuning import add_lora
 from tunesmith.recipe.tuning import LoRA
 
 CPU = torch.device("cpu")
-WHY = {"mamba": "cannot be replaced", "bloom": "cannot be replaced", "linear": "linear_attention"}
+WHY = {
+    "balanced": "",
+    "masked": "only its mask",
+    "mamba": "cannot be replaced",
+    "bloom": "cannot be replaced",
+    "linear": "linear_attention",
+}
 
 
 @pytest.mark.parametrize("shape", tiny.FAMILIES)
@@ -33,7 +39,9 @@ def test_the_usual_families_take_rows_end_to_end(tmp_path: Path, shape: str) -> 
 @pytest.mark.parametrize("shape", tiny.PADDED)
 def test_others_are_padded_and_the_reason_is_known(tmp_path: Path, shape: str) -> None:
     model = load_model(tiny.make_model(tmp_path / shape, shape), dtype=torch.float32, device=CPU)
-    assert WHY[shape] in find_layout(model).padded_because
+    layout = find_layout(model)
+    assert not layout.is_flat
+    assert WHY[shape] in layout.padded_because
 
 
 def test_a_layer_that_looks_into_the_row_before_is_noticed(tmp_path: Path) -> None:

@@ -1,0 +1,312 @@
+"""Time training against LLaMA-Factory and TRL: `python benchmarks/train.py --shared FOLDER`.
+
+Every contender runs in an environment of its own, in a process of its own, on one thread, on the
+same rows in the same order, in turn, several times over. What counts is the ratio of useful tokens
+(no padding) a second of processor time, the first update left out, and that the losses agree.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+import venv
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+BUILD = HERE.parent / "build" / "bench"
+TORCH = "torch==2.13.0"
+LLAMAFACTORY = (
+    "accelerate==1.11.0",
+    "datasets==4.0.0",
+    "einops",
+    "fastapi",
+    "fire",
+    "gradio==5.50.0",
+    "hf-transfer",
+    "matplotlib",
+    "modelscope",
+    "numpy",
+    "omegaconf",
+    "packaging",
+    "pandas",
+    "peft==0.18.1",
+    "protobuf",
+    "pydantic",
+    "pyyaml",
+    "safetensors",
+    "scipy",
+    "sentencepiece",
+    "sse-starlette",
+    "tiktoken",
+    "transformers==5.6.0",
+    "trl==0.24.0",
+    "tyro==0.8.14",
+    "uvicorn",
+)
+"""What LLaMA-Factory 0.9.5 asks for, but what only pictures and sound need."""
+PEERS: dict[str, tuple[tuple[str, ...], ...]] = {
+    "llamafactory": (LLAMAFACTORY, ("--no-deps", "llamafactory==0.9.5")),
+    "trl": (("transformers==5.23.0", "peft==0.21.2", "accelerate==1.15.0", "trl==1.16.0"),),
+}
+AGREE = 2e-3
+"""How far the losses of the first updates may lie apart, relatively."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is trained.
+
+    Attributes:
+        updates: how many updates, the one left out included.
+    """
+
+    model: str
+    method: str
+    tuning: str
+    updates: int
+
+    @property
+    def name(self) -> str:
+        """Name it as the results do."""
+        return f"{self.model}/{self.method}_{self.tuning}"
+
+
+CASES = (
+    Case("A", "sft", "lora", 20),
+    Case("A", "sft", "full", 20),
+    Case("A", "pretrain", "full", 20),
+    Case("B", "sft", "lora", 5),
+    Case("B", "sft", "full", 4),
+    Case("B", "pretrain", "full", 4),
+    Case("C", "sft", "lora", 3),
+)
+CONTENDERS = (
+    ("tunesmith", "default"),
+    ("llamafactory", "default"),
+    ("llamafactory", "tuned"),
+    ("trl", "default"),
+    ("trl", "tuned"),
+)
+UPDATE_ROWS, MAX_TOKENS = 8, 1024
+
+
+def main() -> None:
+    """Make what is missing, run all in turn, write the results."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--shared", type=Path, required=True, help="folder with the public sets")
+    parser.add_argument("--only", default="", help="only cases whose name holds this")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--results", type=Path, default=HERE / "results" / "train.json")
+    options = parser.parse_args()
+    inputs = BUILD / "inputs"
+    if not (inputs / "models" / "C" / "model.safetensors").exists():
+        subprocess.run(
+            [sys.executable, HERE / "make_inputs.py", options.shared, inputs], check=True
+        )
+    pythons = {"tunesmith": Path(sys.executable), **{peer: make(peer) for peer in PEERS}}
+    runs: list[dict[str, Any]] = []
+    for case in (case for case in CASES if options.only in case.name):
+        tokens = write_rows(case, inputs)
+        for repeat in range(options.repeats):
+            for contender, variant in CONTENDERS:
+                found = run(case, contender, variant, pythons[contender], inputs)
+                found |= {"case": case.name, "contender": f"{contender}_{variant}"}
+                found |= measures(found.pop("steps", []), tokens, found)
+                runs.append({**found, "repeat": repeat})
+                print(json.dumps(runs[-1])[:400], flush=True)
+    report = {"machine": machine(), "versions": versions(pythons), "runs": runs}
+    report |= {"losses_agree": agreeing(runs), "ratios": ratios(runs)}
+    if options.results.exists():
+        report = merged(json.loads(options.results.read_text("utf-8")), report)
+    options.results.parent.mkdir(parents=True, exist_ok=True)
+    options.results.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", "utf-8")
+
+
+def make(peer: str) -> Path:
+    """Make a peer's environment from the package index, once."""
+    folder = BUILD / "env" / peer
+    python, ready = folder / "bin" / "python", folder / ".ready"
+    if not ready.exists():
+        venv.create(folder, with_pip=True, clear=True)
+        for wanted in ((TORCH,), *PEERS[peer]):
+            subprocess.run([python, "-m", "pip", "install", "--quiet", *wanted], check=True)
+        ready.touch()
+    return python
+
+
+def write_rows(case: Case, inputs: Path) -> list[int]:
+    """Write the rows of a case; count the tokens of each update as training sees them."""
+    from transformers import AutoTokenizer
+
+    rows = json.loads((inputs / "rows.json").read_text("utf-8"))[: case.updates * UPDATE_ROWS]
+    tokenizer = AutoTokenizer.from_pretrained(inputs / "models" / case.model)
+    if case.method == "pretrain":
+        rows = [{"text": row["output"]} for row in rows]
+        sizes = [len(tokenizer(row["text"])["input_ids"]) + 1 for row in rows]
+    else:
+        sizes = [
+            len(
+                tokenizer.apply_chat_template(
+                    [
+                        {"role": "user", "content": row["instruction"]},
+                        {"role": "assistant", "content": row["output"]},
+                    ],
+                    return_dict=False,
+                )
+            )
+            for row in rows
+        ]
+    rows_file(case, inputs).write_text(json.dumps(rows, ensure_ascii=False), "utf-8")
+    cut = [min(size, MAX_TOKENS) for size in sizes]
+    return [sum(cut[start : start + UPDATE_ROWS]) for start in range(0, len(cut), UPDATE_ROWS)]
+
+
+def rows_file(case: Case, inputs: Path) -> Path:
+    """Name the file of a case's rows."""
+    return inputs / f"{case.model}_{case.method}_{case.updates}.json"
+
+
+def run(case: Case, contender: str, variant: str, python: Path, inputs: Path) -> dict[str, Any]:
+    """Train once in a process of its own."""
+    folder = BUILD / "runs" / case.name.replace("/", "_") / f"{contender}_{variant}"
+    folder.mkdir(parents=True, exist_ok=True)
+    spec, result = folder / "spec.json", folder / "result.json"
+    result.unlink(missing_ok=True)
+    given = {
+        "model": str(inputs / "models" / case.model),
+        "rows": str(rows_file(case, inputs)),
+        "method": case.method,
+        "tuning": case.tuning,
+        "variant": variant,
+        "update_rows": UPDATE_ROWS,
+        "max_tokens": MAX_TOKENS,
+        "learning_rate": 1e-4,
+        "threads": 1,
+    }
+    spec.write_text(json.dumps(given), "utf-8")
+    surroundings = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
+        "HF_HUB_OFFLINE": "1",
+        "TUNESMITH_RUNS": str(folder / "runs"),
+        "TUNESMITH_CACHE": str(folder / "cache"),
+        "HF_HOME": str(folder / "hub"),
+        "DISABLE_VERSION_CHECK": "1",
+    }
+    with (folder / "log.txt").open("w") as log:
+        done = subprocess.run(
+            [python, HERE / f"run_{contender}.py", spec, result, str(time.time())],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=surroundings,
+            check=False,
+            cwd=folder,
+        )
+    if done.returncode or not result.exists():
+        return {"failed": (folder / "log.txt").read_text("utf-8").strip().splitlines()[-1:]}
+    found: dict[str, Any] = json.loads(result.read_text("utf-8"))
+    return found
+
+
+def measures(
+    steps: list[dict[str, float]], tokens: list[int], found: dict[str, Any]
+) -> dict[str, Any]:
+    """Turn the times of updates into rates."""
+    if len(steps) < 2:
+        return {}
+    cpu, wall = (steps[-1][clock] - steps[0][clock] for clock in ("cpu", "wall"))
+    useful = sum(tokens[1 : len(steps)])
+    return {
+        "tokens_per_cpu_second": useful / cpu,
+        "tokens_per_second": useful / wall,
+        "first_step_cpu_seconds": steps[0]["cpu"],
+        "first_step_seconds": steps[0]["wall"] - found["started"],
+        "losses": [round(step["loss"], 5) for step in steps[:4]],
+    }
+
+
+def agreeing(runs: list[dict[str, Any]]) -> dict[str, bool]:
+    """Compare every contender's losses with ours, step by step."""
+    ours = {r["case"]: r["losses"] for r in runs if r["contender"] == "tunesmith_default"}
+    return {
+        f"{r['case']}/{r['contender']}": all(
+            abs(mine - theirs) <= AGREE * abs(mine)
+            for mine, theirs in zip(ours[r["case"]], r["losses"], strict=False)
+        )
+        for r in runs
+        if "losses" in r and r["case"] in ours
+    }
+
+
+def ratios(runs: list[dict[str, Any]]) -> dict[str, float]:
+    """Our median rate over theirs, case by case."""
+    rates: dict[str, dict[str, list[float]]] = {}
+    for found in runs:
+        if "tokens_per_cpu_second" in found:
+            of_case = rates.setdefault(found["case"], {})
+            of_case.setdefault(found["contender"], []).append(found["tokens_per_cpu_second"])
+    return {
+        f"{case}/{contender}": round(
+            statistics.median(of_case["tunesmith_default"]) / statistics.median(theirs), 3
+        )
+        for case, of_case in rates.items()
+        for contender, theirs in of_case.items()
+        if contender != "tunesmith_default" and "tunesmith_default" in of_case
+    }
+
+
+def merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """Replace the cases that were run again, if the machine is the same one."""
+    if old["machine"]["processor"] != new["machine"]["processor"]:
+        return new
+    again = {found["case"] for found in new["runs"]}
+    runs = [found for found in old["runs"] if found["case"] not in again] + new["runs"]
+    return {**new, "runs": runs, "losses_agree": agreeing(runs), "ratios": ratios(runs)}
+
+
+def machine() -> dict[str, Any]:
+    """Describe the machine, with the rate of a plain product on one thread."""
+    import torch
+
+    torch.set_num_threads(1)
+    size, best = 1024, float("inf")
+    left = torch.randn(size, size)
+    for _ in range(5):
+        started = time.process_time()
+        torch.mm(left, left)
+        best = min(best, time.process_time() - started)
+    names = [
+        line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
+    ]
+    return {
+        "processor": names[0].partition(": ")[2] if names else platform.processor(),
+        "cores": os.cpu_count(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "gflops_of_a_product_on_one_thread": round(2 * size**3 / best / 1e9, -1),
+    }
+
+
+def versions(pythons: dict[str, Path]) -> dict[str, dict[str, str]]:
+    """List what each environment holds."""
+    code = (
+        "import json, importlib.metadata as m; print(json.dumps({d.name.lower(): d.version "
+        "for d in m.distributions() if d.name.lower() in ('torch','transformers','peft','trl',"
+        "'accelerate','llamafactory','tunesmith','datasets')}))"
+    )
+    return {
+        name: json.loads(subprocess.check_output([python, "-c", code]))
+        for name, python in pythons.items()
+    }
+
+
+if __name__ == "__main__":
+    main()

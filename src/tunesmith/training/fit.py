@@ -1,0 +1,145 @@
+"""Settle before a weight is loaded how an update is computed, or that it cannot be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tunesmith.errors import RunError
+from tunesmith.hardware import choose_device
+from tunesmith.models.tuning import is_full
+from tunesmith.recipe.options import Recipe
+from tunesmith.recipe.tuning import LoRA
+from tunesmith.training.memory import free_gib
+from tunesmith.training.order import update_rows
+from tunesmith.training.prepare import Prepared
+
+if TYPE_CHECKING:
+    from tunesmith.training.footprint import Footprint
+
+BATCH_TOKENS = {"cpu": 4096, "cuda": 16384}
+"""Tokens of a batch beyond which nothing gets faster."""
+SMALLEST_BATCH, SHORTEST_ROW = 512, 64
+
+
+@dataclass(frozen=True)
+class Batching:
+    """How an update is computed; changes speed and memory only.
+
+    Attributes:
+        tokens: most tokens of a batch, padding included; a longer row is a batch of its own.
+        checkpointing: whether activations are computed twice.
+        gib: estimated peak memory.
+        free_gib: memory that the run may use.
+    """
+
+    tokens: int
+    checkpointing: bool
+    gib: float
+    free_gib: float
+
+    @property
+    def fits(self) -> bool:
+        """Whether the estimate is within the memory there is."""
+        return self.gib <= self.free_gib
+
+
+def fit(prepared: Prepared) -> Prepared:
+    """Write into the recipe what depends on the memory that is free now.
+
+    Raises:
+        RunError: if no way fits, with the cheapest change that does.
+    """
+    compute = prepared.recipe.compute
+    footprint = footprint_of(prepared)
+    batching = choose_batching(prepared, footprint)
+    if not batching.fits:
+        raise RunError(
+            f"the run needs about {batching.gib:.1f} GiB of memory, "
+            f"{batching.free_gib:.1f} are free",
+            hint=cheapest_change(prepared, footprint, batching.free_gib),
+            where="compute.memory_gib" if compute.memory_gib else "compute",
+        )
+    settled = compute.model_copy(
+        update={
+            "tokens_per_batch": batching.tokens,
+            "gradient_checkpointing": "on" if batching.checkpointing else "off",
+        }
+    )
+    recipe = prepared.recipe.model_copy(update={"compute": settled})
+    return replace(prepared, recipe=recipe)
+
+
+def fit_once(prepared: Prepared) -> Prepared:
+    """Settle what is not settled yet: a run goes on as it began."""
+    compute = prepared.recipe.compute
+    settled = compute.tokens_per_batch and compute.gradient_checkpointing != "auto"
+    return prepared if settled else fit(prepared)
+
+
+def footprint_of(prepared: Prepared) -> Footprint:
+    """Measure what the recipe's training takes."""
+    from tunesmith.training.footprint import measure_footprint
+
+    longest = int(prepared.splits.train.lengths.max())
+    return measure_footprint(prepared.recipe, prepared.reader.folder, longest)
+
+
+def choose_batching(prepared: Prepared, footprint: Footprint) -> Batching:
+    """Choose the fastest way that fits into memory; if none does, the smallest."""
+    recipe, lengths = prepared.recipe, prepared.splits.train.lengths
+    device = choose_device(recipe.compute.device)
+    free = free_gib(recipe, device)
+    chosen = None
+    for tokens, checkpointing in _ways(recipe, device.type, int(lengths.max())):
+        most = most_tokens(recipe, lengths, tokens, flat=footprint.flat)
+        gib = footprint.gib(most, checkpointing=checkpointing)
+        chosen = Batching(tokens, checkpointing, gib, free)
+        if chosen.fits:
+            break
+    assert chosen is not None
+    return chosen
+
+
+def _ways(recipe: Recipe, device: str, longest: int) -> Iterator[tuple[int, bool]]:
+    """List what may be chosen, the fastest first."""
+    option, asked = recipe.compute.gradient_checkpointing, recipe.compute.tokens_per_batch
+    for checkpointing in {"auto": (False, True), "on": (True,), "off": (False,)}[option]:
+        tokens = asked or BATCH_TOKENS[device]
+        yield tokens, checkpointing
+        while not asked and tokens > max(longest, SMALLEST_BATCH):
+            tokens //= 2
+            yield tokens, checkpointing
+
+
+def most_tokens(recipe: Recipe, lengths: np.ndarray, tokens: int, *, flat: bool) -> int:
+    """Count the tokens of the largest batch that can come up, padding included."""
+    rows, longest = min(update_rows(recipe), len(lengths)), int(lengths.max())
+    largest_update = int(np.partition(lengths, -rows)[-rows:].sum()) if flat else rows * longest
+    return min(max(tokens, longest), largest_update)
+
+
+def cheapest_change(prepared: Prepared, footprint: Footprint, free: float) -> str:
+    """Find the smallest change of the recipe that would fit, and say it."""
+    recipe = prepared.recipe
+    longest = int(prepared.splits.train.lengths.max())
+    twice = recipe.compute.gradient_checkpointing != "off"
+    tokens = recipe.compute.tokens_per_batch or 0
+    if tokens > longest and footprint.gib(longest, checkpointing=twice) <= free:
+        return f"write compute.tokens_per_batch: {longest}, or leave it out"
+    also = "" if twice else "compute.gradient_checkpointing: on"
+    if also and footprint.gib(longest, checkpointing=True) <= free:
+        return f"write {also}"
+    shorter = 1 << (max(longest - 1, 1).bit_length() - 1)
+    while shorter >= SHORTEST_ROW:
+        if footprint.gib(shorter, checkpointing=True) <= free:
+            return f"write data.max_tokens: {shorter}" + (f" and {also}" if also else "")
+        shorter //= 2
+    if is_full(recipe.tuning) and not recipe.model.from_scratch:
+        adapted = replace(prepared, recipe=recipe.model_copy(update={"tuning": LoRA()}))
+        if footprint_of(adapted).gib(SHORTEST_ROW, checkpointing=True) <= free:
+            return "write tuning.kind: lora"
+    return "take a smaller model, or a machine with more memory"

@@ -1,0 +1,195 @@
+"""How much memory a training takes, found without a weight: tokens that hold no numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
+
+from tunesmith.hardware import GIB, Precision, choose_device, choose_precision
+from tunesmith.logs import logger
+from tunesmith.models.head import CHUNK_BYTES
+from tunesmith.models.inner import inner_model
+from tunesmith.models.layout import check_architecture
+from tunesmith.models.load import load_config, quiet_libraries
+from tunesmith.models.roles import base_dtype
+from tunesmith.models.row_attention import CannotLieFlat, as_mask, use_row_attention
+from tunesmith.models.tuning import apply_tuning, num_trainable
+from tunesmith.recipe.options import Recipe
+
+log = logger(__name__)
+CUDA_BYTES = 600 * 1024**2
+"""What CUDA takes before the first tensor."""
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What a training holds at its peak, in bytes. Keys say whether activations are computed twice.
+
+    Attributes:
+        num_weights: all numbers of the model, adapters included.
+        num_trained: numbers that training changes.
+        held: libraries, weights, gradients, the optimizer's memory and some logits.
+        fixed: what a forward pass keeps however few tokens it sees, such as weights in 16 bits.
+        per_token: what it keeps for each token.
+        passing: what passes by, for each token, on the way back through a layer.
+        flat: whether rows may lie end to end, as far as shapes tell.
+    """
+
+    num_weights: int
+    num_trained: int
+    held: int
+    fixed: Mapping[bool, float]
+    per_token: Mapping[bool, float]
+    passing: float
+    flat: bool
+
+    def gib(self, tokens: int, *, checkpointing: bool) -> float:
+        """Estimate the peak for batches of so many tokens."""
+        each = self.per_token[checkpointing] + self.passing
+        return (self.held + self.fixed[checkpointing] + tokens * each) / GIB
+
+
+def measure_footprint(recipe: Recipe, folder: Path, longest: int) -> Footprint:
+    """Send rows without numbers through the model of a recipe, and add up what is kept.
+
+    Args:
+        longest: tokens of the longest row; attention with a soft cap keeps its square.
+    """
+    quiet_libraries()
+    device = choose_device(recipe.compute.device)
+    precision = choose_precision(recipe.compute.precision, device)
+    model = _without_numbers(recipe, folder, precision)
+    weights, trained = list(model.parameters()), num_trainable(model)
+    moved = 2 if precision == "pure_bf16" else 4
+    stored = sum(weight.numel() * weight.element_size() for weight in weights)
+    libraries = psutil.Process().memory_info().rss if device.type == "cpu" else CUDA_BYTES
+    flat = _may_lie_flat(model)
+    fixed, per_token, passing = _kept(model, precision, longest, flat=flat)
+    head = inner_model(model).get_output_embeddings()
+    logits = 3 * CHUNK_BYTES
+    if head is not None and head.weight.requires_grad:  # larger chunks, a gradient summed apart
+        logits = 12 * CHUNK_BYTES + 4 * head.weight.numel()
+    return Footprint(
+        num_weights=sum(weight.numel() for weight in weights),
+        num_trained=trained,
+        held=libraries + stored + 3 * moved * trained + logits,
+        fixed=fixed,
+        per_token=per_token,
+        passing=passing,
+        flat=flat,
+    )
+
+
+def _may_lie_flat(model: torch.nn.Module) -> bool:
+    try:
+        check_architecture(inner_model(model))
+    except (CannotLieFlat, AttributeError):
+        return False
+    return True
+
+
+def _without_numbers(recipe: Recipe, folder: Path, precision: Precision) -> torch.nn.Module:
+    """Build the tuned model from shapes alone."""
+    from transformers import AutoModelForCausalLM
+
+    dtype = base_dtype(recipe, precision)
+    with torch.device("meta"):
+        base = AutoModelForCausalLM.from_config(load_config(folder), dtype=dtype)
+        model: torch.nn.Module = apply_tuning(base, recipe.tuning)
+    return model.train()
+
+
+Kept = tuple[dict[bool, float], dict[bool, float], float]
+
+
+def _kept(model: Any, precision: Precision, longest: int, *, flat: bool) -> Kept:
+    config = model.config.get_text_config().to_dict()
+    hidden = int(config.get("hidden_size") or config.get("n_embd") or 1)
+    inner = int(config.get("intermediate_size") or 4 * hidden)
+    layers = int(config.get("num_hidden_layers") or config.get("n_layer") or 1)
+    width = 4 if precision == "fp32" else 2
+    passing = float(width * (3 * inner + 4 * hidden))
+    try:
+        return *_try_out(model, precision, [longest, layers], flat=flat), passing
+    except (RuntimeError, NotImplementedError, AttributeError, TypeError, ValueError) as problem:
+        log.debug("no tokens without numbers for this model: %s", problem)
+    layer = float(width * (14 * hidden + 5 * inner))
+    kept = {False: layers * layer, True: layer + layers * hidden * width}
+    return {False: 0.0, True: 0.0}, kept, passing
+
+
+def _try_out(
+    model: Any, precision: Precision, sizes: list[int], *, flat: bool
+) -> tuple[dict[bool, float], dict[bool, float]]:
+    longest, layers = sizes
+    fixed: dict[bool, float] = {}
+    per_token: dict[bool, float] = {}
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        _give_fake_numbers(model)
+        for checkpointing in (False, True):
+            if checkpointing:
+                model.activation_checkpointing_enable({"use_reentrant": False})
+            one, two = (
+                _saved_bytes(model, _rows(model, [longest] * rows, flat=flat), precision)
+                for rows in (1, 2)
+            )
+            per_token[checkpointing] = (two - one) / longest
+            fixed[checkpointing] = max(0.0, 2 * one - two)
+    per_token[True] += per_token[False] / layers  # one layer at a time is computed again
+    return fixed, per_token
+
+
+def _give_fake_numbers(model: torch.nn.Module) -> None:
+    """Put tensors that behave like the processor's in the place of bare shapes."""
+    made: dict[int, torch.nn.Parameter] = {}
+    for module in model.modules():
+        for name, weight in module._parameters.items():
+            if weight is not None:
+                if id(weight) not in made:
+                    empty = torch.empty(weight.shape, dtype=weight.dtype)
+                    made[id(weight)] = torch.nn.Parameter(empty, weight.requires_grad)
+                module._parameters[name] = made[id(weight)]
+        for name, buffer in module._buffers.items():
+            if buffer is not None:
+                module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype)
+
+
+def _saved_bytes(model: Any, rows: Mapping[str, torch.Tensor], precision: Precision) -> int:
+    """Count the bytes that a forward pass keeps for the way back, weights left out."""
+    weights = {given.untyped_storage()._cdata for given in model.parameters()}
+    saved: dict[int, int] = {}
+
+    def pack(given: torch.Tensor) -> torch.Tensor:
+        storage = given.untyped_storage()
+        if storage._cdata not in weights:
+            saved[storage._cdata] = storage.nbytes()
+        return given
+
+    mixed = torch.autocast("cpu", torch.bfloat16) if precision == "bf16" else nullcontext()
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda given: given), mixed:
+        kept_alive = model(**rows, use_cache=False, logits_to_keep=1)
+    del kept_alive
+    return sum(saved.values())
+
+
+def _rows(model: Any, rows: Sequence[int], *, flat: bool) -> dict[str, torch.Tensor]:
+    """Lay rows end to end, or below each other."""
+    if flat:
+        use_row_attention(inner_model(model))
+    else:
+        return {"input_ids": torch.zeros(len(rows), max(rows), dtype=torch.long)}
+    with unset_fake_temporarily():  # the edges are numbers
+        mask = as_mask(list(accumulate(rows, initial=0)))
+    return {
+        "input_ids": torch.zeros(1, sum(rows), dtype=torch.long),
+        "position_ids": torch.cat([torch.arange(row) for row in rows])[None],
+        "attention_mask": mask,
+    }

@@ -1,0 +1,111 @@
+"""What does not fit into memory is refused before a weight is loaded, with what would fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import tiny
+from tests.command import Command
+from tunesmith.errors import RunError
+from tunesmith.recipe.load import load_recipe
+from tunesmith.runs.store import list_runs
+from tunesmith.training import fit, train
+from tunesmith.training.footprint import Footprint
+from tunesmith.training.plan import dry_run
+from tunesmith.training.prepare import prepare_run
+
+
+def write(folder: Path, model: Path, **sections: Any) -> Path:
+    """A recipe over rows of 4 to 200 tokens."""
+    rows = [
+        {"instruction": f"q{n}", "input": "", "output": "word " * (2 + n * 5)} for n in range(24)
+    ]
+    data = tiny.write_rows(folder / "rows.jsonl", rows)
+    limits = {"train": [str(data)], "max_tokens": 256}
+    return tiny.write_recipe(folder / "r.json", model, data, data=limits, **sections)
+
+
+def weigh(monkeypatch: pytest.MonkeyPatch, gib_of: Any) -> None:
+    """Let the estimate be a simple function of tokens, full and checkpointing."""
+    monkeypatch.setattr(
+        Footprint,
+        "gib",
+        lambda self, tokens, *, checkpointing: gib_of(
+            tokens, self.num_trained == self.num_weights, checkpointing
+        ),
+    )
+
+
+def test_a_run_that_cannot_fit_leaves_nothing_behind(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = load_recipe(write(tmp_path, tiny_model, compute={"memory_gib": 0.01}))
+    monkeypatch.setattr(train, "load_policy", lambda _: pytest.fail("weights were loaded"))
+    with pytest.raises(RunError, match=r"needs about .* GiB of memory, 0\.0 are free") as caught:
+        train.train(recipe)
+    assert "smaller model" in caught.value.hint
+    assert caught.value.where == "compute.memory_gib"
+    assert list_runs() == []
+
+
+@pytest.mark.parametrize(
+    ("gib_of", "compute", "hint"),
+    [
+        (
+            lambda tokens, full, twice: 0.5 if twice else 2,
+            {"gradient_checkpointing": "off"},
+            "compute.gradient_checkpointing: on",
+        ),
+        (lambda tokens, full, twice: tokens / 100, {}, "data.max_tokens: 64"),
+        (
+            lambda tokens, full, twice: tokens / 100 if twice else 2,
+            {"gradient_checkpointing": "off"},
+            "data.max_tokens: 64 and compute.gradient_checkpointing: on",
+        ),
+        (
+            lambda tokens, full, twice: tokens / 300,
+            {"tokens_per_batch": 5000},
+            "write compute.tokens_per_batch: 256",
+        ),
+        (lambda tokens, full, twice: 2 if full else 0.5, {}, "tuning.kind: lora"),
+        (lambda tokens, full, twice: 2, {}, "a smaller model"),
+    ],
+)
+def test_the_cheapest_change_that_fits_is_named(
+    tmp_path: Path,
+    tiny_model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    gib_of: Any,
+    compute: dict[str, Any],
+    hint: str,
+) -> None:
+    weigh(monkeypatch, gib_of)
+    path = write(
+        tmp_path, tiny_model, tuning={"kind": "full"}, compute={"memory_gib": 1, **compute}
+    )
+    with pytest.raises(RunError) as caught:
+        fit.fit(prepare_run(load_recipe(path)))
+    assert hint in caught.value.hint
+    assert dry_run(load_recipe(path)).change == caught.value.hint
+
+
+def test_smaller_batches_are_tried_before_activations_are_computed_twice(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path, tiny_model, optimizer={"batch_size": 24}, compute={"memory_gib": 1})
+    weigh(monkeypatch, lambda tokens, full, twice: tokens / (2000 if twice else 600))
+    compute = fit.fit(prepare_run(load_recipe(path))).recipe.compute
+    assert (compute.tokens_per_batch, compute.gradient_checkpointing) == (512, "off")
+    weigh(monkeypatch, lambda tokens, full, twice: tokens / (2000 if twice else 100))
+    compute = fit.fit(prepare_run(load_recipe(path))).recipe.compute
+    assert compute.gradient_checkpointing == "on"
+
+
+def test_a_dry_run_says_what_would_fit(tmp_path: Path, tiny_model: Path, command: Command) -> None:
+    path = write(tmp_path, tiny_model, compute={"memory_gib": 0.01})
+    told = command("train", str(path), "--dry-run")
+    assert "smaller model" in told.out
+    assert "tokens at once" in told.out

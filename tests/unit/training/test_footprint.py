@@ -1,0 +1,86 @@
+"""What a training holds is found without a weight."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests import tiny
+from tunesmith.models.layout import find_layout
+from tunesmith.models.load import load_model
+from tunesmith.models.row_attention import as_mask
+from tunesmith.models.tuning import apply_tuning, num_trainable
+from tunesmith.recipe.load import load_recipe
+from tunesmith.training.footprint import Footprint, measure_footprint
+
+LONGEST = 70
+
+
+def footprint(folder: Path, model: Path, **sections: Any) -> Footprint:
+    data = tiny.write_pairs(folder / "pairs.jsonl", 4)
+    recipe = load_recipe(tiny.write_recipe(folder / "r.json", model, data, **sections))
+    return measure_footprint(recipe, model, LONGEST)
+
+
+def really_saved(model: Any, rows: int) -> int:
+    """Count what a forward pass over real numbers keeps."""
+    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    saved: dict[int, torch.Tensor] = {}
+
+    def pack(given: torch.Tensor) -> torch.Tensor:
+        if given.untyped_storage().data_ptr() not in weights:
+            saved[given.untyped_storage().data_ptr()] = given
+        return given
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda given: given):
+        kept = model(
+            torch.zeros(1, rows * LONGEST, dtype=torch.long),
+            position_ids=torch.arange(LONGEST).repeat(rows)[None],
+            attention_mask=as_mask([LONGEST * row for row in range(rows + 1)]),
+            use_cache=False,
+            logits_to_keep=1,
+        )
+    assert kept.logits.shape[1] == 1
+    return sum(tensor.untyped_storage().nbytes() for tensor in saved.values())
+
+
+@pytest.mark.parametrize("kind", ["lora", "full", "freeze"])
+@pytest.mark.parametrize("shape", ["qwen3", "gemma2", "gpt2"])
+def test_what_is_kept_is_what_a_real_pass_keeps(tmp_path: Path, shape: str, kind: str) -> None:
+    folder = tiny.make_model(tmp_path / shape, shape)
+    compute = {"precision": "fp32", "threads": 1}
+    found = footprint(tmp_path, folder, tuning={"kind": kind}, compute=compute)
+    recipe = load_recipe(tmp_path / "r.json")
+    loaded = load_model(folder, dtype=torch.float32, device=torch.device("cpu"))
+    model = apply_tuning(loaded, recipe.tuning).train()
+    assert found.num_weights == sum(p.numel() for p in model.parameters())
+    assert found.num_trained == num_trainable(model)
+    assert find_layout(model).is_flat
+    for rows in (1, 3):
+        estimated = found.fixed[False] + rows * LONGEST * found.per_token[False]
+        assert estimated == pytest.approx(really_saved(model, rows), rel=0.05)
+
+
+def test_computing_activations_twice_keeps_less(tmp_path: Path) -> None:
+    folder = tiny.make_model(tmp_path / "deep", num_hidden_layers=8)
+    found = footprint(tmp_path, folder)
+    assert found.per_token[True] < 0.4 * found.per_token[False]
+    assert found.gib(1000, checkpointing=True) < found.gib(1000, checkpointing=False)
+
+
+def test_sixteen_bits_keep_less_than_thirty_two(tmp_path: Path, tiny_model: Path) -> None:
+    exact, half, pure = (
+        footprint(tmp_path, tiny_model, compute={"precision": precision, "threads": 1})
+        for precision in ("fp32", "bf16", "pure_bf16")
+    )
+    assert half.per_token[False] < 0.8 * exact.per_token[False]
+    assert pure.per_token[False] <= half.per_token[False]
+
+
+def test_a_model_that_asks_for_numbers_is_estimated_by_its_sizes(tmp_path: Path) -> None:
+    folder = tiny.make_model(tmp_path / "mixture", "mixture")
+    found = footprint(tmp_path, folder, tuning={"kind": "full"})
+    assert found.per_token[False] > found.per_token[True] > 0
