@@ -297,10 +297,11 @@ def _only_our_options(model: torch.nn.Module) -> Iterator[None]:
 
     Of what its makers chose, `default_sampling` has taken what servers take.
     """
-    from peft import PeftModel
     from transformers import GenerationConfig
 
-    inner: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+    from tunesmith.models.inner import inner_model
+
+    inner = inner_model(model)
     theirs = inner.generation_config
     inner.generation_config = GenerationConfig()
     try:

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
+from tunesmith.data.token_rows import UNLEARNED
 from tunesmith.methods.method import Batch, Joining, Row
 
 if TYPE_CHECKING:
     import torch
 
-UNLEARNED = -100
 PAD_TO = 8
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.methods.batches import UNLEARNED
+from tunesmith.data.token_rows import UNLEARNED
 from tunesmith.methods.method import Batch, LossSum
 from tunesmith.methods.neftune import noisy_embeddings
 
@@ -55,8 +55,7 @@ def _hidden(
     with hidden_only(head) as caught:
         model(**given)
     (hidden,) = caught
-    kept = "logits_to_keep" in forward_names(model)
-    return hidden if kept else hidden[:, positions]
+    return hidden if "logits_to_keep" in given else hidden[:, positions]
 
 
 def _whole_loss(
@@ -69,7 +68,7 @@ def _whole_loss(
     from torch.nn.functional import cross_entropy
 
     logits = model(**given).logits
-    if "logits_to_keep" not in forward_names(model):
+    if "logits_to_keep" not in given:
         logits = logits[:, positions]
     return cross_entropy(
         logits.flatten(0, 1).float(), targets.flatten(), ignore_index=UNLEARNED, reduction="sum"

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests import tiny
+from tunesmith.data.token_rows import UNLEARNED
 from tunesmith.methods import METHODS, build_method
-from tunesmith.methods.batches import UNLEARNED, join, lay_end_to_end, pad, split_update
+from tunesmith.methods.batches import join, lay_end_to_end, pad, split_update
 from tunesmith.methods.method import Joining
 from tunesmith.methods.next_token import forward_names, next_token_loss
 from tunesmith.models.layout import find_layout
