@@ -14,9 +14,18 @@ import numpy as np
 from filelock import FileLock
 
 from tunesmith.data.meaning import Meaning, read_set
+from tunesmith.data.pairs import join_answers
 from tunesmith.data.progress import track
 from tunesmith.data.report import DataReport
-from tunesmith.data.rows import Conversation, Learn, Place, Problem, Text
+from tunesmith.data.rows import (
+    Conversation,
+    Learn,
+    Place,
+    Preference,
+    Problem,
+    Text,
+    count_chars,
+)
 from tunesmith.data.sources import RowSet
 from tunesmith.data.store import (
     ROWS_FILE,
@@ -35,7 +44,7 @@ from tunesmith.templates import Piece, Template
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-FORM = 1
+FORM = 2
 """Number of the way tokens are made and kept; raise it when that changes."""
 BATCH_ROWS, BATCH_CHARS = 256, 1 << 21
 Row = Conversation | Text
@@ -70,7 +79,7 @@ class Tokenizing:
             "told": meaning.told,
             "encoding": self.options.encoding,
             "system": self.options.system,
-            "limits": limits if self.learn.kind == "conversation" else [],
+            "limits": [] if self.learn.kind == "text" else limits,
             "learn": [self.learn.kind, self.learn.prompts, self.learn.history],
             "tokenizer": hash_tokenizer(self.tokenizer),
             "template": self.template.sha256 if self.template else "",
@@ -166,7 +175,7 @@ class _Job:
                 self._report.num_kept += 1
                 continue
             batch.append(row)
-            chars += _count_chars(row)
+            chars += count_chars(row)
             if len(batch) == BATCH_ROWS or chars > BATCH_CHARS:
                 self._write(batch)
                 batch, chars = [], 0
@@ -254,9 +263,10 @@ class _Job:
             cut = tokens.cut(limit)
             if cut.num_learned:
                 fitted.append((source, cut))
-        if not fitted:
+        paired = self._how.learn.kind == "preference"
+        if not fitted or (paired and len(fitted) < len(parts)):
             return Problem(place, self._nothing_learned(longest))
-        return fitted
+        return [(fitted[0][0], join_answers(fitted[0][1], fitted[1][1]))] if paired else fitted
 
     def _nothing_learned(self, longest: int) -> str:
         limit = self._how.options.max_tokens
@@ -272,13 +282,18 @@ class _Job:
 def render_conversation(
     row: Conversation, how: Tokenizing
 ) -> list[tuple[Conversation, Sequence[Piece]]] | Problem:
-    """Render the rows of a conversation, each with the messages it holds."""
+    """Render the rows of a conversation, each with the messages it holds.
+
+    Of a pair these are two, the preferred answer first.
+    """
     if how.template is None:
         raise TunesmithError(
             "the model has no chat template, so conversations cannot be written as it expects",
             hint="write `model.template: chatml` or alpaca, or a path to a .jinja file",
             where="model.template",
         )
+    if isinstance(row, Preference):
+        return _render_pair(row, how.template)
     try:
         rendered = how.template.render_rows(row.as_dicts(), learn_history=how.learn.history)
     except DataError as problem:
@@ -294,10 +309,15 @@ def render_conversation(
     ]
 
 
-def _count_chars(row: Row) -> int:
-    if isinstance(row, Text):
-        return len(row.text)
-    return sum(len(message.content) for message in row.messages)
+def _render_pair(
+    row: Preference, template: Template
+) -> list[tuple[Conversation, Sequence[Piece]]] | Problem:
+    conversations = (Conversation(row.messages, row.place), row.with_rejected())
+    try:
+        rendered = [template.render_rows(c.as_dicts(), learn_history=False) for c in conversations]
+    except DataError as problem:
+        return Problem(row.place, problem.message)
+    return [(row, pieces) for (pieces,) in rendered]
 
 
 def _hash_file(path: Path) -> str:

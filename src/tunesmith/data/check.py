@@ -17,7 +17,7 @@ from tunesmith.data.progress import track
 from tunesmith.data.reading import read_records
 from tunesmith.data.repetitions import SHOWN, Repetitions
 from tunesmith.data.report import MAX_PROBLEMS
-from tunesmith.data.rows import Conversation, Kind, Learn, Problem, Record, Text, spell
+from tunesmith.data.rows import Conversation, Kind, Learn, Problem, Record, Text, count_chars, spell
 from tunesmith.data.sources import RowSet, find_sets
 from tunesmith.data.tokens import encode_rows, encode_texts
 from tunesmith.errors import DataError
@@ -136,7 +136,9 @@ class _Check:
         learn = Learn("conversation")
         how = Tokenizing(self._options, learn, self._tokenizer, self._template, seed=0)
         rendered = render_conversation(row, how)
-        return rendered if isinstance(rendered, Problem) else rendered[-1][1]
+        if isinstance(rendered, Problem):
+            return rendered
+        return max((pieces for _, pieces in rendered), key=_count_rendered)
 
     def _add_problem(self, problem: Problem) -> None:
         self._report.num_reported += 1
@@ -164,11 +166,8 @@ class _Check:
         return [len(row.ids) for row in encode_rows(tokenizer, [pieces for _, pieces in batch])]
 
 
-def count_chars(row: Row) -> int:
-    """Count the characters of a row, without what a template writes around them."""
-    if isinstance(row, Text):
-        return len(row.text)
-    return sum(len(message.content) for message in row.messages)
+def _count_rendered(pieces: Sequence[Piece]) -> int:
+    return sum(len(piece.text) for piece in pieces)
 
 
 def _measure(lengths: array[int]) -> Lengths | None:

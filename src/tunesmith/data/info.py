@@ -31,10 +31,11 @@ COLUMNS = {
     "messages": "conversations",
     "system": "system",
     "tools": "tools",
+    "chosen": "chosen",
+    "rejected": "rejected",
 }
+PAIRED = ("chosen", "rejected")
 NOT_YET = {
-    "chosen": "preference pairs",
-    "rejected": "preference pairs",
     "kto_tag": "KTO labels",
     "images": "images",
     "videos": "videos",
@@ -98,7 +99,7 @@ class _Entry:
         formatting = self._formatting()
         columns, tags = self._columns(), self._tags()
         written: dict[str, Any] = {"format": formatting, "columns": columns, "tags": tags}
-        if formatting == "alpaca" and kind != "conversation":
+        if formatting == "alpaca" and kind in ("text", None):
             written |= self._as_text(self._named())
         if source.format != "auto":
             written["format"] = source.format
@@ -131,10 +132,11 @@ class _Entry:
                 raise self._error(
                     f"the set holds {what}, which no method learns from yet", "use another set"
                 )
-        if self.values.get("ranking"):
+        paired = [name for name in PAIRED if self._object("columns").get(name)]
+        if paired and not self.values.get("ranking"):
             raise self._error(
-                "the set holds preference pairs, which no method learns from yet",
-                "use another set",
+                f"it names a column {paired[0]!r}, but its rows are not ranked",
+                "write ranking: true, or leave the column out",
             )
         number = self.values.get("num_samples")
         if number is not None and (type(number) is not int or number < 1):
@@ -161,7 +163,7 @@ class _Entry:
             raise self._error(
                 f"the formatting {given!r} is not known", _suggest(given, FORMATTINGS, "use")
             )
-        return FORMATTINGS[given]
+        return FORMATTINGS[given] + ("_pairs" if self.values.get("ranking") else "")
 
     def _columns(self) -> dict[str, str]:
         """Name the column of each of ours; what the entry leaves out is read from none."""
@@ -173,7 +175,7 @@ class _Entry:
                     "set formatting to sharegpt for messages, to alpaca for the others",
                 )
         named = self._named()
-        needed = set() if named else set(known) - UNREAD
+        needed = set(PAIRED) & set(known) if named else set(known) - UNREAD
         default = {"conversations": "messages"} if self.values.get("formatting") == "openai" else {}
         return {**dict.fromkeys(sorted(set(known) - needed), ""), **default, **named}
 
@@ -183,7 +185,7 @@ class _Entry:
 
     def _tags(self) -> dict[str, str]:
         tags = {tag: name for tag, name in self._object("tags").items() if name is not None}
-        if tags and self._formatting() == "alpaca":
+        if tags and self._formatting().startswith("alpaca"):
             raise self._error("tags mean nothing to alpaca rows", "set formatting to sharegpt")
         return {**OPENAI_TAGS, **tags} if self.values.get("formatting") == "openai" else tags
 

@@ -9,13 +9,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tunesmith.data.formats import FORMATS, Format
+from tunesmith.data.formats import FORMATS, Format, Pair
 from tunesmith.data.reading import read_records
 from tunesmith.data.rows import (
     Conversation,
     Kind,
     Message,
     Place,
+    Preference,
     Problem,
     Record,
     RowFault,
@@ -28,6 +29,17 @@ from tunesmith.errors import DataError
 CODE = re.compile(r"`(\w+)`")
 REASONING = {"reasoning_content", "reasoning", "thinking"}
 MEDIA = ("images", "videos", "audios")
+PLURALS: dict[Kind, str] = {
+    "text": "plain texts",
+    "conversation": "conversations",
+    "preference": "preference pairs",
+}
+LEARNERS: dict[Kind, tuple[str, str]] = {
+    "text": ("pretrain", "a `text`"),
+    "conversation": ("sft", "`instruction` and `output`"),
+    "preference": ("dpo", "`instruction`, `chosen` and `rejected`"),
+}
+"""The first method that learns from rows of a kind, and columns that it takes."""
 Row = Conversation | Text
 
 
@@ -70,9 +82,12 @@ class Meaning:
             return Problem(record.place, CODE.sub(self._spell_column, str(fault)))
         if isinstance(content, str):
             return Text(content, record.place)
-        if system and content[0].role != "system":
-            content = (Message("system", system), *content)
-        return Conversation(content, record.place)
+        messages = content.messages if isinstance(content, Pair) else content
+        if system and messages[0].role != "system":
+            messages = (Message("system", system), *messages)
+        if isinstance(content, Pair):
+            return Preference(messages, record.place, content.rejected)
+        return Conversation(messages, record.place)
 
     def _spell_column(self, found: re.Match[str]) -> str:
         """Call a column as the file does."""
@@ -90,7 +105,7 @@ class Meaning:
             found = "reasoning apart from its answers"
         if found:
             raise RowFault(
-                f"it holds {found}, which no method learns from yet; "
+                f"it holds {found}, which is not learned here; "
                 f"`format: {self.format.name}` would learn it without"
             )
 
@@ -133,7 +148,7 @@ def find_meaning(rows: RowSet, encoding: str) -> Meaning:
     for path, known in found.items():
         if known.kind != main.kind:
             raise DataError(
-                "some files hold conversations and some plain text",
+                f"some files hold {PLURALS[main.kind]} and some {PLURALS[known.kind]}",
                 hint="name those to learn from",
                 where=f"{next(iter(found))}, {path}",
             )
@@ -145,7 +160,9 @@ def find_meaning(rows: RowSet, encoding: str) -> Meaning:
 
 def _look(path: Path, rows: RowSet, encoding: str) -> Format | Record | Problem | None:
     """Tell the format of a file, or return its first row, if it has some."""
-    candidates = [_meaning(known, rows) for known in FORMATS.values()]
+    named = {ours for ours, name in rows.columns.items() if name}
+    ordered = sorted(FORMATS.values(), key=lambda known: not named <= known.columns.keys())
+    candidates = [_meaning(known, rows) for known in ordered]
     first: Record | Problem | None = None
     for record in read_records(path, encoding):
         if isinstance(record, Problem):
@@ -185,17 +202,14 @@ def check_kind(meaning: Meaning, rows: RowSet, kind: Kind) -> None:
     Raises:
         DataError: naming the method that would take it.
     """
-    if meaning.format.kind == kind:
+    found = meaning.format.kind
+    if found == kind:
         return
-    if kind == "text":
-        raise DataError(
-            f"the rows are conversations ({meaning.format.name}); pretraining learns plain text",
-            hint="use `method.name: sft`, or rows with a `text`",
-            where=rows.name,
-        )
+    learner, wanted = LEARNERS[kind]
     raise DataError(
-        "the rows are plain text; sft learns from questions and answers",
-        hint="use `method.name: pretrain`, or rows with `instruction` and `output`",
+        f"the rows are {PLURALS[found]} ({meaning.format.name}); {learner} learns from "
+        f"{PLURALS[kind]}",
+        hint=f"use `method.name: {LEARNERS[found][0]}`, or rows with {wanted}",
         where=rows.name,
     )
 
@@ -245,7 +259,10 @@ def _explain(fields: Mapping[str, Any]) -> tuple[str, str]:
     names = ", ".join(map(spell, list(fields)[:12])) or "none"
     lists = [name for name, value in fields.items() if isinstance(value, list)]
     if "chosen" in fields and "rejected" in fields:
-        return "the rows are preference pairs, which no method learns from yet", "use other rows"
+        return (
+            f"the rows hold two answers, but no question; the columns are {names}",
+            "name the question's column: `columns: {instruction: question}`",
+        )
     if len(lists) == len(fields) > 1:
         return (
             f"the file is one object of columns ({names}), not rows",
@@ -262,8 +279,8 @@ def _explain(fields: Mapping[str, Any]) -> tuple[str, str]:
     return (
         f"the rows look like no format; the columns are {names}",
         (
-            "accepted are instruction and output, conversations, messages, or text; other names go "
-            "into `columns: {instruction: question, output: answer}`"
+            "accepted are instruction and output, conversations, messages, text, or chosen and "
+            "rejected; other names go into `columns: {instruction: question, output: answer}`"
         ),
     )
 

@@ -156,7 +156,7 @@ def _part(
 
 
 def _rows(stores: Sequence[Store], units: Unit, how: Tokenizing) -> TokenRows:
-    if how.learn.kind == "conversation":
+    if how.learn.kind != "text":
         return whole_rows(stores, units.rows())
     if how.learn.pack:
         return pack_rows(stores, shuffle(units, how.seed).rows(), how.options.max_tokens)

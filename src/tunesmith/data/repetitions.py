@@ -8,7 +8,7 @@ from array import array
 import numpy as np
 
 from tunesmith.data.check_report import Finding
-from tunesmith.data.rows import Conversation, Place, Text
+from tunesmith.data.rows import Conversation, Place, Preference, Text
 from tunesmith.data.store import Ints
 
 SHOWN = 100
@@ -34,6 +34,8 @@ class Repetitions:
             *before, last = row.messages
             spoken = (f"{message.role}:{message.content.strip()}" for message in before)
             question, answer = "\x00".join(spoken), last.content.strip()
+        if isinstance(row, Preference):
+            answer += f"\x00{row.rejected.content.strip()}"
         file = self._paths.setdefault(row.place.path, len(self._paths))
         values = (_hash(question), _hash(answer), file, row.place.line, row.place.column)
         for column, value in zip(self._rows.values(), values, strict=True):

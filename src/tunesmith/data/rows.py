@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["text", "conversation"]
+Kind = Literal["text", "conversation", "preference"]
 
 
 @dataclass(frozen=True)
@@ -83,11 +83,30 @@ class Conversation:
 
 
 @dataclass(frozen=True)
+class Preference(Conversation):
+    """A conversation whose last answer was preferred to another one, the rejected."""
+
+    rejected: Message
+
+    def with_rejected(self) -> Conversation:
+        """Return the conversation as it would be with the other answer."""
+        return Conversation((*self.messages[:-1], self.rejected), self.place)
+
+
+@dataclass(frozen=True)
 class Text:
     """A plain text."""
 
     text: str
     place: Place
+
+
+def count_chars(row: Conversation | Text) -> int:
+    """Count the characters of a row, without what a template writes around them."""
+    if isinstance(row, Text):
+        return len(row.text)
+    other = len(row.rejected.content) if isinstance(row, Preference) else 0
+    return sum(len(message.content) for message in row.messages) + other
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -13,7 +13,7 @@ from rich.text import Text as RichText
 
 from tunesmith.data.build import Tokenizing, render_conversation
 from tunesmith.data.meaning import check_kind, find_meaning, read_set
-from tunesmith.data.rows import Conversation, Learn, Place, Problem, Text
+from tunesmith.data.rows import Conversation, Learn, Place, Preference, Problem, Text
 from tunesmith.data.sources import find_sets
 from tunesmith.data.tokens import TokenRow, encode_rows, encode_texts
 from tunesmith.errors import DataError
@@ -42,13 +42,16 @@ class ShownRow:
     Attributes:
         place: where the row stands in its file.
         num_cut: tokens over `max_tokens` that were cut off.
-        more: the further rows of a conversation that became one row per answer.
+        more: the further rows of a conversation that became one row per answer, or the row of the
+            rejected answer.
+        title: what it is where there are more.
     """
 
     place: Place
     tokens: list[ShownToken]
     num_cut: int = 0
     more: tuple[ShownRow, ...] = ()
+    title: str = ""
 
     @property
     def num_learned(self) -> int:
@@ -82,8 +85,12 @@ def show(
             where=str(found.place),
         )
     shown = [_show(tokens, how, found.place) for tokens in _tokenize(found, how)]
-    first, *more = shown
-    return ShownRow(first.place, first.tokens, first.num_cut, tuple(more))
+    names = [f"row {number} of {len(shown)}" for number in range(1, len(shown) + 1)]
+    if isinstance(found, Preference):
+        names = ["chosen", "rejected"]
+    if len(shown) > 1:
+        shown = [replace(row, title=name) for row, name in zip(shown, names, strict=True)]
+    return replace(shown[0], more=tuple(shown[1:]))
 
 
 def render(shown: ShownRow, *, marks: bool = False) -> RichText:
@@ -93,8 +100,8 @@ def render(shown: ShownRow, *, marks: bool = False) -> RichText:
         marks: put learned tokens in ⟦ ⟧ too, for where there are no colours.
     """
     text = RichText()
-    for number, row in enumerate((shown, *shown.more), 1):
-        title = f"row {number} of {len(shown.more) + 1}, " if shown.more else ""
+    for row in (shown, *shown.more):
+        title = f"{row.title}, " if row.title else ""
         cut = f", {row.num_cut:,} more cut off" if row.num_cut else ""
         text.append(
             f"{row.place}: {title}{len(row.tokens):,} tokens, {row.num_learned:,} learned{cut}\n",

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import orjson
 import pyarrow as pa
 
-from tunesmith.data.rows import Conversation, Message, Place, Text
+from tunesmith.data.rows import Conversation, Message, Place, Preference, Text
 from tunesmith.data.tokens import TokenRow
 
 ROWS_FILE, MANIFEST_FILE = "rows.arrow", "manifest.json"
@@ -25,6 +25,7 @@ SCHEMA = pa.schema(
     [
         ("ids", pa.list_(pa.int32())),
         ("learned", pa.list_(pa.int32())),
+        ("answers", pa.list_(pa.int32())),
         ("content", pa.large_binary()),
         ("file", pa.int32()),
         ("line", pa.int64()),
@@ -58,6 +59,7 @@ class StoreWriter:
         values = {
             "ids": row.ids,
             "learned": [edge for span in row.learned for edge in span],
+            "answers": row.answers or (),
             "content": content,
             "file": file,
             "line": source.place.line,
@@ -98,6 +100,7 @@ class Store:
     Attributes:
         lengths: tokens of each row, [rows].
         num_learned: learned tokens of each row, [rows].
+        reaches: tokens that the last one sees, itself included, [rows].
         units: number of the conversation or text of each row, ascending, [rows].
         digests: 64 bits of hash of each row as read, [rows].
     """
@@ -106,8 +109,10 @@ class Store:
         self.folder, self.files = folder, files
         self._reader = pa.ipc.open_file(pa.memory_map(str(folder / ROWS_FILE)))
         parts = [self._measure(batch) for batch in self._batches()]
-        columns = zip(*parts, strict=True) if parts else ([np.zeros(0, np.int64)] for _ in range(4))
-        self.lengths, self.num_learned, self.units, digests = map(np.concatenate, columns)
+        columns = zip(*parts, strict=True) if parts else ([np.zeros(0, np.int64)] for _ in range(5))
+        self.lengths, self.num_learned, self.reaches, self.units, digests = map(
+            np.concatenate, columns
+        )
         self.digests = digests.astype(np.uint64)
 
     def __len__(self) -> int:
@@ -126,6 +131,11 @@ class Store:
         """Return the spans of tokens that are learned."""
         edges = self._values("learned", row).tolist()
         return list(zip(edges[::2], edges[1::2], strict=True))
+
+    def answers(self, row: int) -> list[int]:
+        """Return where each of two answers begins; nothing for other rows."""
+        starts: list[int] = self._values("answers", row).tolist()
+        return starts
 
     def source(self, row: int) -> Conversation | Text:
         """Return a row as it was read."""
@@ -153,7 +163,12 @@ class Store:
         edges = batch["learned"].values.to_numpy().reshape(-1, 2)
         sums = np.concatenate([[0], np.cumsum(edges[:, 1] - edges[:, 0])])
         num_learned = np.diff(sums[offsets // 2])
-        return lengths, num_learned, batch["unit"].to_numpy(), batch["digest"].to_numpy()
+        reaches = lengths.copy()
+        paired = np.diff(batch["answers"].offsets.to_numpy()) > 0
+        first, second = batch["answers"].values.to_numpy().reshape(-1, 2).T
+        reaches[paired] = np.maximum(second, lengths[paired] - (second - first))
+        rest = batch["unit"].to_numpy(), batch["digest"].to_numpy()
+        return lengths, num_learned, reaches, *rest
 
 
 def seal_store(folder: Path, content: dict[str, Any]) -> None:
@@ -190,11 +205,18 @@ def _sha256(path: Path) -> str:
 def _dump(row: Conversation | Text) -> bytes:
     if isinstance(row, Text):
         return orjson.dumps(row.text)
-    return orjson.dumps([[message.role, message.content] for message in row.messages])
+    messages = [[message.role, message.content] for message in row.messages]
+    if isinstance(row, Preference):
+        return orjson.dumps({"messages": messages, "rejected": row.rejected.content})
+    return orjson.dumps(messages)
 
 
 def _load(content: bytes, place: Place) -> Conversation | Text:
     value = orjson.loads(content)
     if isinstance(value, str):
         return Text(value, place)
-    return Conversation(tuple(Message(role, text) for role, text in value), place)
+    spoken = value["messages"] if isinstance(value, dict) else value
+    messages = tuple(Message(role, text) for role, text in spoken)
+    if isinstance(value, dict):
+        return Preference(messages, place, Message("assistant", value["rejected"]))
+    return Conversation(messages, place)

@@ -26,6 +26,7 @@ class TokenRows:
 
     Attributes:
         lengths: tokens of each row, [rows].
+        reach: most tokens that any token sees, itself included.
         num_tokens: tokens of all rows.
         num_learned: tokens that carry a label, of all rows.
     """
@@ -36,6 +37,7 @@ class TokenRows:
         total = np.add.reduceat(sizes, starts) if len(starts) else np.zeros(0, np.int64)
         self.lengths: npt.NDArray[np.int32] = total.astype(np.int32)
         self.num_tokens = int(total.sum())
+        self.reach = self._find_reach()
         self.num_learned = self._count_learned(sizes)
 
     def __len__(self) -> int:
@@ -43,9 +45,15 @@ class TokenRows:
         return len(self._starts)
 
     def __getitem__(self, row: int) -> dict[str, list[int]]:
-        """Return `input_ids` and `labels` of a row; -100 where nothing is learned, not shifted."""
+        """Return a row.
+
+        Returns:
+            input_ids; labels, -100 where nothing is learned, not shifted; answers, where each of
+            two answers begins, only for a row that has them.
+        """
         ids: list[int] = []
         labels: list[int] = []
+        answers: list[int] = []
         for store, stored, start, end in self._parts_of(row):
             source = self._stores[store]
             part = source.ids(stored)[start:end].tolist()
@@ -55,7 +63,9 @@ class TokenRows:
                 marked[inside] = part[inside]
             ids += part
             labels += marked
-        return {"input_ids": ids, "labels": labels}
+            answers = source.answers(stored)
+        row_of_tokens = {"input_ids": ids, "labels": labels}
+        return {**row_of_tokens, "answers": answers} if answers else row_of_tokens
 
     def conversation(self, row: int) -> Conversation | Text:
         """Return a row as it was read; of packed texts, the first that begins in it."""
@@ -71,6 +81,16 @@ class TokenRows:
         end = self._starts[row + 1] if row + 1 < len(self) else len(self._parts)
         parts: list[list[int]] = self._parts[start:end].tolist()
         return parts
+
+    def _find_reach(self) -> int:
+        longest = int(self.lengths.max(initial=0))
+        if len(self._parts) != len(self._starts):
+            return longest  # rows of several parts hold no answers
+        reaches = [
+            store.reaches[self._parts[self._parts[:, 0] == number, 1]].max(initial=0)
+            for number, store in enumerate(self._stores)
+        ]
+        return min(longest, int(max(reaches, default=0)))
 
     def _count_learned(self, sizes: Ints) -> int:
         total = 0

@@ -23,10 +23,16 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True)
 class TokenRow:
-    """Token ids and the spans of them that are learned."""
+    """Token ids and the spans of them that are learned.
+
+    Attributes:
+        answers: of a row with two answers, where each begins; both go on from the tokens before
+            the first.
+    """
 
     ids: list[int]
     learned: list[Span]
+    answers: Span | None = None
 
     @property
     def num_learned(self) -> int:

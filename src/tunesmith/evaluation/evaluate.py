@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from tunesmith.data.progress import track
+from tunesmith.data.token_rows import TokenRows
 from tunesmith.errors import RunError
 from tunesmith.evaluation import metrics
 from tunesmith.evaluation.rows import Asked, MeasuredRows, file_rows, held_out_rows
@@ -15,7 +16,7 @@ from tunesmith.inference.generate import BATCH_ROWS, answer, encode_prompt, max_
 from tunesmith.inference.sampling import Sampling
 from tunesmith.logs import logger
 from tunesmith.methods import Method, build_method
-from tunesmith.methods.held_out import held_out_loss
+from tunesmith.methods.held_out import measure_held_out
 from tunesmith.methods.method import Joining
 from tunesmith.models.chat import ChatModel, Subject, find_subject, load_subject
 from tunesmith.models.reader import find_reader
@@ -30,13 +31,17 @@ class Measures:
     """What one model reached on the rows.
 
     Attributes:
-        loss: nats a learned token.
+        loss: nats a learned token, or a pair.
+        perplexity: None for pairs.
+        pair_accuracy: share of pairs whose preferred answer gained more than the rejected one
+            since training began, 0 to 1; None where there are no pairs.
         rouge_l, exact_match, fact_rate: 0 to 1; None where there are no answers or no facts.
         bleu, chrf: 0 to 100.
     """
 
-    loss: float
-    perplexity: float
+    loss: float = math.nan
+    perplexity: float | None = None
+    pair_accuracy: float | None = None
     rouge_l: float | None = None
     bleu: float | None = None
     chrf: float | None = None
@@ -107,6 +112,8 @@ def evaluate(
         rows = file_rows(data, recipe, method.learn, reader)
     else:
         rows = held_out_rows(run, method.learn, reader)
+    if method.needs_reference:
+        rows = replace(rows, tokens=_with_reference(run, method, rows.tokens))
     asked = rows.asked[:max_rows]
     sampling = Sampling(max_tokens=max_tokens)
     tuned, said = _measure(subject, method, rows, asked, sampling, "tuned")
@@ -131,6 +138,19 @@ def _scores_file(run: Run, subject: Subject) -> Path:
     return run.path / f"scores-{checkpoint}.json" if checkpoint else run.scores_file
 
 
+def _with_reference(run: Run, method: Method, rows: TokenRows) -> TokenRows:
+    """Let rows carry what the run's base says of them."""
+    from tunesmith.methods.reference import ReferencedRows, reference_logps
+    from tunesmith.models.layout import find_layout
+
+    base = load_subject(find_subject(run.path, base_only=True), precision="fp32").model
+    how = Joining(find_layout(base).is_flat)
+    most = BATCH_ROWS * int(rows.lengths.max())
+    reference = reference_logps(base, method, rows, how=how, tokens=most)
+    assert reference is not None  # nobody asked it to give up
+    return ReferencedRows(rows, reference)
+
+
 def _measure(
     subject: Subject,
     method: Method,
@@ -143,10 +163,13 @@ def _measure(
 
     model = load_subject(subject, precision="fp32")
     how = Joining(find_layout(model.model).is_flat)
-    loss = held_out_loss(model.model, method, rows.tokens, how=how, batch_size=BATCH_ROWS)
-    assert loss is not None  # a row of which nothing is learned is never kept
+    found = measure_held_out(model.model, method, rows.tokens, how=how, batch_size=BATCH_ROWS)
+    assert found is not None  # a row of which nothing is learned is never kept
     said = _answers(model, asked, sampling, label)
-    return _summarize(loss, asked, said), said
+    measures = replace(_summarize(asked, said), loss=found["loss"])
+    if method.needs_reference:
+        return replace(measures, pair_accuracy=found["rewards_accuracy"]), said
+    return replace(measures, perplexity=math.exp(min(found["loss"], 700.0))), said
 
 
 def _answers(model: ChatModel, asked: Sequence[Asked], sampling: Sampling, label: str) -> list[str]:
@@ -164,10 +187,9 @@ def _answers(model: ChatModel, asked: Sequence[Asked], sampling: Sampling, label
     return said
 
 
-def _summarize(loss: float, asked: Sequence[Asked], said: Sequence[str]) -> Measures:
-    perplexity = math.exp(min(loss, 700.0))
+def _summarize(asked: Sequence[Asked], said: Sequence[str]) -> Measures:
     if not asked:
-        return Measures(loss, perplexity)
+        return Measures()
     expected = [row.expected for row in asked]
     pairs = list(zip(said, expected, strict=True))
     with_facts = [
@@ -176,8 +198,6 @@ def _summarize(loss: float, asked: Sequence[Asked], said: Sequence[str]) -> Meas
         if row.facts
     ]
     return Measures(
-        loss=loss,
-        perplexity=perplexity,
         rouge_l=_mean([metrics.rouge_l(*pair) for pair in pairs]),
         bleu=metrics.bleu(said, expected),
         chrf=metrics.chrf(said, expected),

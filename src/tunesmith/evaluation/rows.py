@@ -74,7 +74,7 @@ def file_rows(paths: Sequence[Path], recipe: Recipe, learn: Learn, reader: Reade
     train = tuple(_describe(path, way, options) for path in paths)
     options = options.model_copy(update={"train": train})
     splits = prepare(options, learn, reader.tokenizer, reader.template, seed=recipe.run.seed)
-    facts = _read_facts(options) if learn.kind == "conversation" else {}
+    facts = _read_facts(options) if learn.kind != "text" else {}
     return MeasuredRows(splits.train, _ask_all(splits.train, facts), ", ".join(map(str, paths)))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from tunesmith.methods.dpo import DPOMethod
 from tunesmith.methods.method import LossSum, Method
 from tunesmith.methods.pretrain import PretrainMethod
 from tunesmith.methods.sft import SFTMethod
@@ -13,6 +14,7 @@ from tunesmith.recipe.method import Method as MethodOptions
 METHODS: dict[str, Callable[[Any], Method]] = {
     "pretrain": PretrainMethod,
     "sft": SFTMethod,
+    "dpo": DPOMethod,
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
@@ -13,10 +13,18 @@ if TYPE_CHECKING:
     import torch
 
 PAD_TO = 8
+Segment = tuple[int, int, int, int]
+"""First token and end of a stretch, first and end of what it goes on from (see row_attention)."""
 
 
 def join(rows: Sequence[Row], how: Joining) -> Batch:
-    """Join rows into one batch."""
+    """Join rows into one batch.
+
+    Returns:
+        input_ids; predict_at, the tokens of the flattened batch after which one is learned, and
+        targets, the ones learned, [learned] each; of rows with two answers owner, whose answer
+        they are, counted through all rows, [learned]; and what tells the model its rows.
+    """
     if not how.flat:
         return pad(rows)
     if how.coarse:
@@ -34,53 +42,112 @@ def _filling(lengths: Sequence[int]) -> list[Row]:
 
 
 def lay_end_to_end(rows: Sequence[Row]) -> Batch:
-    """Join rows into one sequence.
+    """Join rows into one sequence; a question that has two answers comes once.
 
     Returns:
-        input_ids, position_ids, which begin anew at each row, and labels, each [1, seq], where
-        the first token of a row is never learned; edges: the first token of each row and the end
-        of the last, [rows + 1].
+        input_ids and position_ids, which begin anew at each row, each [1, seq]; segments, a list;
+        and what is learned (see `join`). The first token of a row is never learned.
     """
     import torch
 
-    edges = list(accumulate((len(row["input_ids"]) for row in rows), initial=0))
+    starts = list(accumulate((len(row["input_ids"]) for row in rows), initial=0))
+    laid = [_lay(row, start) for row, start in zip(rows, starts, strict=False)]
     labels = torch.tensor([label for row in rows for label in row["labels"]])
-    labels[edges[:-1]] = UNLEARNED
-    ids = torch.tensor([token for row in rows for token in row["input_ids"]])
-    positions = torch.cat([torch.arange(len(row["input_ids"])) for row in rows])
-    return {
-        "input_ids": ids[None],
-        "position_ids": positions[None],
-        "labels": labels[None],
-        "edges": torch.tensor(edges),
+    before = torch.cat([each[1] for each in laid])
+    learned = (labels != UNLEARNED) & (before >= 0)
+    segments = [segment for each in laid for segment in each[2]]
+    batch = {
+        "input_ids": torch.tensor([[token for row in rows for token in row["input_ids"]]]),
+        "position_ids": torch.cat([each[0] for each in laid])[None],
+        "segments": segments,
+        "predict_at": before[learned],
+        "targets": labels[learned],
     }
+    if "answers" in rows[0]:
+        sizes = torch.tensor([end - start for start, end, *_ in segments])
+        batch["owner"] = torch.arange(len(sizes)).repeat_interleave(sizes)[learned]
+    return batch
+
+
+def _lay(row: Row, start: int) -> tuple[torch.Tensor, torch.Tensor, list[Segment]]:
+    """Number the tokens of a row that begins at `start`.
+
+    Returns:
+        the position of each token in its text; the token before each, -1 for none; and the
+        stretches that the row is made of: one, or question and first answer, and second answer.
+    """
+    import torch
+
+    size = len(row["input_ids"])
+    positions, before = torch.arange(size), torch.arange(start - 1, start + size - 1)
+    before[0] = -1
+    if "answers" not in row:
+        return positions, before, [(start, start + size, start, start)]
+    first, second = row["answers"]
+    positions[second:] -= second - first
+    before[second] = start + first - 1 if first else -1
+    question = start, start + first
+    return (
+        positions,
+        before,
+        [(start, start + second, start, start), (start + second, start + size, *question)],
+    )
 
 
 def pad(rows: Sequence[Row]) -> Batch:
     """Join rows into one batch, padded on the right to the longest.
 
     Returns:
-        input_ids, attention_mask and labels, each [batch, seq]; labels are -100 where nothing is
-        learned.
+        input_ids and attention_mask, each [batch, seq], and what is learned (see `join`); a row
+        with two answers makes two rows of the batch.
     """
     import torch
 
-    longest = max(len(row["input_ids"]) for row in rows)
+    texts = [text for row in rows for text in split_answers(row)]
+    longest = max(len(text["input_ids"]) for text in texts)
     seq = -(-longest // PAD_TO) * PAD_TO
-    ids = torch.zeros(len(rows), seq, dtype=torch.long)
-    mask = torch.zeros(len(rows), seq, dtype=torch.long)
-    labels = torch.full((len(rows), seq), UNLEARNED, dtype=torch.long)
-    for place, row in enumerate(rows):
-        length = len(row["input_ids"])
-        ids[place, :length] = torch.tensor(row["input_ids"])
+    ids = torch.zeros(len(texts), seq, dtype=torch.long)
+    mask = torch.zeros(len(texts), seq, dtype=torch.long)
+    labels = torch.full((len(texts), seq), UNLEARNED, dtype=torch.long)
+    for place, text in enumerate(texts):
+        length = len(text["input_ids"])
+        ids[place, :length] = torch.tensor(text["input_ids"])
         mask[place, :length] = 1
-        labels[place, :length] = torch.tensor(row["labels"])
-    return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+        labels[place, 1:length] = torch.tensor(text["labels"][1:])
+    owner, at = (labels != UNLEARNED).nonzero(as_tuple=True)
+    batch = {
+        "input_ids": ids,
+        "attention_mask": mask,
+        "predict_at": owner * seq + at - 1,
+        "targets": labels[owner, at],
+    }
+    return {**batch, "owner": owner} if "answers" in rows[0] else batch
 
 
-def count_learned(batch: Batch) -> torch.Tensor:
-    """Count the tokens of a batch that are learned."""
-    return (batch["labels"][:, 1:] != UNLEARNED).sum()
+def split_answers(row: Row) -> Iterator[Row]:
+    """Yield the texts of a row: itself, or its question with each of two answers."""
+    if "answers" not in row:
+        yield row
+        return
+    first, second = row["answers"]
+    parts = {name: row[name] for name in ("input_ids", "labels")}
+    yield {name: values[:second] for name, values in parts.items()}
+    yield {name: values[:first] + values[second:] for name, values in parts.items()}
+
+
+def count_tokens(row: Row, *, flat: bool) -> int:
+    """Count the tokens that a row takes in a batch, padding between its answers included."""
+    if flat or "answers" not in row:
+        return len(row["input_ids"])
+    return 2 * max(len(text["input_ids"]) for text in split_answers(row))
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """Move the tensors of a batch."""
+    return {
+        name: value if isinstance(value, list) else value.to(device)
+        for name, value in batch.items()
+    }
 
 
 def split_update(lengths: Sequence[int], *, tokens: int, flat: bool) -> list[slice]:

@@ -1,4 +1,4 @@
-"""The loss on rows that are measured, not learned."""
+"""The loss, and what else a method measures, on rows that are not learned."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tunesmith.data.token_rows import TokenRows
+from tunesmith.methods.batches import to_device
 from tunesmith.methods.method import Joining, Method
 
 if TYPE_CHECKING:
     import torch
 
 
-def held_out_loss(
+def measure_held_out(
     model: torch.nn.Module,
     method: Method,
     rows: TokenRows,
@@ -20,8 +21,8 @@ def held_out_loss(
     how: Joining,
     batch_size: int,
     give_up: Callable[[], bool] = lambda: False,
-) -> float | None:
-    """Average the loss over all learned tokens of the rows, in nats.
+) -> dict[str, float] | None:
+    """Average the loss over all learned tokens, or pairs, of the rows, in nats.
 
     Draws no random number, so that measuring does not change a training.
 
@@ -30,14 +31,15 @@ def held_out_loss(
         give_up: asked before each batch whether to end without a figure.
 
     Returns:
-        None if it gave up, or no token is learned.
+        loss, and the method's other measures by name; None if it gave up, or nothing is learned.
     """
     import torch
 
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
-    total, count = 0.0, 0
+    totals: dict[str, float] = {}
+    count = 0
     order = sorted(range(len(rows)), key=lambda row: int(rows.lengths[row]))
     for start in range(0, len(order), batch_size):
         if give_up():
@@ -46,8 +48,9 @@ def held_out_loss(
         chosen = [rows[row] for row in order[start : start + batch_size]]
         batch = method.collate(chosen, how)
         with torch.no_grad():
-            summed = method.loss(model, {name: t.to(device) for name, t in batch.items()})
-        total += float(summed.total)
-        count += int(summed.count)
+            summed = method.loss(model, to_device(batch, device))
+        for name, value in {"loss": summed.total, **summed.measures}.items():
+            totals[name] = totals.get(name, 0.0) + float(value)
+        count += summed.count
     model.train(was_training)
-    return total / count if count else None
+    return {name: total / count for name, total in totals.items()} if count else None

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tunesmith.data.rows import Learn
 
 if TYPE_CHECKING:
     import torch
 
-Row = dict[str, list[int]]
-Batch = dict[str, "torch.Tensor"]
+Row = dict[str, Any]
+"""What `TokenRows` yields, and what a method needs beside it."""
+Batch = dict[str, Any]
+"""Tensors, and the segments of rows laid end to end."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +37,13 @@ class LossSum:
 
     Attributes:
         total: summed loss in nats, a scalar that carries the gradient.
-        count: learned tokens it was summed over, a scalar.
+        count: what it was summed over: learned tokens, or pairs.
+        measures: sums over the same of what else is worth watching, scalars without gradient.
     """
 
     total: torch.Tensor
-    count: torch.Tensor
+    count: int
+    measures: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
 
 class Method(Protocol):
@@ -49,8 +53,15 @@ class Method(Protocol):
     def learn(self) -> Learn:
         """Which tokens of a row are learned."""
 
+    @property
+    def needs_reference(self) -> bool:
+        """Whether rows carry what the model said of them before training."""
+
     def collate(self, rows: Sequence[Row], how: Joining) -> Batch:
         """Join rows into one batch."""
 
+    def count(self, batch: Batch) -> int:
+        """Count what the loss of a batch is summed over."""
+
     def loss(self, model: torch.nn.Module, batch: Batch) -> LossSum:
-        """Sum the loss over the learned tokens of a batch."""
+        """Sum the loss of a batch."""

@@ -30,8 +30,11 @@ def noisy_embeddings(model: torch.nn.Module, batch: Batch, alpha: float) -> torc
 
 def row_lengths(batch: Batch) -> torch.Tensor:
     """Count the tokens of the row that each token stands in, [batch, seq]."""
-    if "edges" in batch:
-        lengths = batch["edges"].diff()
+    import torch
+
+    if "segments" in batch:
+        sizes = [end - start for start, end, *_ in batch["segments"]]
+        lengths = torch.tensor(sizes, device=batch["input_ids"].device)
         return lengths.repeat_interleave(lengths)[None]
-    counts = batch["attention_mask"].sum(dim=1, keepdim=True)
+    counts: torch.Tensor = batch["attention_mask"].sum(dim=1, keepdim=True)
     return counts.expand_as(batch["input_ids"])

@@ -32,9 +32,18 @@ class SFTMethod:
             pack=False,
         )
 
+    @property
+    def needs_reference(self) -> bool:
+        """Whether rows carry what the model said of them before training."""
+        return False
+
     def collate(self, rows: Sequence[Row], how: Joining) -> Batch:
         """Join rows into one batch."""
         return join(rows, how)
+
+    def count(self, batch: Batch) -> int:
+        """Count the learned tokens of a batch."""
+        return len(batch["targets"])
 
     def loss(self, model: torch.nn.Module, batch: Batch) -> LossSum:
         """Sum the loss over the learned tokens of a batch."""

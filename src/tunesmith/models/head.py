@@ -121,7 +121,7 @@ def summed_loss(head: Head, hidden: torch.Tensor, targets: torch.Tensor) -> torc
     return total
 
 
-def _chunks(positions: int, vocab: int, *, learns_weight: bool = False) -> Iterator[slice]:
+def chunks(positions: int, vocab: int, *, learns_weight: bool = False) -> Iterator[slice]:
     """Part the positions; where the weight learns, each chunk costs a pass over all of it."""
     size = max(1, CHUNK_BYTES * (4 if learns_weight else 1) // (4 * vocab))
     for start in range(0, positions, size):
@@ -148,7 +148,7 @@ class _PlainLoss(torch.autograd.Function):
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         to_hidden = torch.empty_like(hidden) if learns_hidden else None
         to_weight = torch.zeros_like(kept, dtype=torch.float32) if learns_weight else None
-        for part in _chunks(len(hidden), len(weight), learns_weight=learns_weight):
+        for part in chunks(len(hidden), len(weight), learns_weight=learns_weight):
             given = hidden[part].to(weight.dtype)
             logits = (given @ weight.t()).float()
             picked = torch.arange(len(logits), device=hidden.device), targets[part]
@@ -193,7 +193,7 @@ class _AnyLoss(torch.autograd.Function):
         to_hidden = torch.zeros_like(hidden)
         to_trained = [torch.zeros_like(given, dtype=torch.float32) for given in trained]
         vocab = head.logits(hidden[:1]).shape[-1]
-        for part in _chunks(len(hidden), vocab):
+        for part in chunks(len(hidden), vocab):
             with torch.set_grad_enabled(learns):
                 leaf = hidden[part].detach().requires_grad_(learns)
                 loss = cross_entropy(head.logits(leaf), targets[part], reduction="sum")

@@ -11,7 +11,12 @@ import torch
 
 from tunesmith.models.head import Head, find_head, is_head_of
 from tunesmith.models.inner import inner_model
-from tunesmith.models.row_attention import CannotLieFlat, as_mask, use_row_attention
+from tunesmith.models.row_attention import (
+    CannotLieFlat,
+    as_mask,
+    one_after_another,
+    use_row_attention,
+)
 
 FIRST, OTHER, SECOND = (1, 2, 3, 4, 5, 6, 7), (7, 6, 5, 4, 3, 2, 1), (3, 1, 4, 1, 5, 2)
 """Rows of token ids to try a model with; every vocabulary has that many."""
@@ -111,7 +116,7 @@ def _flat_logits(model: torch.nn.Module, first: tuple[int, ...]) -> torch.Tensor
     logits: torch.Tensor = model(
         input_ids=given,
         position_ids=positions[None].to(given.device),
-        attention_mask=as_mask([0, len(first), len(first) + len(SECOND)]),
+        attention_mask=as_mask(one_after_another([len(first), len(SECOND)])),
         use_cache=False,
     ).logits
     return logits

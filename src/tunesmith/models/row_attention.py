@@ -1,7 +1,11 @@
 """Attention over rows laid end to end, which never looks from one row into another.
 
-A model that uses it is called with one sequence and, in the mask's place, the edges of its rows
+A model that uses it is called with one sequence and, in the mask's place, the segments of its rows
 (`as_mask`). Called in the usual way, it attends as it did before.
+
+A segment is a stretch of the sequence that is attended to causally: its first token and its end. It
+may go on from an earlier stretch, which its tokens all see: the third and fourth number, equal if
+there is none. So two answers share one question.
 """
 
 from __future__ import annotations
@@ -9,7 +13,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
@@ -30,26 +34,30 @@ IGNORED = frozenset(
     | {"return_dict", "cache_position", "logits_to_keep", "output_router_logits"}
 )
 """What models hand on that changes nothing here; anything else is refused unless it is None."""
+Segment = tuple[int, int, int, int]
 
 
 class CannotLieFlat(RuntimeError):
     """The model asks of attention what rows laid end to end do not give."""
 
 
-def as_mask(edges: Sequence[int]) -> torch.Tensor:
-    """Write the edges of rows as a mask of four dimensions, which models hand on untouched.
-
-    Args:
-        edges: first token of each row, and the end of the last: [rows + 1].
+def as_mask(segments: Sequence[Segment]) -> torch.Tensor:
+    """Write segments as a mask of four dimensions, which models hand on untouched.
 
     Returns:
-        [1, 1, 1, rows + 1], int32, on the CPU.
+        [1, 1, segments, 4], int32, on the CPU.
     """
-    return torch.tensor(edges, dtype=torch.int32).view(1, 1, 1, -1)
+    return torch.tensor(segments, dtype=torch.int32).view(1, 1, -1, 4)
+
+
+def one_after_another(lengths: Sequence[int]) -> list[Segment]:
+    """Return the segments of rows of these lengths that share nothing."""
+    edges = accumulate(lengths, initial=0)
+    return [(start, end, start, start) for start, end in pairwise(edges)]
 
 
 def use_row_attention(model: Any) -> None:
-    """Let a model attend row by row when it is given edges, and as before when it is not.
+    """Let a model attend row by row when it is given segments, and as before when it is not.
 
     Raises:
         CannotLieFlat: if its attention cannot be replaced.
@@ -86,10 +94,10 @@ def attend_rows(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    edges: Sequence[int],
+    segments: Sequence[Segment],
     rule: Rule,
 ) -> torch.Tensor:
-    """Attend causally inside each row, by the fastest kernel that gives what is asked.
+    """Attend causally inside each segment, by the fastest kernel that gives what is asked.
 
     Args:
         query: [1, heads, seq, head]; key and value may have fewer heads, shared in groups.
@@ -99,15 +107,22 @@ def attend_rows(
     """
     plain = rule.softcap is None and rule.dropout == 0.0 and query.shape[-1] == value.shape[-1]
     if plain and query.device.type == "cpu":
-        attended: torch.Tensor = _RowsOnCPU.apply(query, key, value, edges, rule)  # type: ignore[no-untyped-call]
+        attended: torch.Tensor = _RowsOnCPU.apply(query, key, value, segments, rule)  # type: ignore[no-untyped-call]
         return attended
     if plain and _has_varlen(query):
-        return _varlen(query, key, value, edges, rule)
+        return _varlen(query, key, value, segments, rule)
     rows = [
-        _one_row(query[:, :, start:end], key[:, :, start:end], value[:, :, start:end], rule)
-        for start, end in pairwise(edges)
+        _one_row(query[:, :, part[0] : part[1]], _seen(key, part), _seen(value, part), rule)
+        for part in segments
     ]
     return torch.cat(rows, dim=2)
+
+
+def _seen(given: torch.Tensor, segment: Segment) -> torch.Tensor:
+    """Return the keys or values that a segment sees: [1, heads, seen, head]."""
+    start, end, before, until = segment
+    own = given[:, :, start:end]
+    return own if before == until else torch.cat([given[:, :, before:until], own], dim=2)
 
 
 class _RowsOnCPU(torch.autograd.Function):
@@ -119,16 +134,18 @@ class _RowsOnCPU(torch.autograd.Function):
         query: torch.Tensor,
         key: torch.Tensor,
         value: torch.Tensor,
-        edges: Sequence[int],
+        segments: Sequence[Segment],
         rule: Rule,
     ) -> torch.Tensor:
         out = query.new_empty(1, query.shape[2], query.shape[1], query.shape[3]).transpose(1, 2)
         norms = []
-        for start, end in pairwise(edges):
-            part = slice(start, end)
-            mask = _window_mask(end - start, rule.window, query)
+        for segment in segments:
+            part = slice(*segment[:2])
+            seen = _seen(key, segment), _seen(value, segment)
+            mask = _mask(query[:, :, part], seen[0], rule.window)
             out[:, :, part], norm = FORWARD(
-                *(given[:, :, part] for given in (query, key, value)),
+                query[:, :, part],
+                *seen,
                 0.0,
                 mask is None,
                 attn_mask=mask,
@@ -136,7 +153,7 @@ class _RowsOnCPU(torch.autograd.Function):
             )
             norms.append(norm)
         ctx.save_for_backward(query, key, value, out, *norms)
-        ctx.edges, ctx.rule = edges, rule
+        ctx.segments, ctx.rule = segments, rule
         return out
 
     @staticmethod
@@ -144,22 +161,30 @@ class _RowsOnCPU(torch.autograd.Function):
         query, key, value, out, *norms = ctx.saved_tensors
         given = (upper[0], query, key, value, out)
         wanted = tuple(torch.empty_like(one) for one in (query, key, value))
-        sizes = [end - start for start, end in pairwise(ctx.edges)]
+        sizes = [end - start for start, end, *_ in ctx.segments]
         exact = tuple(one.float() for one in given) if min(sizes) < EXACT_BELOW else given
-        for (start, end), norm in zip(pairwise(ctx.edges), norms, strict=True):
-            part = slice(start, end)
-            used = exact if end - start < EXACT_BELOW else given
-            mask = _window_mask(end - start, ctx.rule.window, used[1])
+        for segment, norm in zip(ctx.segments, norms, strict=True):
+            start, end, before, until = segment
+            upper_used, *asked, out_used = exact if end - start < EXACT_BELOW else given
+            query_used, seen = asked[0][:, :, start:end], [_seen(one, segment) for one in asked[1:]]
+            mask = _mask(query_used, seen[0], ctx.rule.window)
             found = BACKWARD(
-                *(one[:, :, part] for one in used),
+                upper_used[:, :, start:end],
+                query_used,
+                *seen,
+                out_used[:, :, start:end],
                 norm,
                 0.0,
                 mask is None,
                 attn_mask=mask,
                 scale=ctx.rule.scale,
             )
-            for whole, one in zip(wanted, found, strict=True):
-                whole[:, :, part] = one
+            shared = until - before
+            wanted[0][:, :, start:end] = found[0]
+            for whole, one in zip(wanted[1:], found[1:], strict=True):
+                whole[:, :, start:end] = one[:, :, shared:]
+                if shared:  # the question's own segment came before
+                    whole[:, :, before:until] += one[:, :, :shared]
         return *wanted, None, None
 
 
@@ -176,21 +201,29 @@ def _varlen(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    edges: Sequence[int],
+    segments: Sequence[Segment],
     rule: Rule,
 ) -> torch.Tensor:
     from torch.nn.attention.varlen import varlen_attn
 
-    cumulated = torch.tensor(edges, dtype=torch.int32).to(query.device, non_blocking=True)
-    longest = max(end - start for start, end in pairwise(edges))
+    asked = [end - start for start, end, *_ in segments]
+    seen = [size + part[3] - part[2] for size, part in zip(asked, segments, strict=True)]
+    if seen != asked:
+        key, value = (
+            torch.cat([_seen(given, part) for part in segments], dim=2) for given in (key, value)
+        )
+    starts, ends = (
+        torch.tensor([0, *accumulate(sizes)], dtype=torch.int32).to(query.device, non_blocking=True)
+        for sizes in (asked, seen)
+    )
     out = varlen_attn(
         query[0].transpose(0, 1),
         key[0].transpose(0, 1),
         value[0].transpose(0, 1),
-        cumulated,
-        cumulated,
-        longest,
-        longest,
+        starts,
+        ends,
+        max(asked),
+        max(seen),
         scale=rule.scale,
         window_size=(-1 if rule.window is None else rule.window - 1, 0),
         enable_gqa=key.shape[1] != query.shape[1],
@@ -202,8 +235,8 @@ def _varlen(
 def _one_row(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, rule: Rule
 ) -> torch.Tensor:
-    """Attend inside one row by stock operators."""
-    mask = _window_mask(query.shape[2], rule.window, query)
+    """Attend inside one segment by stock operators."""
+    mask = _mask(query, key, rule.window)
     groups = query.shape[1] // key.shape[1]
     key, value = (given.repeat_interleave(groups, dim=1) for given in (key, value))
     if rule.softcap is None:
@@ -219,28 +252,31 @@ def _one_row(
     scores = query @ key.transpose(2, 3) * rule.scale
     scores = rule.softcap * torch.tanh(scores / rule.softcap)
     if mask is None:
-        mask = _causal_mask(query.shape[2], query.shape[2], query)
+        mask = _causal_mask(query, key, None)
     weights = torch.softmax(scores + mask, dim=-1, dtype=torch.float32).to(query.dtype)
     return torch.nn.functional.dropout(weights, rule.dropout) @ value
 
 
-def _window_mask(size: int, window: int | None, like: torch.Tensor) -> torch.Tensor | None:
-    """Make the mask of a row longer than the window; shorter ones are simply causal."""
-    return None if window is None or size <= window else _causal_mask(size, window, like)
+def _mask(query: torch.Tensor, key: torch.Tensor, window: int | None) -> torch.Tensor | None:
+    """Make the mask of a segment that is not simply causal; None for one that is."""
+    size, seen = query.shape[2], key.shape[2]
+    simple = size == seen and (window is None or seen <= window)
+    return None if simple else _causal_mask(query, key, window)
 
 
-def _causal_mask(size: int, window: int, like: torch.Tensor) -> torch.Tensor:
-    """Write 0 where a token sees, -inf elsewhere: [size, size]."""
-    place = torch.arange(size, device=like.device)
-    back = place[:, None] - place[None, :]
-    seen = (back >= 0) & (back < window)
-    return torch.zeros_like(seen, dtype=like.dtype).masked_fill(~seen, float("-inf"))
+def _causal_mask(query: torch.Tensor, key: torch.Tensor, window: int | None) -> torch.Tensor:
+    """Write 0 where a token sees, -inf elsewhere: [tokens, seen]; the last token sees the last."""
+    size, seen = query.shape[2], key.shape[2]
+    place = torch.arange(seen, device=query.device)
+    back = place[seen - size :, None] - place[None, :]
+    visible = (back >= 0) & (back < (window or seen))
+    return torch.zeros_like(visible, dtype=query.dtype).masked_fill(~visible, float("-inf"))
 
 
 def _attend(
     module: torch.nn.Module, *given: torch.Tensor | None, otherwise: Callable[..., Any], **rest: Any
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Attend as transformers asks: to query, key, value and mask, or edges in the mask's place."""
+    """Attend as transformers asks: query, key, value and mask, or segments in the mask's place."""
     query, key, value, mask = given
     if mask is None or mask.dtype != torch.int32:
         attended: tuple[torch.Tensor, torch.Tensor | None] = otherwise(module, *given, **rest)
@@ -259,8 +295,8 @@ def _attend(
     if strange or not vars(module).get("is_causal", True):
         raise CannotLieFlat(f"its attention takes {', '.join(strange) or 'both directions'}")
     dtype = product_type(value)
-    edges = mask.tolist()[0][0][0]
-    out = attend_rows(query.to(dtype), key.to(dtype), value.to(dtype), edges, rule)
+    segments = mask.tolist()[0][0]
+    out = attend_rows(query.to(dtype), key.to(dtype), value.to(dtype), segments, rule)
     return out.transpose(1, 2), None
 
 

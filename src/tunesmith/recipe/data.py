@@ -9,7 +9,9 @@ from pydantic import BeforeValidator, Field
 
 from tunesmith.recipe.section import Count, CountOrZero, Number, Positive, Section
 
-FormatName = Literal["auto", "alpaca", "sharegpt", "messages", "text"]
+FormatName = Literal[
+    "auto", "alpaca", "sharegpt", "messages", "text", "alpaca_pairs", "sharegpt_pairs"
+]
 
 
 class Source(Section):

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from tunesmith.recipe.section import NotNegative, Section
+from tunesmith.recipe.section import NotNegative, Positive, Section
 
 
 class Pretrain(Section):
@@ -29,4 +29,12 @@ class SFT(Section):
     """Strength of noise on the embeddings, 0 for none, 5 to 15 usual (arXiv:2310.05914)."""
 
 
-Method = Annotated[Pretrain | SFT, Field(discriminator="name")]
+class DPO(Section):
+    """Prefer one answer to another (direct preference optimization, arXiv:2305.18290)."""
+
+    name: Literal["dpo"] = "dpo"
+    beta: Positive = 0.1
+    """How far the model may go from where it began; lower is farther, 0.01 to 0.5 usual."""
+
+
+Method = Annotated[Pretrain | SFT | DPO, Field(discriminator="name")]

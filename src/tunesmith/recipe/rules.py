@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Callable
 
 from tunesmith.errors import RecipeError
-from tunesmith.recipe.method import Pretrain
+from tunesmith.recipe.method import DPO, Pretrain
 from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.schema import list_options, spell
 from tunesmith.recipe.tuning import Freeze, Full
@@ -93,6 +93,16 @@ def scratch_trains_all(recipe: Recipe) -> None:
         )
 
 
+def preferences_have_a_reference(recipe: Recipe) -> None:
+    """Preferences are learned by moving away from a model that can answer already."""
+    if isinstance(recipe.method, DPO) and recipe.model.from_scratch:
+        raise RecipeError(
+            "a model from scratch has no answers of its own that others could be preferred to",
+            hint="train it with method.name: sft first, and name the model that comes out",
+            where="method.name",
+        )
+
+
 def plain_text_has_no_chat(recipe: Recipe) -> None:
     """Pretraining reads texts, not conversations, and cuts none."""
     if not isinstance(recipe.method, Pretrain):
@@ -166,6 +176,7 @@ RULES: tuple[Callable[[Recipe], None], ...] = (
     evaluation_needs_rows,
     samples_have_length,
     scratch_trains_all,
+    preferences_have_a_reference,
     plain_text_has_no_chat,
     weights_need_company,
     freeze_counts_or_names,

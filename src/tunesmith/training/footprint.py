@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,12 @@ from tunesmith.models.inner import inner_model
 from tunesmith.models.layout import check_architecture
 from tunesmith.models.load import load_config, quiet_libraries
 from tunesmith.models.roles import base_dtype
-from tunesmith.models.row_attention import CannotLieFlat, as_mask, use_row_attention
+from tunesmith.models.row_attention import (
+    CannotLieFlat,
+    as_mask,
+    one_after_another,
+    use_row_attention,
+)
 from tunesmith.models.tuning import apply_tuning, num_trainable
 from tunesmith.recipe.options import Recipe
 
@@ -196,8 +200,8 @@ def _rows(model: Any, rows: Sequence[int], *, flat: bool) -> dict[str, torch.Ten
         use_row_attention(inner_model(model))
     else:
         return {"input_ids": torch.zeros(len(rows), max(rows), dtype=torch.long)}
-    with unset_fake_temporarily():  # the edges are numbers
-        mask = as_mask(list(accumulate(rows, initial=0)))
+    with unset_fake_temporarily():  # the segments are numbers
+        mask = as_mask(one_after_another(rows))
     return {
         "input_ids": torch.zeros(1, sum(rows), dtype=torch.long),
         "position_ids": torch.cat([torch.arange(row) for row in rows])[None],

@@ -46,7 +46,7 @@ def check_lengths(reader: Reader, splits: Splits) -> None:
     theirs = config.attribute_map.get("max_position_embeddings", "max_position_embeddings")
     positions = config.to_dict().get(theirs)
     parts = [rows for rows in (splits.train, splits.validation) if rows is not None and len(rows)]
-    longest = max(int(rows.lengths.max()) for rows in parts)
+    longest = max(rows.reach for rows in parts)
     if positions and longest > positions:
         raise RecipeError(
             f"the longest row has {longest:,} tokens, the model takes {positions:,}",

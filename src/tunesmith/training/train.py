@@ -119,15 +119,27 @@ def load_policy(prepared: Prepared) -> Roles:
 
 def build_trainer(run: Run, prepared: Prepared, roles: Roles, stop: StopRequest) -> RunTrainer:
     """Build the borrowed loop around our parts."""
+    from tunesmith.methods.method import Joining
     from tunesmith.models.layout import find_layout
     from tunesmith.training.arguments import build_arguments
     from tunesmith.training.memory import check_disk
     from tunesmith.training.order import build_order, count_steps
+    from tunesmith.training.reference import with_reference
     from tunesmith.training.trainer import RunTrainer
 
     recipe = prepared.recipe
     check_disk(run, roles, recipe)
-    tell_layout(find_layout(roles.policy))
+    layout = find_layout(roles.policy)
+    tell_layout(layout)
+    coarse = roles.device.type == "cpu" and roles.precision != "fp32"
+    how = Joining(flat=layout.is_flat, coarse=coarse)
+    prepared = with_reference(
+        prepared,
+        roles,
+        how,
+        base_sha256=str(run.environment()["base_weights"]),
+        give_up=stop.is_asked,
+    )
     arguments = build_arguments(
         recipe,
         partial_folder(run.checkpoints),
@@ -139,10 +151,10 @@ def build_trainer(run: Run, prepared: Prepared, roles: Roles, stop: StopRequest)
     return RunTrainer(
         prepared=prepared,
         roles=roles,
+        how=how,
         arguments=arguments,
         stop=stop,
-        checkpoints=run.checkpoints,
-        base_sha256=str(run.environment()["base_weights"]),
+        run=run,
     )
 
 

@@ -23,13 +23,13 @@ from transformers.trainer_callback import ProgressCallback
 
 from tunesmith.errors import RunError, TrainingError
 from tunesmith.hardware import disk_free
-from tunesmith.methods.batches import count_learned, split_update
-from tunesmith.methods.held_out import held_out_loss
-from tunesmith.methods.method import Joining, Method, Row
+from tunesmith.methods.batches import count_tokens, split_update
+from tunesmith.methods.held_out import measure_held_out
+from tunesmith.methods.method import Joining, LossSum, Method, Row
 from tunesmith.models.adapter import note_base
-from tunesmith.models.layout import find_layout
 from tunesmith.models.roles import Roles
 from tunesmith.recipe.options import Recipe
+from tunesmith.runs.run import Run
 from tunesmith.training.checkpoints import clear_partial, partial_folder, rotate, seal
 from tunesmith.training.order import build_order
 from tunesmith.training.prepare import Prepared
@@ -47,20 +47,19 @@ class RunTrainer(Trainer):
         *,
         prepared: Prepared,
         roles: Roles,
+        how: Joining,
         arguments: TrainingArguments,
         stop: StopRequest,
-        checkpoints: Path,
-        base_sha256: str,
+        run: Run,
     ) -> None:
         self.recipe, self.method, self.splits = prepared.recipe, prepared.method, prepared.splits
         self.roles = roles
-        self.stop, self.checkpoints, self.base_sha256 = stop, checkpoints, base_sha256
+        self.stop, self.checkpoints = stop, run.checkpoints
+        self.base_sha256 = str(run.environment()["base_weights"])
         assert self.recipe.compute.tokens_per_batch is not None  # settled before the run began
         self.tokens_per_batch = self.recipe.compute.tokens_per_batch
-        self.how = Joining(
-            flat=find_layout(roles.policy).is_flat,
-            coarse=roles.device.type == "cpu" and roles.precision != "fp32",
-        )
+        self.how = how
+        self.watched = Averages()
         self.order = build_order(self.recipe, self.splits.train)
         self.num_steps = arguments.max_steps
         self.history: list[dict[str, Any]] = []
@@ -165,17 +164,22 @@ class RunTrainer(Trainer):
     def compute_loss(
         self,
         model: torch.nn.Module,
-        inputs: Mapping[str, torch.Tensor],
+        inputs: Mapping[str, Any],
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor:
         """Average over the learned tokens of the whole update, not of this batch."""
         with self.accelerator.autocast():
             summed = self.method.loss(model, dict(inputs))
+        self.watched.add(summed)
         loss = summed.total / (summed.count if num_items_in_batch is None else num_items_in_batch)
         if not torch.isfinite(loss):
             raise self.diverged("the loss is not a number any more", self.state.global_step + 1)
         return loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log what the method measures beside its loss."""
+        super().log({**logs, **self.watched.take()} if "loss" in logs else logs, start_time)
 
     def _get_num_items_in_batch(
         self, batch_samples: list[dict[str, Any]], device: torch.device
@@ -208,7 +212,7 @@ class RunTrainer(Trainer):
         if rows is None:
             return {}
         with self.accelerator.autocast():
-            loss = held_out_loss(
+            measured = measure_held_out(
                 self.roles.policy,
                 self.method,
                 rows,
@@ -216,14 +220,14 @@ class RunTrainer(Trainer):
                 batch_size=self.recipe.evaluate.batch_size,
                 give_up=self.stop.is_asked,
             )
-        if loss is None:
+        if measured is None:
             self.control.should_save = self.control.should_training_stop = True
             return {}
-        if not math.isfinite(loss):
+        if not math.isfinite(measured["loss"]):
             raise self.diverged(
                 "the held-out loss is not a number any more", self.state.global_step
             )
-        metrics = {"eval_loss": loss}
+        metrics = {f"eval_{name}": value for name, value in measured.items()}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, metrics
@@ -289,16 +293,37 @@ class UpdateBatches:
         """Join the rows of an update.
 
         Returns:
-            batches; num_tokens, padding left out; num_learned.
+            batches; num_tokens, padding left out; num_learned, which the loss is averaged over.
         """
         lengths = [len(row["input_ids"]) for row in rows]
-        parts = split_update(lengths, tokens=self.tokens, flat=self.how.flat)
+        sizes = [count_tokens(row, flat=self.how.flat) for row in rows]
+        parts = split_update(sizes, tokens=self.tokens, flat=self.how.flat)
         batches = [self.method.collate(rows[part], self.how) for part in parts]
         return {
             "batches": batches,
             "num_tokens": torch.tensor(sum(lengths)),
-            "num_learned": torch.stack([count_learned(batch) for batch in batches]).sum(),
+            "num_learned": torch.tensor(sum(self.method.count(batch) for batch in batches)),
         }
+
+
+class Averages:
+    """What a method measures beside its loss, averaged since it was last asked for."""
+
+    def __init__(self) -> None:
+        self.totals: dict[str, torch.Tensor] = {}
+        self.count = 0
+
+    def add(self, summed: LossSum) -> None:
+        """Add the sums of a batch; they stay on its device."""
+        for name, value in summed.measures.items():
+            self.totals[name] = self.totals.get(name, 0.0) + value
+        self.count += summed.count
+
+    def take(self) -> dict[str, float]:
+        """Return the averages and begin anew."""
+        found = {name: float(total) / self.count for name, total in self.totals.items()}
+        self.totals, self.count = {}, 0
+        return found
 
 
 def best_step(history: list[dict[str, Any]]) -> int | None:

@@ -200,11 +200,15 @@ REFUSED: list[tuple[Any, str, str]] = [
     ({"ms_hub_url": "a/b"}, "the set is not on this machine (ms_hub_url: a/b)", "download it"),
     ({"cloud_file_name": "s3://a"}, "the set is not on this machine (cloud_file_name", "download"),
     ({"script_url": "a"}, "the set is made by a script, and code of others is never", "elsewhere"),
-    ({**ENTRY, "ranking": True}, "the set holds preference pairs, which no method", "another set"),
     (
         {**ENTRY, "columns": {"chosen": "a", "rejected": "b"}},
-        "the set holds preference pairs, which no method learns from yet",
-        "use another set",
+        "it names a column 'chosen', but its rows are not ranked",
+        "ranking: true",
+    ),
+    (
+        {**ENTRY, "ranking": True, "columns": {"response": "a"}},
+        "the formatting alpaca_pairs has no such column as 'response'",
+        "sharegpt",
     ),
     ({**ENTRY, "columns": {"kto_tag": "label"}}, "the set holds KTO labels", "use another set"),
     ({**ENTRY, "columns": {"images": "images"}}, "the set holds images, which", "use another"),

@@ -110,7 +110,7 @@ UNLEARNED: list[tuple[dict[str, Any], str]] = [
         {"messages": [MESSAGES["messages"][0], {**MESSAGES["messages"][1], "reasoning": "hm"}]},
         "reasoning apart from its answers",
     ),
-    ({**SHAREGPT, "chosen": {}, "rejected": {}}, "a preference pair (`chosen`, `rejected`)"),
+    ({**MESSAGES, "chosen": "a", "rejected": "b"}, "a preference pair (`chosen`, `rejected`)"),
 ]
 
 
@@ -124,7 +124,7 @@ def test_rows_that_hold_more_than_is_learned_are_refused_unless_the_format_is_na
     name = meaning.format.name
     (problem,) = read_set(rows, meaning, "auto", None)
     assert str(problem) == (
-        f"{path}:1:1: it holds {what}, which no method learns from yet; "
+        f"{path}:1:1: it holds {what}, which is not learned here; "
         f"`format: {name}` would learn it without"
     )
     named = rows_of(path, format=name)
@@ -158,7 +158,11 @@ def test_the_chosen_answer_of_a_pair_may_be_learned_by_name(tmp_path: Path) -> N
 
 UNKNOWN: list[tuple[str, str, str]] = [
     ('{"question": "a", "answer": "b"}', "the columns are question, answer", "columns: {"),
-    ('{"chosen": "a", "rejected": "b"}', "the rows are preference pairs", "use other rows"),
+    (
+        '{"chosen": "a", "rejected": "b"}',
+        "the rows hold two answers, but no question",
+        "columns: {",
+    ),
     ('{"question": ["a"], "answer": ["b"]}', "one object of columns (question, answer)", "a list"),
     ('{"data": [{"instruction": "a"}]}', "the columns are data", "write that list alone"),
     ("{}", "the columns are none", "instruction and output"),
@@ -251,5 +255,5 @@ def test_each_file_of_a_folder_has_its_own_format(tmp_path: Path) -> None:
 
 def test_texts_and_conversations_in_one_folder_are_refused(tmp_path: Path) -> None:
     problem = refuse(folder_of(tmp_path, a=[ALPACA], b=[PLAIN]))
-    assert problem.message == "some files hold conversations and some plain text"
+    assert problem.message == "some files hold conversations and some plain texts"
     assert problem.where == f"{tmp_path}/a.jsonl, {tmp_path}/b.jsonl"

@@ -9,7 +9,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunesmith.methods.batches import count_learned, join, lay_end_to_end, pad, split_update
+from tunesmith.methods.batches import (
+    count_tokens,
+    join,
+    lay_end_to_end,
+    pad,
+    split_update,
+)
 from tunesmith.methods.method import Joining
 
 
@@ -23,9 +29,9 @@ def test_rows_lie_end_to_end_and_the_first_token_of_each_is_never_learned() -> N
     )
     assert batch["input_ids"].tolist() == [[7, 8, 9, 5, 1, 2]]
     assert batch["position_ids"].tolist() == [[0, 1, 2, 0, 0, 1]]
-    assert batch["labels"].tolist() == [[-100, 8, 9, -100, -100, 2]]
-    assert batch["edges"].tolist() == [0, 3, 4, 6]
-    assert int(count_learned(batch)) == 3
+    assert batch["predict_at"].tolist() == [0, 1, 4]
+    assert batch["targets"].tolist() == [8, 9, 2]
+    assert batch["segments"] == [(0, 3, 0, 0), (3, 4, 3, 3), (4, 6, 4, 4)]
 
 
 @given(st.lists(st.integers(1, 300), min_size=1, max_size=30))
@@ -37,8 +43,9 @@ def test_coarse_sizes_are_few_and_cost_little(lengths: list[int]) -> None:
     assert filled % 8 == 0
     assert filled >> max(filled.bit_length() - 5, 0) << max(filled.bit_length() - 5, 0) == filled
     assert coarse["input_ids"][:, :tokens].equal(plain["input_ids"])
-    assert count_learned(coarse) == count_learned(plain)
-    assert coarse["edges"][: len(lengths) + 1].equal(plain["edges"])
+    assert coarse["targets"].equal(plain["targets"])
+    assert coarse["predict_at"].equal(plain["predict_at"])
+    assert coarse["segments"][: len(lengths)] == plain["segments"]
     assert coarse["position_ids"].max() < max(lengths)
 
 
@@ -50,9 +57,35 @@ def test_padding_stands_on_the_right_and_is_neither_seen_nor_learned() -> None:
     batch = pad([long, short])
     assert batch["input_ids"].tolist() == [[7, 8, 9, 0, 0, 0, 0, 0], [5, 0, 0, 0, 0, 0, 0, 0]]
     assert batch["attention_mask"].tolist() == [[1, 1, 1, 0, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0, 0, 0]]
-    assert batch["labels"].tolist() == [[-100, 8, 9] + [-100] * 5, [5] + [-100] * 7]
+    assert (batch["predict_at"].tolist(), batch["targets"].tolist()) == ([0, 1], [8, 9])
     assert {tensor.dtype for tensor in batch.values()} == {torch.long}
-    assert int(count_learned(batch)) == 2
+
+
+PAIR = {"input_ids": [1, 2, 3, 4, 5, 6], "labels": [-100, -100, 3, 4, 5, 6], "answers": [2, 4]}
+
+
+def test_two_answers_share_their_question() -> None:
+    plain = {"input_ids": [9] * 3, "labels": [-100, 9, -100], "answers": [1, 2]}
+    batch = lay_end_to_end([PAIR, plain])
+    assert batch["position_ids"].tolist() == [[0, 1, 2, 3, 2, 3, 0, 1, 1]]
+    assert batch["segments"] == [(0, 4, 0, 0), (4, 6, 0, 2), (6, 8, 6, 6), (8, 9, 6, 7)]
+    assert batch["predict_at"].tolist() == [1, 2, 1, 4, 6]
+    assert batch["targets"].tolist() == [3, 4, 5, 6, 9]
+    assert batch["owner"].tolist() == [0, 0, 1, 1, 2]
+
+
+def test_two_answers_to_nothing_begin_unlearned() -> None:
+    batch = lay_end_to_end([{"input_ids": [1, 2, 3], "labels": [1, 2, 3], "answers": [0, 2]}])
+    assert (batch["predict_at"].tolist(), batch["targets"].tolist()) == ([0], [2])
+
+
+def test_two_answers_are_two_padded_rows() -> None:
+    batch = pad([PAIR])
+    assert batch["input_ids"].tolist() == [[1, 2, 3, 4, 0, 0, 0, 0], [1, 2, 5, 6, 0, 0, 0, 0]]
+    assert batch["predict_at"].tolist() == [1, 2, 9, 10]
+    assert batch["targets"].tolist() == [3, 4, 5, 6]
+    assert batch["owner"].tolist() == [0, 0, 1, 1]
+    assert (count_tokens(PAIR, flat=True), count_tokens(PAIR, flat=False)) == (6, 8)
 
 
 @pytest.mark.parametrize(("longest", "width"), [(1, 8), (8, 8), (9, 16), (24, 24)])

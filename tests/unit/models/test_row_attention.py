@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -12,7 +11,14 @@ from hypothesis import strategies as st
 from torch.nn.functional import scaled_dot_product_attention
 
 from tunesmith.models import row_attention
-from tunesmith.models.row_attention import CannotLieFlat, Rule, as_mask, attend_rows
+from tunesmith.models.row_attention import (
+    CannotLieFlat,
+    Rule,
+    Segment,
+    as_mask,
+    attend_rows,
+    one_after_another,
+)
 
 HEAD = 8
 
@@ -26,20 +32,21 @@ def states(seq: int, heads: int, shared: int, seed: int = 0) -> tuple[torch.Tens
     )
 
 
-def plainly(given: tuple[torch.Tensor, ...], edges: list[int], rule: Rule) -> torch.Tensor:
-    """The same in one product a row, all scores written out."""
+def plainly(given: tuple[torch.Tensor, ...], segments: list[Segment], rule: Rule) -> torch.Tensor:
+    """The same in one product a segment, all scores written out."""
     query, key, value = given
     groups = query.shape[1] // key.shape[1]
     rows = []
-    for start, end in pairwise(edges):
-        q, k, v = query[:, :, start:end], key[:, :, start:end], value[:, :, start:end]
+    for start, end, before, until in segments:
+        seen = [*range(before, until), *range(start, end)]
+        q, k, v = query[:, :, start:end], key[:, :, seen], value[:, :, seen]
         scores = q @ k.repeat_interleave(groups, 1).transpose(2, 3) * rule.scale
         if rule.softcap is not None:
             scores = rule.softcap * torch.tanh(scores / rule.softcap)
-        size = end - start
-        hidden = torch.ones(size, size, dtype=torch.bool).triu(1)
+        shared = until - before
+        hidden = torch.ones(end - start, len(seen), dtype=torch.bool).triu(1 + shared)
         if rule.window is not None:
-            hidden |= torch.ones(size, size, dtype=torch.bool).tril(-rule.window)
+            hidden |= torch.ones_like(hidden).tril(shared - rule.window)
         weights = scores.masked_fill(hidden, float("-inf")).softmax(-1)
         rows.append(weights @ v.repeat_interleave(groups, 1))
     return torch.cat(rows, dim=2)
@@ -57,15 +64,21 @@ RULES = {
 @given(
     sizes=st.lists(st.integers(1, 40), min_size=1, max_size=6),
     heads=st.sampled_from([(4, 4), (4, 2), (6, 1)]),
+    sharing=st.integers(0, 63),
     seed=st.integers(0, 9),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_rows_of_any_sizes_equal_the_scores_written_out(
-    rule: Rule, sizes: list[int], heads: tuple[int, int], seed: int
+    rule: Rule, sizes: list[int], heads: tuple[int, int], sharing: int, seed: int
 ) -> None:
-    edges = [sum(sizes[:n]) for n in range(len(sizes) + 1)]
-    given_ = states(edges[-1], *heads, seed)
-    ours, theirs = attend_rows(*given_, edges, rule), plainly(given_, edges, rule)
+    segments = one_after_another(sizes)
+    for number in range(1, len(sizes)):
+        if sharing >> number & 1:  # it goes on from the first part of the one before
+            start, end, *_ = segments[number]
+            before = segments[number - 1][0]
+            segments[number] = start, end, before, before + 1 + seed % (start - before)
+    given_ = states(sum(sizes), *heads, seed)
+    ours, theirs = attend_rows(*given_, segments, rule), plainly(given_, segments, rule)
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
     upper = torch.randn_like(theirs)
     found = torch.autograd.grad(ours, given_, upper)
@@ -75,12 +88,14 @@ def test_rows_of_any_sizes_equal_the_scores_written_out(
 
 @pytest.mark.parametrize("sizes", [(5, 40), (450, 30), (500,)])
 def test_bf16_goes_back_as_well_as_fp32_rounded(sizes: tuple[int, ...]) -> None:
-    edges = [sum(sizes[:n]) for n in range(len(sizes) + 1)]
-    exact = states(edges[-1], 4, 2)
+    segments = one_after_another(sizes)
+    exact = states(sum(sizes), 4, 2)
     half = tuple(one.detach().bfloat16().requires_grad_() for one in exact)
-    upper = torch.randn(1, 4, edges[-1], HEAD)
-    found = torch.autograd.grad(attend_rows(*half, edges, RULES["causal"]), half, upper.bfloat16())
-    expected = torch.autograd.grad(attend_rows(*exact, edges, RULES["causal"]), exact, upper)
+    upper = torch.randn(1, 4, sum(sizes), HEAD)
+    found = torch.autograd.grad(
+        attend_rows(*half, segments, RULES["causal"]), half, upper.bfloat16()
+    )
+    expected = torch.autograd.grad(attend_rows(*exact, segments, RULES["causal"]), exact, upper)
     for mine, theirs in zip(found, expected, strict=True):
         assert mine.dtype == torch.bfloat16
         assert (mine - theirs).norm() < 0.01 * theirs.norm()
@@ -91,9 +106,10 @@ def test_a_row_is_the_same_to_the_bit_whatever_lies_beside_it() -> None:
     other = tuple(
         torch.cat([given_[n][:, :, :10] * 3 + 1, given_[n][:, :, 10:]], 2) for n in (0, 1, 2)
     )
-    edges, rule = [0, 10, 22, 30], RULES["causal"]
+    segments, rule = one_after_another([10, 12, 8]), RULES["causal"]
     assert torch.equal(
-        attend_rows(*given_, edges, rule)[:, :, 10:], attend_rows(*other, edges, rule)[:, :, 10:]
+        attend_rows(*given_, segments, rule)[:, :, 10:],
+        attend_rows(*other, segments, rule)[:, :, 10:],
     )
 
 
@@ -101,9 +117,14 @@ def test_dropped_weights_and_values_of_another_size_take_the_stock_operator() ->
     query, key, value = states(12, 2, 2)
     wide = torch.cat([value, value], dim=3)
     rule = Rule(0.3)
-    assert attend_rows(query, key, wide, [0, 5, 12], rule).shape == (1, 2, 12, 2 * HEAD)
+    assert attend_rows(query, key, wide, one_after_another([5, 7]), rule).shape == (
+        1,
+        2,
+        12,
+        2 * HEAD,
+    )
     torch.manual_seed(0)
-    dropped = attend_rows(query, key, value, [0, 12], Rule(0.3, dropout=0.5))
+    dropped = attend_rows(query, key, value, [(0, 12, 0, 0)], Rule(0.3, dropout=0.5))
     torch.manual_seed(0)
     expected = scaled_dot_product_attention(
         query, key, value, dropout_p=0.5, is_causal=True, scale=0.3
@@ -123,4 +144,6 @@ def test_without_edges_attention_is_what_it_was() -> None:
 @pytest.mark.parametrize("asked", [{"s_aux": torch.ones(4)}, {"position_bias": torch.ones(1)}])
 def test_what_attention_is_asked_and_does_not_know_is_refused(asked: dict[str, Any]) -> None:
     with pytest.raises(CannotLieFlat, match=next(iter(asked))):
-        row_attention._attend_or_sdpa(torch.nn.Module(), *states(4, 2, 2), as_mask([0, 4]), **asked)
+        row_attention._attend_or_sdpa(
+            torch.nn.Module(), *states(4, 2, 2), as_mask([(0, 4, 0, 0)]), **asked
+        )

@@ -11,7 +11,7 @@ import torch
 from tests import tiny
 from tunesmith.models.layout import find_layout
 from tunesmith.models.load import load_model
-from tunesmith.models.row_attention import as_mask
+from tunesmith.models.row_attention import as_mask, one_after_another
 from tunesmith.models.tuning import apply_tuning, num_trainable
 from tunesmith.recipe.load import load_recipe
 from tunesmith.training.footprint import Footprint, measure_footprint
@@ -39,7 +39,7 @@ def really_saved(model: Any, rows: int) -> int:
         kept = model(
             torch.zeros(1, rows * LONGEST, dtype=torch.long),
             position_ids=torch.arange(LONGEST).repeat(rows)[None],
-            attention_mask=as_mask([LONGEST * row for row in range(rows + 1)]),
+            attention_mask=as_mask(one_after_another([LONGEST] * rows)),
             use_cache=False,
             logits_to_keep=1,
         )

@@ -6,8 +6,10 @@ from tunesmith.data.formats.format import (
     Fields,
     Format,
     Names,
+    Pair,
     check_text,
     describe,
+    make_pair,
     read_list,
     read_optional,
     read_text,
@@ -22,19 +24,34 @@ def _matches(fields: Fields, tags: Names) -> bool:
 
 def _read(fields: Fields, tags: Names) -> tuple[Message, ...]:
     """Ask `instruction`, a newline and `input`; answer `output`."""
+    asked = _read_question(fields)
+    answer = read_text(fields, "output") if fields.get("output", "") is not None else ""
+    if not answer.strip():
+        raise RowFault("the answer is empty: `output` has no text")
+    return (*asked, Message("assistant", answer))
+
+
+def _read_question(fields: Fields) -> list[Message]:
+    """Read everything up to the question."""
     refuse_tools(fields)
     instruction = read_text(fields, "instruction")
     context = read_optional(fields, "input")
-    answer = read_text(fields, "output") if fields.get("output", "") is not None else ""
     question = "\n".join(part for part in (instruction, context) if part.strip())
     if not question:
         raise RowFault("the question is empty: neither `instruction` nor `input` has text")
-    if not answer.strip():
-        raise RowFault("the answer is empty: `output` has no text")
     system = read_optional(fields, "system")
     messages = [Message("system", system)] if system.strip() else []
-    messages += _read_history(fields)
-    return (*messages, Message("user", question), Message("assistant", answer))
+    return [*messages, *_read_history(fields), Message("user", question)]
+
+
+def _matches_pair(fields: Fields, tags: Names) -> bool:
+    return "instruction" in fields and "chosen" in fields and "rejected" in fields
+
+
+def _read_pair(fields: Fields, tags: Names) -> Pair:
+    """Ask the same; `chosen` is the better answer and `rejected` the worse."""
+    asked = _read_question(fields)
+    return make_pair(asked, read_text(fields, "chosen"), read_text(fields, "rejected"))
 
 
 def _read_history(fields: Fields) -> list[Message]:
@@ -66,4 +83,15 @@ ALPACA = Format(
     tags={},
     matches=_matches,
     read=_read,
+)
+ALPACA_PAIRS = Format(
+    name="alpaca_pairs",
+    kind="preference",
+    columns={
+        name: name
+        for name in ("instruction", "input", "chosen", "rejected", "system", "history", "tools")
+    },
+    tags={},
+    matches=_matches_pair,
+    read=_read_pair,
 )

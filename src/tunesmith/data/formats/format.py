@@ -25,6 +25,14 @@ TYPE_NAMES = {
 
 
 @dataclass(frozen=True)
+class Pair:
+    """Messages that end with the preferred answer, and the rejected one."""
+
+    messages: tuple[Message, ...]
+    rejected: Message
+
+
+@dataclass(frozen=True)
 class Format:
     """A way to write rows.
 
@@ -32,8 +40,8 @@ class Format:
         columns: our name of each column to the name it has unless `data.columns` says otherwise.
         tags: likewise for roles and keys inside messages.
         matches: whether a row looks written in this format; gets columns under our names.
-        read: gives the messages, or the text, of a row; raises RowFault. Gets columns under our
-            names, and the tags.
+        read: gives the messages, the pair, or the text, of a row; raises RowFault. Gets columns
+            under our names, and the tags.
     """
 
     name: str
@@ -41,7 +49,7 @@ class Format:
     columns: Mapping[str, str]
     tags: Mapping[str, str]
     matches: Callable[[Fields, Names], bool]
-    read: Callable[[Fields, Names], tuple[Message, ...] | str]
+    read: Callable[[Fields, Names], tuple[Message, ...] | Pair | str]
 
 
 def describe(value: object) -> str:
@@ -134,6 +142,21 @@ def check_turns(messages: Sequence[Message]) -> tuple[Message, ...]:
         raise RowFault("the conversation ends without an answer")
     kept = [m for m in messages if m.role != "system" or m.content.strip()]
     return tuple(kept)
+
+
+def make_pair(before: Sequence[Message], chosen: str, rejected: str) -> Pair:
+    """Put two answers after the messages that both answer.
+
+    Raises:
+        RowFault: if one is empty, both are the same, or the messages are in no order.
+    """
+    for name, text in (("chosen", chosen), ("rejected", rejected)):
+        if not text.strip():
+            raise RowFault(f"the answer is empty: `{name}` has no text")
+    if chosen == rejected:
+        raise RowFault("both answers are the same, so none is preferred")
+    messages = check_turns([*before, Message("assistant", chosen)])
+    return Pair(messages, Message("assistant", rejected))
 
 
 def refuse_tools(fields: Fields) -> None:

@@ -6,9 +6,11 @@ from tunesmith.data.formats.format import (
     Fields,
     Format,
     Names,
+    Pair,
     check_text,
     check_turns,
     describe,
+    make_pair,
     quote,
     read_list,
     read_optional,
@@ -27,6 +29,10 @@ def _matches(fields: Fields, tags: Names) -> bool:
 
 def _read(fields: Fields, tags: Names) -> tuple[Message, ...]:
     """Take the messages in turn; a system message among them wins over the system column."""
+    return check_turns(_read_messages(fields, tags))
+
+
+def _read_messages(fields: Fields, tags: Names) -> list[Message]:
     refuse_tools(fields)
     messages = [
         _read_message(value, number, tags)
@@ -35,7 +41,35 @@ def _read(fields: Fields, tags: Names) -> tuple[Message, ...]:
     system = read_optional(fields, "system")
     if system.strip() and not (messages and messages[0].role == "system"):
         messages.insert(0, Message("system", system))
-    return check_turns(messages)
+    return messages
+
+
+def _matches_pair(fields: Fields, tags: Names) -> bool:
+    return _matches(fields, tags) and "chosen" in fields and "rejected" in fields
+
+
+def _read_pair(fields: Fields, tags: Names) -> Pair:
+    """Take the messages up to the question; `chosen` and `rejected` are a message each."""
+    asked = _read_messages(fields, tags)
+    if asked and asked[-1].role == "assistant":
+        raise RowFault("the conversation ends with an answer already, before the two")
+    chosen, rejected = (_read_answer(fields, name, tags) for name in ("chosen", "rejected"))
+    return make_pair(asked, chosen, rejected)
+
+
+def _read_answer(fields: Fields, name: str, tags: Names) -> str:
+    if name not in fields:
+        raise RowFault(f"`{name}` is missing")
+    value = fields[name]
+    if not isinstance(value, dict):
+        return check_text(value, f"`{name}`")
+    for key in (tags["role_tag"], tags["content_tag"]):
+        if key not in value:
+            raise RowFault(f"`{name}` has no `{key}`")
+    if value[tags["role_tag"]] != tags["assistant_tag"]:
+        role = quote(value[tags["role_tag"]])
+        raise RowFault(f"`{name}` is of role {role}; expected {tags['assistant_tag']}")
+    return check_text(value[tags["content_tag"]], f"`{name}`")
 
 
 def _read_message(value: object, number: int, tags: Names) -> Message:
@@ -61,19 +95,28 @@ def _read_role(value: object, number: int, tags: Names) -> str:
     raise RowFault(f"message {number} has the role {quote(value)}; expected {', '.join(roles)}")
 
 
+TAGS = {
+    "role_tag": "from",
+    "content_tag": "value",
+    "user_tag": "human",
+    "assistant_tag": "gpt",
+    "system_tag": "system",
+    "observation_tag": "observation",
+    "function_tag": "function_call",
+}
 SHAREGPT = Format(
     name="sharegpt",
     kind="conversation",
     columns={name: name for name in ("conversations", "system", "tools")},
-    tags={
-        "role_tag": "from",
-        "content_tag": "value",
-        "user_tag": "human",
-        "assistant_tag": "gpt",
-        "system_tag": "system",
-        "observation_tag": "observation",
-        "function_tag": "function_call",
-    },
+    tags=TAGS,
     matches=_matches,
     read=_read,
+)
+SHAREGPT_PAIRS = Format(
+    name="sharegpt_pairs",
+    kind="preference",
+    columns={name: name for name in ("conversations", "chosen", "rejected", "system", "tools")},
+    tags=TAGS,
+    matches=_matches_pair,
+    read=_read_pair,
 )

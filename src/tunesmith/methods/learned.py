@@ -1,0 +1,124 @@
+"""Run a model as far as is needed for what a batch learns."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tunesmith.methods.method import Batch
+from tunesmith.methods.neftune import noisy_embeddings
+
+if TYPE_CHECKING:
+    import torch
+
+    from tunesmith.models.head import Head
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a model has to say of the learned tokens.
+
+    Attributes:
+        given: the hidden state before each learned token, [learned, hidden], or the logits,
+            [learned, vocab], where only the model itself can compute them.
+        head: from the one to the other; None if it is done.
+        targets: the learned tokens, [learned].
+    """
+
+    given: torch.Tensor
+    head: Head | None
+    targets: torch.Tensor
+
+    def summed_loss(self) -> torch.Tensor:
+        """Sum -log p over the learned tokens, in fp32."""
+        from torch.nn.functional import cross_entropy
+
+        if self.head is None:
+            return cross_entropy(self.given.float(), self.targets, reduction="sum")
+        from tunesmith.models.head import summed_loss
+
+        return summed_loss(self.head, self.given, self.targets)
+
+    def token_losses(self) -> torch.Tensor:
+        """Return -log p of each learned token, in fp32, [learned]."""
+        from torch.nn.functional import cross_entropy
+
+        if self.head is None:
+            return cross_entropy(self.given.float(), self.targets, reduction="none")
+        from tunesmith.models.token_losses import token_losses
+
+        return token_losses(self.head, self.given, self.targets)
+
+
+def predict(model: torch.nn.Module, batch: Batch, *, noise: float = 0.0) -> Predictions:
+    """Run a model up to its head, where a token is learned.
+
+    Args:
+        model: a causal language model.
+        batch: what `join` returns.
+        noise: strength of noise on the embeddings while training, 0 for none.
+    """
+    import torch
+
+    from tunesmith.models.layout import find_layout
+
+    head = find_layout(model).head
+    rows, seq = batch["input_ids"].shape
+    columns, at = batch["predict_at"], torch.arange(len(batch["predict_at"]))
+    if rows > 1:
+        columns, at = torch.unique(columns % seq, return_inverse=True)
+    given = _arguments(model, batch, columns)
+    if noise and model.training:
+        given["inputs_embeds"] = noisy_embeddings(model, batch, noise)
+        del given["input_ids"]
+    found = model(**given).logits if head is None else _hidden(model, head, given)
+    if "logits_to_keep" not in given:
+        found = found[:, columns]
+    picked = found[0] if rows == 1 else found[batch["predict_at"] // seq, at]
+    return Predictions(picked, head, batch["targets"])
+
+
+def answer_logps(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
+    """Sum log p(token | tokens before it) over the learned tokens of each answer.
+
+    Args:
+        batch: what `join` makes of rows with two answers.
+
+    Returns:
+        Of the preferred and the rejected answer of each row, in fp32, [rows, 2].
+    """
+    losses = predict(model, batch).token_losses()
+    summed = losses.new_zeros(2 * len(batch["reference"]))
+    return -summed.index_add(0, batch["owner"], losses).view(-1, 2)
+
+
+def _hidden(model: torch.nn.Module, head: Head, given: dict[str, Any]) -> torch.Tensor:
+    """Return what the head is given, [batch, positions, hidden]."""
+    from tunesmith.models.head import hidden_only
+
+    with hidden_only(head) as caught:
+        model(**given)
+    return caught[0]
+
+
+def _arguments(model: torch.nn.Module, batch: Batch, columns: torch.Tensor) -> dict[str, Any]:
+    accepted = forward_names(model)
+    rest: dict[str, Any] = {"use_cache": False} if "use_cache" in accepted else {}
+    if "logits_to_keep" in accepted:
+        rest["logits_to_keep"] = columns
+    if "segments" in batch:
+        from tunesmith.models.row_attention import as_mask
+
+        mask = as_mask(batch["segments"])
+        rest |= {"position_ids": batch["position_ids"], "attention_mask": mask}
+    else:
+        rest["attention_mask"] = batch["attention_mask"]
+    return {"input_ids": batch["input_ids"], **rest}
+
+
+def forward_names(model: torch.nn.Module) -> frozenset[str]:
+    """List what the architecture's forward takes, seen through an adapter."""
+    from tunesmith.models.inner import inner_model
+
+    return frozenset(inspect.signature(inner_model(model).forward).parameters)

@@ -1,0 +1,75 @@
+"""What a model says of both answers of every row, before it is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tunesmith.data.progress import track
+from tunesmith.data.token_rows import TokenRows
+from tunesmith.methods.batches import count_tokens, split_update, to_device
+from tunesmith.methods.learned import answer_logps
+from tunesmith.methods.method import Joining, Method
+
+if TYPE_CHECKING:
+    import torch
+
+Logps = npt.NDArray[np.float32]
+
+
+class ReferencedRows(TokenRows):
+    """Rows that carry what the reference said of them.
+
+    Args:
+        reference: log p of the preferred and the rejected answer, [rows, 2].
+    """
+
+    def __init__(self, rows: TokenRows, reference: Logps) -> None:
+        vars(self).update(vars(rows))
+        self._reference = reference
+
+    def __getitem__(self, row: int) -> dict[str, Any]:
+        """Return a row, and its reference, of two numbers."""
+        return {**super().__getitem__(row), "reference": self._reference[row].tolist()}
+
+
+def reference_logps(
+    model: torch.nn.Module,
+    method: Method,
+    rows: TokenRows,
+    *,
+    how: Joining,
+    tokens: int,
+    give_up: Callable[[], bool] = lambda: False,
+) -> Logps | None:
+    """Sum log p of both answers of every row, an adapter switched off.
+
+    Args:
+        tokens: most tokens of a batch.
+
+    Returns:
+        [rows, 2], or None if it gave up.
+    """
+    import torch
+    from peft import PeftModel
+
+    device = next(model.parameters()).device
+    order = np.argsort(-rows.lengths, kind="stable")
+    lengths = [count_tokens(rows[int(row)], flat=how.flat) for row in order]
+    found = np.zeros((len(rows), 2), np.float32)
+    was_training = model.training
+    model.eval()
+    alone = model.disable_adapter() if isinstance(model, PeftModel) else nullcontext()
+    with torch.no_grad(), alone:
+        for part in track(split_update(lengths, tokens=tokens, flat=how.flat), "reference, batch"):
+            if give_up():
+                return None
+            chosen = [{**rows[int(row)], "reference": [0.0, 0.0]} for row in order[part]]
+            batch = to_device(method.collate(chosen, how), device)
+            found[order[part]] = answer_logps(model, batch).cpu().numpy()
+    model.train(was_training)
+    return found

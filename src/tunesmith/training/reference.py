@@ -1,0 +1,121 @@
+"""What a model said of both answers before training: computed once, then read from disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tunesmith.data.token_rows import TokenRows
+from tunesmith.errors import RunError
+from tunesmith.logs import logger
+from tunesmith.methods.method import Joining
+from tunesmith.methods.reference import Logps, ReferencedRows, reference_logps
+from tunesmith.models.roles import Roles
+from tunesmith.runs.write import write_bytes
+from tunesmith.settings import read_settings
+from tunesmith.training.prepare import Prepared
+
+log = logger(__name__)
+FORM = 1
+"""Number of the way references are computed and kept; raise it when that changes."""
+DIGEST = 32
+
+
+def with_reference(
+    prepared: Prepared,
+    roles: Roles,
+    how: Joining,
+    *,
+    base_sha256: str,
+    give_up: Callable[[], bool],
+) -> Prepared:
+    """Let the rows carry what the model says of them now, if the method needs it.
+
+    It is kept in the cache under a hash of all it depends on: the model, the rows as tokens, and
+    how it is computed.
+
+    Args:
+        roles: the models before training; an adapter is switched off.
+        give_up: asked before each batch whether to leave the rows as they are.
+    """
+    if not prepared.method.needs_reference:
+        return prepared
+    splits = prepared.splits
+    found: dict[str, Any] = {}
+    for name, rows in (("train", splits.train), ("validation", splits.validation)):
+        if rows is None:
+            continue
+        parts = [FORM, name, base_sha256, splits.fingerprint, *_way(prepared, roles)]
+        key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+        file = read_settings().cache / "reference" / key
+        kept = _read(file, len(rows))
+        if kept is None:
+            kept = _compute(prepared, roles, rows, how, give_up)
+            if kept is None:
+                return prepared
+            _write(file, kept)
+        found[name] = ReferencedRows(rows, kept)
+    return replace(prepared, splits=replace(splits, **found))
+
+
+def _way(prepared: Prepared, roles: Roles) -> list[Any]:
+    """List what the numbers depend on besides model and rows, to their last bit."""
+    import torch
+
+    compute = prepared.recipe.compute
+    threads = torch.get_num_threads()
+    return [
+        compute.tokens_per_batch,
+        roles.precision,
+        str(roles.device),
+        threads,
+        torch.__version__,
+    ]
+
+
+def _compute(
+    prepared: Prepared,
+    roles: Roles,
+    rows: TokenRows,
+    how: Joining,
+    give_up: Callable[[], bool],
+) -> Logps | None:
+    import torch
+
+    half = roles.precision == "bf16"
+    mixed = torch.autocast(roles.device.type, torch.bfloat16) if half else nullcontext()
+    tokens = prepared.recipe.compute.tokens_per_batch
+    assert tokens is not None  # settled before the run began
+    with mixed:
+        return reference_logps(
+            roles.policy, prepared.method, rows, how=how, tokens=tokens, give_up=give_up
+        )
+
+
+def _read(file: Path, rows: int) -> Logps | None:
+    """Read what was kept; None if there is nothing, or it is damaged."""
+    try:
+        content = file.read_bytes()
+    except OSError:
+        return None
+    digest, numbers = content[:DIGEST], content[DIGEST:]
+    if hashlib.sha256(numbers).digest() != digest or len(numbers) != 8 * rows:
+        log.warning("%s is damaged: the reference is computed again", file)
+        return None
+    return np.frombuffer(numbers, np.float32).reshape(rows, 2)
+
+
+def _write(file: Path, found: Logps) -> None:
+    numbers = found.tobytes()
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(file, hashlib.sha256(numbers).digest() + numbers)
+    except (OSError, RunError) as problem:
+        log.warning("the reference cannot be kept for the next time: %s", problem)

@@ -1,0 +1,161 @@
+"""Learn from preference pairs: from files to a model that prefers as it was shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests import tiny
+from tunesmith.errors import RecipeError
+from tunesmith.evaluation.evaluate import evaluate
+from tunesmith.inference.generate import answer, encode_prompt
+from tunesmith.inference.sampling import Sampling
+from tunesmith.models.chat import find_subject, load_subject
+from tunesmith.recipe.load import load_recipe
+from tunesmith.runs.run import Run
+from tunesmith.settings import read_settings
+from tunesmith.training import reference
+from tunesmith.training.plan import dry_run
+from tunesmith.training.train import resume, train
+from tunesmith.training.watch import Watch
+
+PAIRS = [
+    {"instruction": f"question {n}", "chosen": f"It is {n * 7}.", "rejected": "the lazy dog"}
+    for n in range(24)
+]
+
+
+def recipe_of(folder: Path, model: Path, /, **sections: Any) -> Path:
+    data = tiny.write_rows(folder / "pairs.jsonl", PAIRS)
+    given = {
+        "method": {"name": "dpo"},
+        "data": {"validation_share": 0.2},
+        "run": {"name": "tiny", "steps": 12, "seed": 1, "log_every_steps": 3},
+        **sections,
+    }
+    return tiny.write_recipe(folder / "r.json", model, data, **given)
+
+
+def train_pairs(folder: Path, model: Path, /, **sections: Any) -> Run:
+    return train(load_recipe(recipe_of(folder, model, **sections)))
+
+
+def weights(run: Run) -> dict[str, torch.Tensor]:
+    (file,) = run.model.glob("*.safetensors")
+    return load_file(file)
+
+
+def kept() -> dict[str, int]:
+    folder = read_settings().cache / "reference"
+    return {path.name: path.stat().st_mtime_ns for path in folder.glob("*")}
+
+
+@pytest.mark.parametrize("tuning", ["lora", "full"])
+def test_the_model_comes_to_prefer_what_was_chosen(
+    tmp_path: Path, tiny_model: Path, tuning: str
+) -> None:
+    run = train_pairs(tmp_path, tiny_model, tuning={"kind": tuning})
+    trained = [record for record in run.metrics() if "loss" in record]
+    assert trained[0]["loss"] == pytest.approx(0.6931, abs=0.2)
+    assert trained[-1]["loss"] < trained[0]["loss"]
+    assert trained[-1]["rewards_margin"] > trained[0]["rewards_margin"]
+    assert trained[-1]["rewards_accuracy"] == 1.0
+    measured = [record for record in run.metrics() if "eval_loss" in record]
+    assert measured[-1]["eval_rewards_accuracy"] == 1.0
+    assert measured[-1]["eval_rewards_margin"] > 0
+
+    scores = evaluate(run.name)
+    assert scores.base is not None
+    assert scores.base.loss == pytest.approx(0.6931, abs=1e-3)
+    assert (scores.base.perplexity, scores.tuned.pair_accuracy) == (None, 1.0)
+    assert scores.tuned.loss == pytest.approx(measured[-1]["eval_loss"], rel=1e-3)
+
+    model = load_subject(find_subject(run.name), precision="fp32")
+    prompt = encode_prompt(model, ({"role": "user", "content": "question 1"},))
+    assert answer(model, [prompt], Sampling(max_tokens=4))
+
+
+@pytest.mark.parametrize("during", ["reference", "training"])
+def test_a_stopped_run_goes_on_to_the_same_weights(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, during: str
+) -> None:
+    whole = weights(train_pairs(tmp_path, tiny_model))
+    for file in (read_settings().cache / "reference").glob("*"):
+        file.unlink()
+    with monkeypatch.context() as patch:
+        _ask_to_stop(patch, during)
+        run = train_pairs(tmp_path, tiny_model)
+    assert run.status().state == "stopped"
+    assert run.status().step == (5 if during == "training" else 0)
+    for file in (read_settings().cache / "reference").glob("*"):
+        file.unlink()  # it is computed again, to the same bits
+    again = weights(resume(Run(run.path)))
+    assert all(torch.equal(again[name], one) for name, one in whole.items())
+
+
+def _ask_to_stop(patch: pytest.MonkeyPatch, during: str) -> None:
+    """Ask while the first batch of the reference is computed, or after five updates."""
+    whole_end, whole_logps = Watch.on_step_end, reference.reference_logps
+
+    def on_step_end(self: Watch, args: Any, state: Any, control: Any, **rest: Any) -> None:
+        if state.global_step == 5:
+            self.run.stop_file.touch()
+        whole_end(self, args, state, control, **rest)
+
+    def logps(*given: Any, give_up: Any, **rest: Any) -> Any:
+        give_up.__self__.file.touch()
+        return whole_logps(*given, give_up=give_up, **rest)
+
+    if during == "training":
+        patch.setattr(Watch, "on_step_end", on_step_end)
+    else:
+        patch.setattr(reference, "reference_logps", logps)
+
+
+def test_the_reference_is_computed_once_and_again_after_any_change(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_pairs(tmp_path, tiny_model)
+    first = kept()
+    assert len(first) == 2  # training and validation rows
+    with monkeypatch.context() as patch:
+        patch.setattr(reference, "_compute", None)
+        train_pairs(tmp_path, tiny_model, method={"name": "dpo", "beta": 0.5})
+    assert kept() == first
+    other = tiny.make_model(tmp_path / "other", seed=5)
+    changes: list[tuple[Path, dict[str, Any]]] = [
+        (other, {}),
+        (tiny_model, {"data": {"validation_share": 0.2, "system": "be kind"}}),
+        (tiny_model, {"model": {"template": "alpaca"}}),
+        (tiny_model, {"compute": {"tokens_per_batch": 100}}),
+    ]
+    for number, (model, sections) in enumerate(changes, 2):
+        train_pairs(tmp_path, model, **sections)
+        assert len(kept()) == 2 * number
+    for file in (read_settings().cache / "reference").glob("*"):
+        file.write_bytes(file.read_bytes()[:-1] + b"x")
+    train_pairs(tmp_path, tiny_model)
+    changed = {name for name, time in kept().items() if first.get(name, time) != time}
+    assert changed == first.keys()
+
+
+def test_a_model_that_takes_padded_rows_learns_too(tmp_path: Path) -> None:
+    model = tiny.make_model(tmp_path / "model", "bloom")
+    run = train_pairs(tmp_path, model, tuning={"kind": "full"})
+    assert [r["rewards_accuracy"] for r in run.metrics() if "loss" in r][-1] == 1.0
+
+
+def test_a_dry_run_counts_pairs(tmp_path: Path, tiny_model: Path) -> None:
+    plan = dry_run(load_recipe(recipe_of(tmp_path, tiny_model)))
+    assert (plan.rows, plan.validation_rows) == (19, 5)
+    assert not plan.change
+
+
+def test_a_model_from_scratch_is_refused(tmp_path: Path, tiny_model: Path) -> None:
+    sections = {"model": {"from_scratch": True}, "tuning": {"kind": "full"}}
+    with pytest.raises(RecipeError, match="no answers of its own"):
+        train_pairs(tmp_path, tiny_model, **sections)
