@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import shutil
@@ -20,6 +21,10 @@ DeviceOption = Literal["auto", "cpu", "cuda"]
 PrecisionOption = Literal["auto", "fp32", "bf16", "pure_bf16"]
 Precision = Literal["fp32", "bf16", "pure_bf16"]
 GIB = 1024**3
+MALLOC_TRIM, MALLOC_MAP = -1, -3
+"""Options of the GNU C library: from which size on memory goes back, and is mapped apart."""
+LARGEST_MAP = 32 * 1024**2
+"""The largest size that it takes for the latter."""
 
 
 def num_cores() -> int:
@@ -32,6 +37,20 @@ def num_cores() -> int:
 def memory_gib() -> float:
     """Measure the main memory that is free now, in GiB."""
     return float(psutil.virtual_memory().available) / GIB
+
+
+def keep_freed_memory() -> None:
+    """Let the C library hand freed memory out again rather than give it back to the system.
+
+    Every update takes and frees the same sizes; fetching pages anew each time costs a tenth of
+    the time on a CPU. Does nothing where the C library is not GNU's.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return
+    mallopt(MALLOC_MAP, LARGEST_MAP)
+    mallopt(MALLOC_TRIM, 2**31 - 1)
 
 
 def disk_free(path: Path) -> int:

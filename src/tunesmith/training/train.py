@@ -6,6 +6,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 from tunesmith.errors import RunError
+from tunesmith.hardware import keep_freed_memory
 from tunesmith.logs import logger, remembering, telling
 from tunesmith.models.roles import Roles, load_roles
 from tunesmith.recipe.options import Recipe
@@ -189,6 +190,7 @@ def run_loop(run: Run, trainer: RunTrainer) -> None:
         if checkpoint and trainer.catch_up(checkpoint):
             return
         set_seed(trainer.recipe.run.seed)
+        keep_freed_memory()
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     finally:
         screen.end()
