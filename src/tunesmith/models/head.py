@@ -13,8 +13,10 @@ from torch.nn.functional import cross_entropy
 from tunesmith.models.autocast import product_type
 from tunesmith.models.inner import inner_model
 
-CHUNK_BYTES = 32 * 1024 * 1024
+CHUNK_BYTES = 8 * 1024 * 1024
 """Logits computed at once, in bytes of fp32; small enough to stay near the processor."""
+CHUNK_POSITIONS = 256
+"""Positions computed at once at least: each chunk is a pass over the whole weight."""
 
 
 @dataclass(frozen=True)
@@ -121,9 +123,14 @@ def summed_loss(head: Head, hidden: torch.Tensor, targets: torch.Tensor) -> torc
     return total
 
 
+def chunk_size(vocab: int, *, learns_weight: bool) -> int:
+    """Choose how many positions are computed at once; a weight that learns is gone over twice."""
+    return max(CHUNK_POSITIONS, CHUNK_BYTES * (4 if learns_weight else 1) // (4 * vocab))
+
+
 def chunks(positions: int, vocab: int, *, learns_weight: bool = False) -> Iterator[slice]:
-    """Part the positions; where the weight learns, each chunk costs a pass over all of it."""
-    size = max(1, CHUNK_BYTES * (4 if learns_weight else 1) // (4 * vocab))
+    """Part the positions."""
+    size = chunk_size(vocab, learns_weight=learns_weight)
     for start in range(0, positions, size):
         yield slice(start, min(start + size, positions))
 
@@ -152,11 +159,13 @@ class _PlainLoss(torch.autograd.Function):
             given = hidden[part].to(weight.dtype)
             logits = (given @ weight.t()).float()
             picked = torch.arange(len(logits), device=hidden.device), targets[part]
-            norms = torch.logsumexp(logits, dim=-1, keepdim=True)
-            total += norms.sum() - logits[picked].sum()
+            logits -= logits.amax(dim=-1, keepdim=True)
+            total -= logits[picked].sum()
+            sums = logits.exp_().sum(dim=-1, keepdim=True)
+            total += sums.log().sum()
             if to_hidden is None and to_weight is None:
                 continue
-            gradient = logits.sub_(norms).exp_()
+            gradient = logits.mul_(sums.reciprocal_())
             gradient[picked] -= 1.0
             gradient = gradient.to(weight.dtype)
             if to_hidden is not None:

@@ -14,7 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 
 from tunesmith.hardware import GIB, Precision, choose_device, choose_precision
 from tunesmith.logs import logger
-from tunesmith.models.head import CHUNK_BYTES
+from tunesmith.models.head import chunk_size
 from tunesmith.models.inner import inner_model
 from tunesmith.models.layout import check_architecture
 from tunesmith.models.load import load_config, quiet_libraries
@@ -45,7 +45,7 @@ class Footprint:
         num_weights: all numbers of the model, adapters included.
         num_trained: numbers that training changes.
         held: libraries, weights, gradients and the optimizer's memory.
-        logits: what computing logits takes for each token, and the most it takes at once.
+        logits: what computing logits takes for each token, and the most tokens at once.
         fixed: what a forward pass keeps however few tokens it sees, such as weights in 16 bits.
         per_token: what it keeps for each token.
         passing: what passes by, for each token, on the way back through a layer.
@@ -64,7 +64,7 @@ class Footprint:
     def gib(self, tokens: int, *, checkpointing: bool) -> float:
         """Estimate the peak for batches of so many tokens."""
         each = self.per_token[checkpointing] + self.passing
-        logits = min(tokens * self.logits[0], self.logits[1])
+        logits = self.logits[0] * min(tokens, self.logits[1])
         counted = self.held + self.fixed[checkpointing] + tokens * each + logits
         return counted * UNCOUNTED / GIB
 
@@ -97,7 +97,7 @@ def measure_footprint(recipe: Recipe, folder: Path, longest: int) -> Footprint:
         fixed=fixed,
         per_token=per_token,
         passing=passing,
-        logits=(12 * len(head), 3 * CHUNK_BYTES * (4 if head.requires_grad else 1)),
+        logits=(8 * len(head), chunk_size(len(head), learns_weight=head.requires_grad)),
         flat=flat,
     )
 

@@ -29,7 +29,8 @@ def draw(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.fixture(autouse=True, params=[1, 7, POSITIONS, 1000])
 def chunk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Compute so many positions at once."""
-    monkeypatch.setattr(module, "CHUNK_BYTES", request.param * 4 * VOCAB)
+    monkeypatch.setattr(module, "CHUNK_POSITIONS", request.param)
+    monkeypatch.setattr(module, "CHUNK_BYTES", 0)
 
 
 @pytest.mark.parametrize("tuned", [False, True])

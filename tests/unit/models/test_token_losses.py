@@ -22,6 +22,7 @@ HEADS = {
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(heads, "CHUNK_BYTES", 4 * 50 * 3)
+    monkeypatch.setattr(heads, "CHUNK_POSITIONS", 3)
 
 
 @pytest.mark.parametrize("learns", [False, True], ids=["frozen", "learning"])
