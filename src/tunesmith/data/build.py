@@ -92,9 +92,12 @@ class Tokenizing:
 def hash_tokenizer(tokenizer: PreTrainedTokenizerFast) -> str:
     """Hash what a tokenizer does to a text; truncation and padding are never used here."""
     specials = sorted((name, str(token)) for name, token in tokenizer.special_tokens_map.items())
-    backend = json.loads(tokenizer.backend_tokenizer.to_str())
-    parts = {**backend, "truncation": None, "padding": None, "specials": specials}
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    backend = tokenizer.backend_tokenizer
+    backend.no_truncation()
+    backend.no_padding()
+    digest = hashlib.sha256(json.dumps(specials).encode())
+    digest.update(backend.to_str().encode())
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -80,8 +81,31 @@ class StoreWriter:
         self._file.close()
 
     def _flush(self) -> None:
-        self._writer.write_batch(pa.record_batch(self._columns, schema=SCHEMA))
+        arrays = [_as_array(self._columns[field.name], field.type) for field in SCHEMA]
+        self._writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=SCHEMA))
         self._columns = {name: [] for name in SCHEMA.names}
+
+
+def _as_numpy(array: pa.Array) -> npt.NDArray[Any]:
+    """View numbers without a copy; pyarrow's own way imports pandas."""
+    kind = array.type.to_pandas_dtype()
+    return np.frombuffer(array.buffers()[1], kind, len(array), array.offset * kind().itemsize)
+
+
+def _as_array(values: list[Any], kind: pa.DataType) -> pa.Array:
+    """Write a column by its buffers; pyarrow's own way takes longer and imports pandas."""
+    nested = pa.types.is_list(kind) or pa.types.is_large_binary(kind)
+    if not nested:
+        flat = np.array(values, kind.to_pandas_dtype())
+        return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(flat)])
+    edges = np.zeros(len(values) + 1, np.int32 if pa.types.is_list(kind) else np.int64)
+    np.cumsum([len(value) for value in values], out=edges[1:])
+    if pa.types.is_large_binary(kind):
+        buffers = [None, pa.py_buffer(edges), pa.py_buffer(b"".join(values))]
+        return pa.Array.from_buffers(kind, len(values), buffers)
+    inner = np.fromiter(chain.from_iterable(values), np.int32, int(edges[-1]))
+    child = pa.Array.from_buffers(kind.value_type, len(inner), [None, pa.py_buffer(inner)])
+    return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(edges)], children=[child])
 
 
 @contextmanager
@@ -146,7 +170,7 @@ class Store:
 
     def _values(self, name: str, row: int) -> Ints:
         batch, at = self._find(row)
-        values: Ints = batch[name][at].values.to_numpy()
+        values: Ints = _as_numpy(batch[name][at].values)
         return values
 
     def _find(self, row: int) -> tuple[pa.RecordBatch, int]:
@@ -158,16 +182,16 @@ class Store:
 
     @staticmethod
     def _measure(batch: pa.RecordBatch) -> tuple[Any, ...]:
-        lengths = np.diff(batch["ids"].offsets.to_numpy())
-        offsets = batch["learned"].offsets.to_numpy()
-        edges = batch["learned"].values.to_numpy().reshape(-1, 2)
+        lengths = np.diff(_as_numpy(batch["ids"].offsets))
+        offsets = _as_numpy(batch["learned"].offsets)
+        edges = _as_numpy(batch["learned"].values).reshape(-1, 2)
         sums = np.concatenate([[0], np.cumsum(edges[:, 1] - edges[:, 0])])
         num_learned = np.diff(sums[offsets // 2])
         reaches = lengths.copy()
-        paired = np.diff(batch["answers"].offsets.to_numpy()) > 0
-        first, second = batch["answers"].values.to_numpy().reshape(-1, 2).T
+        paired = np.diff(_as_numpy(batch["answers"].offsets)) > 0
+        first, second = _as_numpy(batch["answers"].values).reshape(-1, 2).T
         reaches[paired] = np.maximum(second, lengths[paired] - (second - first))
-        rest = batch["unit"].to_numpy(), batch["digest"].to_numpy()
+        rest = _as_numpy(batch["unit"]), _as_numpy(batch["digest"])
         return lengths, num_learned, reaches, *rest
 
 

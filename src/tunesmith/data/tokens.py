@@ -41,6 +41,8 @@ class TokenRow:
 
     def cut(self, length: int) -> TokenRow:
         """Keep the first `length` tokens."""
+        if len(self.ids) <= length:
+            return self
         kept = [(start, min(end, length)) for start, end in self.learned if start < length]
         return TokenRow(self.ids[:length], kept)
 

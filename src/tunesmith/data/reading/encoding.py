@@ -150,7 +150,8 @@ def _count(sample: bytes, encoding: str) -> tuple[int, int]:
     decoder = codecs.getincrementaldecoder(encoding)("surrogateescape")
     text = decoder.decode(sample)
     bad = len(SURROGATE.findall(text))
-    return bad, sum(not c.isascii() for c in text) - bad
+    ascii_only = text.encode("ascii", "ignore")
+    return bad, len(text) - len(ascii_only) - bad
 
 
 def _keep(problem: UnicodeError) -> tuple[str, int]:
