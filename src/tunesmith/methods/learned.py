@@ -30,15 +30,20 @@ class Predictions:
     head: Head | None
     targets: torch.Tensor
 
-    def summed_loss(self) -> torch.Tensor:
-        """Sum -log p over the learned tokens, in fp32."""
+    def summed_loss(self, smoothing: float = 0.0) -> torch.Tensor:
+        """Sum -log p over the learned tokens, in fp32.
+
+        Args:
+            smoothing: share of each target that all tokens get in equal parts, 0 to 1.
+        """
         from torch.nn.functional import cross_entropy
 
         if self.head is None:
-            return cross_entropy(self.given.float(), self.targets, reduction="sum")
-        from tunesmith.models.head import summed_loss
+            logits = self.given.float()
+            return cross_entropy(logits, self.targets, reduction="sum", label_smoothing=smoothing)
+        from tunesmith.models.head import Targets, summed_loss
 
-        return summed_loss(self.head, self.given, self.targets)
+        return summed_loss(self.head, self.given, Targets(self.targets, smoothing=smoothing))
 
     def token_losses(self) -> torch.Tensor:
         """Return -log p of each learned token, in fp32, [learned]."""

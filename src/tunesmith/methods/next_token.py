@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     import torch
 
 
-def next_token_loss(model: torch.nn.Module, batch: Batch, *, noise: float = 0.0) -> LossSum:
+def next_token_loss(
+    model: torch.nn.Module, batch: Batch, *, noise: float = 0.0, smoothing: float = 0.0
+) -> LossSum:
     """Sum -log p(token | tokens before it) over the learned tokens of a batch.
 
     Logits are computed only where a token is learned, and never all of them at once.
@@ -20,5 +22,8 @@ def next_token_loss(model: torch.nn.Module, batch: Batch, *, noise: float = 0.0)
         model: a causal language model.
         batch: what `join` returns.
         noise: strength of noise on the embeddings while training, 0 for none.
+        smoothing: share of each target that all tokens get in equal parts while training, 0 to 1.
     """
-    return LossSum(predict(model, batch, noise=noise).summed_loss(), len(batch["targets"]))
+    found = predict(model, batch, noise=noise)
+    total = found.summed_loss(smoothing if model.training else 0.0)
+    return LossSum(total, len(batch["targets"]))

@@ -47,4 +47,9 @@ class SFTMethod:
 
     def loss(self, model: torch.nn.Module, batch: Batch) -> LossSum:
         """Sum the loss over the learned tokens of a batch."""
-        return next_token_loss(model, batch, noise=self.options.neftune_alpha)
+        return next_token_loss(
+            model,
+            batch,
+            noise=self.options.neftune_alpha,
+            smoothing=self.options.label_smoothing,
+        )

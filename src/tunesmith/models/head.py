@@ -100,7 +100,27 @@ def hidden_only(head: Head) -> Iterator[list[torch.Tensor]]:
         handle.remove()
 
 
-def summed_loss(head: Head, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+@dataclass(frozen=True)
+class Targets:
+    """What is learned, and how much.
+
+    Attributes:
+        ids: token ids, [positions].
+        weights: how much each position counts, [positions]; None for all alike.
+        smoothing: share of a target that all tokens get in equal parts (arXiv:1512.00567), 0 to 1.
+    """
+
+    ids: torch.Tensor
+    weights: torch.Tensor | None = None
+    smoothing: float = 0.0
+
+    def at(self, part: slice) -> Targets:
+        """Take some positions."""
+        weights = None if self.weights is None else self.weights[part]
+        return Targets(self.ids[part], weights, self.smoothing)
+
+
+def summed_loss(head: Head, hidden: torch.Tensor, targets: Targets) -> torch.Tensor:
     """Sum the cross-entropy over positions without ever holding all logits.
 
     Logits are computed some positions at a time, and their gradient at once with them, as in
@@ -108,7 +128,6 @@ def summed_loss(head: Head, hidden: torch.Tensor, targets: torch.Tensor) -> torc
 
     Args:
         hidden: what the head is given, [positions, hidden].
-        targets: token ids, [positions].
 
     Returns:
         A scalar in fp32.
@@ -135,6 +154,35 @@ def chunks(positions: int, vocab: int, *, learns_weight: bool = False) -> Iterat
         yield slice(start, min(start + size, positions))
 
 
+def losses_of(logits: torch.Tensor, wanted: Targets, *, learns: bool) -> torch.Tensor:
+    """Compute the loss of each position, and put its gradient into the place of the logits.
+
+    Args:
+        logits: in fp32, [positions, vocab]; written over.
+        learns: whether the gradient is wanted.
+
+    Returns:
+        Weighted nats, [positions].
+    """
+    picked = torch.arange(len(logits), device=logits.device), wanted.ids
+    logits -= logits.amax(dim=-1, keepdim=True)
+    losses = logits[picked] * (wanted.smoothing - 1.0)
+    if wanted.smoothing:
+        losses -= wanted.smoothing * logits.mean(dim=-1)
+    sums = logits.exp_().sum(dim=-1, keepdim=True)
+    losses += sums.log().squeeze(1)
+    if learns:
+        logits.mul_(sums.reciprocal_())
+        logits[picked] -= 1.0 - wanted.smoothing
+    if learns and wanted.smoothing:
+        logits -= wanted.smoothing / logits.shape[1]
+    if wanted.weights is None:
+        return losses
+    if learns:
+        logits *= wanted.weights[:, None]
+    return losses * wanted.weights
+
+
 def _add_product(whole: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> None:
     """Add a product to a matrix in fp32, in place where the types allow it."""
     if left.dtype == whole.dtype:
@@ -148,7 +196,7 @@ class _PlainLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor
+        ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, targets: Targets
     ) -> torch.Tensor:
         learns_hidden, learns_weight, _ = ctx.needs_input_grad
         weight, kept = weight.to(product_type(weight)), weight
@@ -158,16 +206,12 @@ class _PlainLoss(torch.autograd.Function):
         for part in chunks(len(hidden), len(weight), learns_weight=learns_weight):
             given = hidden[part].to(weight.dtype)
             logits = (given @ weight.t()).float()
-            picked = torch.arange(len(logits), device=hidden.device), targets[part]
-            logits -= logits.amax(dim=-1, keepdim=True)
-            total -= logits[picked].sum()
-            sums = logits.exp_().sum(dim=-1, keepdim=True)
-            total += sums.log().sum()
+            total += losses_of(
+                logits, targets.at(part), learns=learns_hidden or learns_weight
+            ).sum()
             if to_hidden is None and to_weight is None:
                 continue
-            gradient = logits.mul_(sums.reciprocal_())
-            gradient[picked] -= 1.0
-            gradient = gradient.to(weight.dtype)
+            gradient = logits.to(weight.dtype)
             if to_hidden is not None:
                 to_hidden[part] = gradient @ weight
             if to_weight is not None:
@@ -186,6 +230,11 @@ class _PlainLoss(torch.autograd.Function):
         )
 
 
+def _summed(logits: torch.Tensor, wanted: Targets) -> torch.Tensor:
+    losses = cross_entropy(logits, wanted.ids, reduction="none", label_smoothing=wanted.smoothing)
+    return (losses if wanted.weights is None else losses * wanted.weights).sum()
+
+
 class _AnyLoss(torch.autograd.Function):
     """Cross-entropy after any head: autograd finds each chunk's gradients at once."""
 
@@ -193,7 +242,7 @@ class _AnyLoss(torch.autograd.Function):
     def forward(
         ctx: Any,
         hidden: torch.Tensor,
-        targets: torch.Tensor,
+        targets: Targets,
         head: Head,
         *trained: torch.Tensor,
     ) -> torch.Tensor:
@@ -205,7 +254,7 @@ class _AnyLoss(torch.autograd.Function):
         for part in chunks(len(hidden), vocab):
             with torch.set_grad_enabled(learns):
                 leaf = hidden[part].detach().requires_grad_(learns)
-                loss = cross_entropy(head.logits(leaf), targets[part], reduction="sum")
+                loss = _summed(head.logits(leaf), targets.at(part))
             total += loss.detach()
             if learns:
                 to_leaf, *rest = torch.autograd.grad(loss, [leaf, *trained])

@@ -8,7 +8,7 @@ import torch
 from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
 
-from tunesmith.models.head import Head, chunks
+from tunesmith.models.head import Head, Targets, chunks, losses_of
 
 
 def token_losses(head: Head, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -50,8 +50,15 @@ class _FrozenHead(torch.autograd.Function):
         learns = ctx.needs_input_grad[0]
         to_hidden = torch.empty_like(hidden) if learns else None
         found = []
+        weight = head.plain_weight
         vocab = head.logits(hidden[:1]).shape[-1]
         for part in chunks(len(targets), vocab):
+            if weight is not None:
+                logits = head.logits(hidden[part])
+                found.append(losses_of(logits, Targets(targets[part]), learns=learns))
+                if to_hidden is not None:
+                    to_hidden[part] = logits.to(hidden.dtype) @ weight.to(hidden.dtype)
+                continue
             with torch.set_grad_enabled(learns):
                 leaf = hidden[part].detach().requires_grad_(learns)
                 losses = _losses(head, leaf, targets[part])

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from tunesmith.recipe.section import NotNegative, Positive, Section
+from tunesmith.recipe.section import NotNegative, Number, Positive, Section
 
 
 class Pretrain(Section):
@@ -27,6 +27,8 @@ class SFT(Section):
     """Learn every answer of a conversation; otherwise only the last one."""
     neftune_alpha: NotNegative = 0.0
     """Strength of noise on the embeddings, 0 for none, 5 to 15 usual (arXiv:2310.05914)."""
+    label_smoothing: Number = Field(default=0.0, ge=0.0, lt=1.0)
+    """Share of each target that all tokens get in equal parts, 0 for none (arXiv:1512.00567)."""
 
 
 class DPO(Section):

@@ -16,7 +16,7 @@ from tests import tiny
 from tunesmith.data.token_rows import UNLEARNED
 from tunesmith.methods import build_method
 from tunesmith.methods.batches import join, lay_end_to_end, pad, split_update
-from tunesmith.methods.learned import forward_names
+from tunesmith.methods.learned import forward_names, predict
 from tunesmith.methods.method import Joining
 from tunesmith.methods.next_token import next_token_loss
 from tunesmith.models.layout import find_layout
@@ -204,6 +204,25 @@ def test_a_batch_that_learns_nothing_has_no_loss_and_no_gradient(models: dict[st
         assert (summed.total.item(), int(summed.count)) == (0.0, 0)
         assert all(p.grad is None or not p.grad.any() for p in model.parameters())
         model.zero_grad(set_to_none=True)
+
+
+@pytest.mark.parametrize("shape", ["qwen3", "gemma2", "older"])
+def test_targets_are_smoothed_while_training_and_not_while_measuring(
+    models: dict[str, Any], shape: str
+) -> None:
+    model, batch = models[shape], pad(rows())
+    method = build_method(SFT(label_smoothing=0.2))
+    plain, measured = next_token_loss(model.eval(), batch), method.loss(model, batch)
+    smoothed = method.loss(model.train(), batch)
+    model.eval()
+    logits = predict(model, batch)
+    all_logits = logits.given if logits.head is None else logits.head.logits(logits.given)
+    expected = torch.nn.functional.cross_entropy(
+        all_logits, batch["targets"], reduction="sum", label_smoothing=0.2
+    )
+    assert measured.total.item() == plain.total.item()
+    if shape != "older":  # the others drop nothing in training
+        assert smoothed.total.item() == pytest.approx(expected.item(), rel=1e-6)
 
 
 def test_the_loss_of_a_bf16_model_is_summed_in_fp32(tmp_path: Path) -> None:

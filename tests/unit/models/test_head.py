@@ -9,7 +9,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from tunesmith.models import head as module
-from tunesmith.models.head import Head, summed_loss
+from tunesmith.models.head import Head, Targets, summed_loss
 
 POSITIONS, HIDDEN, VOCAB = 37, 16, 50
 KINDS: dict[str, dict[str, Any]] = {
@@ -46,7 +46,28 @@ def test_loss_and_gradients_equal_those_of_all_logits(
     wanted = [hidden, *linear.parameters()] if tuned else [hidden]
     whole = cross_entropy(head.logits(hidden), targets, reduction="sum") * 0.5
     expected = torch.autograd.grad(whole, wanted)
-    chunked = summed_loss(head, hidden, targets) * 0.5
+    chunked = summed_loss(head, hidden, Targets(targets)) * 0.5
+    torch.testing.assert_close(chunked, whole, rtol=1e-6, atol=0)
+    for mine, theirs in zip(torch.autograd.grad(chunked, wanted), expected, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("tuned", [False, True])
+@pytest.mark.parametrize("options", KINDS.values(), ids=KINDS)
+@pytest.mark.parametrize(("weighted", "smoothing"), [(True, 0.0), (False, 0.1), (True, 0.3)])
+def test_positions_may_count_differently_and_targets_be_smoothed(
+    options: dict[str, Any], tuned: bool, weighted: bool, smoothing: float
+) -> None:
+    torch.manual_seed(1)
+    linear = torch.nn.Linear(HIDDEN, VOCAB, bias=False).requires_grad_(tuned)
+    head = Head(linear, **options)
+    hidden, targets = draw()
+    weights = torch.rand(POSITIONS) if weighted else None
+    wanted = [hidden, *linear.parameters()] if tuned else [hidden]
+    alone = cross_entropy(head.logits(hidden), targets, reduction="none", label_smoothing=smoothing)
+    whole = (alone if weights is None else alone * weights).sum()
+    expected = torch.autograd.grad(whole, wanted)
+    chunked = summed_loss(head, hidden, Targets(targets, weights, smoothing))
     torch.testing.assert_close(chunked, whole, rtol=1e-6, atol=0)
     for mine, theirs in zip(torch.autograd.grad(chunked, wanted), expected, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
@@ -58,7 +79,7 @@ def test_a_measured_loss_needs_no_gradient() -> None:
     with torch.no_grad():
         for head in (Head(linear), Head(linear, softcap=2.0)):
             expected = cross_entropy(head.logits(hidden), targets, reduction="sum")
-            torch.testing.assert_close(summed_loss(head, hidden, targets), expected)
+            torch.testing.assert_close(summed_loss(head, hidden, Targets(targets)), expected)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +104,7 @@ def test_under_bf16_products_are_bf16_and_the_sum_is_not(tuned: bool) -> None:
     linear = torch.nn.Linear(HIDDEN, VOCAB, bias=False).requires_grad_(tuned)
     hidden, targets = draw()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        total = summed_loss(Head(linear), hidden, targets)
+        total = summed_loss(Head(linear), hidden, Targets(targets))
         expected = cross_entropy(linear(hidden).float(), targets, reduction="sum")
     assert total.dtype == torch.float32
     torch.testing.assert_close(total, expected, rtol=1e-5, atol=0)
