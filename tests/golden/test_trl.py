@@ -11,6 +11,7 @@ from tests import tiny
 from tunesmith.data.prepare import prepare
 from tunesmith.methods import build_method
 from tunesmith.methods.method import Joining
+from tunesmith.models.few_passes import use_few_passes
 from tunesmith.models.load import load_model
 from tunesmith.models.reader import find_reader
 from tunesmith.recipe.load import load_recipe
@@ -52,6 +53,7 @@ def test_sft_equals_trl_in_loss_and_in_every_gradient(tmp_path: Path, shape: str
         seed=0,
     ).train
     mine = load_model(folder, dtype=torch.float32, device=torch.device("cpu"))
+    use_few_passes(mine)
     summed = method.loss(
         mine, method.collate([rows[row] for row in range(len(rows))], Joining(flat=True))
     )

@@ -51,6 +51,8 @@ def load_roles(recipe: Recipe, reader: Reader) -> Roles:
     """Load the policy with its tuning applied; new weights follow torch's current seed."""
     import torch
 
+    from tunesmith.models.few_passes import use_few_passes
+
     device = choose_device(recipe.compute.device)
     precision = choose_precision(recipe.compute.precision, device)
     dtype = base_dtype(recipe, precision)
@@ -58,6 +60,7 @@ def load_roles(recipe: Recipe, reader: Reader) -> Roles:
     base = build(reader.folder, dtype=dtype, device=device)
     check_vocabulary(reader.folder, len(reader.tokenizer), count_embeddings(base))
     policy = apply_tuning(base, recipe.tuning)
+    use_few_passes(policy)
     if precision == "pure_bf16":
         for weight in policy.parameters():  # what else it holds, such as positions, stays exact
             weight.data = weight.data.to(torch.bfloat16)

@@ -14,6 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 
 from tunesmith.hardware import GIB, Precision, choose_device, choose_precision
 from tunesmith.logs import logger
+from tunesmith.models.few_passes import use_few_passes
 from tunesmith.models.head import chunk_size
 from tunesmith.models.inner import inner_model
 from tunesmith.models.layout import check_architecture
@@ -118,6 +119,7 @@ def _without_numbers(recipe: Recipe, folder: Path, precision: Precision) -> torc
     with torch.device("meta"):
         base = AutoModelForCausalLM.from_config(load_config(folder), dtype=dtype)
         model: torch.nn.Module = apply_tuning(base, recipe.tuning)
+    use_few_passes(model)
     return model.train()
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tests import tiny
+from tunesmith.models.few_passes import use_few_passes
 from tunesmith.models.layout import find_layout
 from tunesmith.models.load import load_model
 from tunesmith.models.row_attention import as_mask, one_after_another
@@ -56,6 +57,7 @@ def test_what_is_kept_is_what_a_real_pass_keeps(tmp_path: Path, shape: str, kind
     recipe = load_recipe(tmp_path / "r.json")
     loaded = load_model(folder, dtype=torch.float32, device=torch.device("cpu"))
     model = apply_tuning(loaded, recipe.tuning).train()
+    use_few_passes(model)
     assert found.num_weights == sum(p.numel() for p in model.parameters())
     assert found.num_trained == num_trainable(model)
     assert find_layout(model).is_flat

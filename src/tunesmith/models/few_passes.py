@@ -1,0 +1,195 @@
+"""What stands between the products of a layer, in few passes over memory.
+
+Written with plain operators, a root-mean-square norm (arXiv:1910.07467) goes 14 times over its
+numbers on the way there and back, a rotary embedding (arXiv:2104.09864) 20 times. Whether a model's
+own norm and rotation are what is computed here is not read from a list but tried.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from types import FunctionType
+from typing import Any
+
+import torch
+
+Rotation = Callable[..., tuple[torch.Tensor, torch.Tensor]]
+EPSILONS = ("variance_epsilon", "eps")
+ROTATION = "apply_rotary_pos_emb"
+"""What every model of transformers calls its rotation."""
+FAILURES = (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
+
+
+def use_few_passes(model: torch.nn.Module) -> None:
+    """Let norms and rotations of a model compute so in fp32, where the results are the same."""
+    for module in model.modules():
+        kind: Any = type(module)
+        if kind.__name__.endswith("RMSNorm") and _epsilon(module) is not None:
+            module.__class__ = _thin_norm(kind, _epsilon(module))
+        elif kind.__name__.endswith("Attention"):
+            module.__class__ = _thin_attention(kind)
+
+
+def _epsilon(module: torch.nn.Module) -> float | None:
+    found = [vars(module)[name] for name in EPSILONS if name in vars(module)]
+    return found[0] if len(found) == 1 and list(module._parameters) == ["weight"] else None
+
+
+@cache
+def _thin_norm(kind: type[Any], epsilon: float) -> type[Any]:
+    """Make a norm's class compute in few passes, or leave it if it is another norm."""
+
+    def forward(self: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
+        weight = self.weight
+        if not x.dtype == weight.dtype == torch.float32:
+            theirs: torch.Tensor = kind.forward(self, x)
+            return theirs
+        return _Norm.apply(x, weight, epsilon)  # type: ignore[no-any-return,no-untyped-call]
+
+    thin = _subclass(kind, forward)
+    return thin if _is_same_norm(kind, thin, epsilon) else kind
+
+
+@cache
+def _thin_attention(kind: type[Any]) -> type[Any]:
+    """Let attention's code call our rotation, if what it calls is the same one."""
+    forward = kind.forward
+    if not isinstance(forward, FunctionType) or ROTATION not in forward.__code__.co_names:
+        return kind
+    theirs = forward.__globals__[ROTATION]
+    if not _is_same_rotation(theirs):
+        return kind
+    scope = {**forward.__globals__, ROTATION: _thin_rotation(theirs)}
+    closure = forward.__closure__
+    ours = FunctionType(forward.__code__, scope, "forward", forward.__defaults__, closure)
+    ours.__kwdefaults__ = forward.__kwdefaults__
+    return _subclass(kind, ours)
+
+
+def _subclass(kind: type[Any], forward: Callable[..., Any]) -> type[Any]:
+    return type(kind.__name__, (kind,), {"forward": forward, "__module__": kind.__module__})
+
+
+def _thin_rotation(theirs: Rotation) -> Rotation:
+    def rotate(
+        query: torch.Tensor,
+        key: torch.Tensor,
+        cos: torch.Tensor,
+        sin: torch.Tensor,
+        *rest: Any,
+        **more: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        exact = all(given.dtype == torch.float32 for given in (query, key, cos, sin))
+        whole = query.shape[-1] == key.shape[-1] == cos.shape[-1] and cos.dim() == 3
+        if rest or more or not exact or not whole:
+            return theirs(query, key, cos, sin, *rest, **more)
+        cos, sin = cos.unsqueeze(1), sin.unsqueeze(1)
+        turn: Callable[..., torch.Tensor] = _Rotated.apply
+        return turn(query, cos, sin), turn(key, cos, sin)
+
+    return rotate
+
+
+class _Norm(torch.autograd.Function):
+    """x / rms(x) * weight over the last axis."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.Tensor:
+        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        shrink = length.square_().div_(x.shape[-1]).add_(epsilon).rsqrt_()
+        ctx.save_for_backward(x, weight, shrink)
+        out: torch.Tensor = (x * shrink).mul_(weight)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *upper: torch.Tensor) -> Any:
+        x, weight, shrink = ctx.saved_tensors
+        products = upper[0] * x
+        to_weight = to_x = None
+        if ctx.needs_input_grad[1]:
+            to_weight = products.reshape(-1, x.shape[-1]).t() @ shrink.reshape(-1)
+        if ctx.needs_input_grad[0]:
+            along = (products @ weight)[..., None].mul_(shrink.pow(3)).div_(-x.shape[-1])
+            to_x = torch.mul(upper[0], weight, out=products).mul_(shrink).addcmul_(x, along)
+        return to_x, to_weight, None
+
+
+class _Rotated(torch.autograd.Function):
+    """x * cos + (-second half of x, first half of x) * sin over the last axis."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(cos, sin)
+        half = x.shape[-1] // 2
+        out = x * cos
+        out[..., :half].addcmul_(x[..., half:], sin[..., :half], value=-1)
+        out[..., half:].addcmul_(x[..., :half], sin[..., half:])
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *upper: torch.Tensor) -> Any:
+        cos, sin = ctx.saved_tensors
+        half = cos.shape[-1] // 2
+        to_x = upper[0] * cos
+        to_x[..., :half].addcmul_(upper[0][..., half:], sin[..., half:])
+        to_x[..., half:].addcmul_(upper[0][..., :half], sin[..., :half], value=-1)
+        return to_x, None, None
+
+
+def _is_same_norm(kind: type[Any], thin: type[Any], epsilon: float) -> bool:
+    """Try both on rows of which some are so short that epsilon decides."""
+    norm = torch.nn.Module.__new__(kind)
+    torch.nn.Module.__init__(norm)
+    vars(norm).update(dict.fromkeys(EPSILONS, epsilon))
+    weight, x = _draw(8), _draw(3, 5, 8) * torch.tensor([1.0, epsilon**0.5, 0.0])[:, None, None]
+    norm.weight = torch.nn.Parameter(weight)
+    try:
+        return _agree(
+            lambda *given: kind.forward(norm, *given),
+            lambda *given: thin.forward(norm, *given),
+            x,
+            also=norm.weight,
+        )
+    except FAILURES:
+        return False
+
+
+@cache
+def _is_same_rotation(theirs: Rotation) -> bool:
+    """Try both on angles that have nothing in common."""
+    cos, sin, query, key = _draw(1, 5, 8), _draw(1, 5, 8), _draw(1, 4, 5, 8), _draw(1, 2, 5, 8)
+    ours = _thin_rotation(theirs)
+    try:
+        return _agree(
+            lambda *given: torch.cat(theirs(*given, cos, sin), dim=1),
+            lambda *given: torch.cat(ours(*given, cos, sin), dim=1),
+            query,
+            key,
+        )
+    except FAILURES:
+        return False
+
+
+def _draw(*shape: int) -> torch.Tensor:
+    """Draw numbers without touching the seed of the run."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0), device="cpu")
+
+
+def _agree(
+    theirs: Callable[..., torch.Tensor],
+    ours: Callable[..., torch.Tensor],
+    *given: torch.Tensor,
+    also: torch.Tensor | None = None,
+) -> bool:
+    """Whether results and gradients are the same but for the order of additions."""
+    found = []
+    for function in (theirs, ours):
+        leaves = [one.clone().requires_grad_() for one in given]
+        with torch.enable_grad():
+            out = function(*leaves)
+            wanted = leaves if also is None else [*leaves, also]
+            gradients = torch.autograd.grad((out * _draw(*out.shape)).sum(), wanted)
+        found.append([out, *gradients])
+    pairs = zip(*found, strict=True)
+    return all(torch.allclose(one, other, rtol=1e-4, atol=1e-5) for one, other in pairs)
