@@ -13,6 +13,8 @@ from types import FunctionType
 from typing import Any
 
 import torch
+from torch.nn.functional import silu
+from transformers.activations import SiLUActivation
 
 Rotation = Callable[..., tuple[torch.Tensor, torch.Tensor]]
 EPSILONS = ("variance_epsilon", "eps")
@@ -22,18 +24,26 @@ FAILURES = (AttributeError, IndexError, KeyError, RuntimeError, TypeError, Value
 
 
 def use_few_passes(model: torch.nn.Module) -> None:
-    """Let norms and rotations of a model compute so in fp32, where the results are the same."""
+    """Let a model compute its norms and rotations so in fp32, and its gates, if they are these."""
     for module in model.modules():
         kind: Any = type(module)
         if kind.__name__.endswith("RMSNorm") and _epsilon(module) is not None:
             module.__class__ = _thin_norm(kind, _epsilon(module))
         elif kind.__name__.endswith("Attention"):
             module.__class__ = _thin_attention(kind)
+        elif kind.__name__.endswith("MLP") and _gates_by_silu(module):
+            module.__class__ = _thin_gates(kind)
 
 
 def _epsilon(module: torch.nn.Module) -> float | None:
     found = [vars(module)[name] for name in EPSILONS if name in vars(module)]
     return found[0] if len(found) == 1 and list(module._parameters) == ["weight"] else None
+
+
+def _gates_by_silu(module: torch.nn.Module) -> bool:
+    parts = module._modules
+    silu = type(parts.get("act_fn")) in (torch.nn.SiLU, SiLUActivation)
+    return silu and set(parts) == {"gate_proj", "up_proj", "down_proj", "act_fn"}
 
 
 @cache
@@ -65,6 +75,19 @@ def _thin_attention(kind: type[Any]) -> type[Any]:
     ours = FunctionType(forward.__code__, scope, "forward", forward.__defaults__, closure)
     ours.__kwdefaults__ = forward.__kwdefaults__
     return _subclass(kind, ours)
+
+
+@cache
+def _thin_gates(kind: type[Any]) -> type[Any]:
+    """Let a gated layer (arXiv:2002.05202) keep what goes in, and not what lies between."""
+
+    def forward(self: Any, x: torch.Tensor) -> torch.Tensor:
+        opened: Callable[..., torch.Tensor] = _Gated.apply
+        out: torch.Tensor = self.down_proj(opened(self.gate_proj(x), self.up_proj(x)))
+        return out
+
+    thin = _subclass(kind, forward)
+    return thin if _are_same_gates(kind, thin) else kind
 
 
 def _subclass(kind: type[Any], forward: Callable[..., Any]) -> type[Any]:
@@ -137,6 +160,21 @@ class _Rotated(torch.autograd.Function):
         return to_x, None, None
 
 
+class _Gated(torch.autograd.Function):
+    """silu(gate) * up, of which the first factor is computed again on the way back."""
+
+    @staticmethod
+    def forward(ctx: Any, gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(gate, up)
+        return silu(gate).mul_(up)
+
+    @staticmethod
+    def backward(ctx: Any, *upper: torch.Tensor) -> Any:
+        gate, up = ctx.saved_tensors
+        to_up = silu(gate).mul_(upper[0])
+        return torch.ops.aten.silu_backward(upper[0] * up, gate), to_up
+
+
 def _is_same_norm(kind: type[Any], thin: type[Any], epsilon: float) -> bool:
     """Try both on rows of which some are so short that epsilon decides."""
     norm = torch.nn.Module.__new__(kind)
@@ -155,6 +193,32 @@ def _is_same_norm(kind: type[Any], thin: type[Any], epsilon: float) -> bool:
         return False
 
 
+def _are_same_gates(kind: type[Any], thin: type[Any]) -> bool:
+    """Try both between small products."""
+    layer = torch.nn.Module.__new__(kind)
+    torch.nn.Module.__init__(layer)
+    layer.act_fn = torch.nn.SiLU()
+    for name, (wide, out) in {"gate_proj": (4, 6), "up_proj": (4, 6), "down_proj": (6, 4)}.items():
+        layer.register_module(name, _Product(_draw(out, wide, seed=len(name))))
+    try:
+        return _agree(
+            lambda *given: kind.forward(layer, *given),
+            lambda *given: thin.forward(layer, *given),
+            _draw(3, 4),
+        )
+    except FAILURES:
+        return False
+
+
+class _Product(torch.nn.Module):
+    def __init__(self, weight: torch.Tensor) -> None:
+        super().__init__()
+        self.kept = weight
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x @ self.kept.t()
+
+
 @cache
 def _is_same_rotation(theirs: Rotation) -> bool:
     """Try both on angles that have nothing in common."""
@@ -171,9 +235,9 @@ def _is_same_rotation(theirs: Rotation) -> bool:
         return False
 
 
-def _draw(*shape: int) -> torch.Tensor:
+def _draw(*shape: int, seed: int = 0) -> torch.Tensor:
     """Draw numbers without touching the seed of the run."""
-    return torch.randn(shape, generator=torch.Generator().manual_seed(0), device="cpu")
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), device="cpu")
 
 
 def _agree(

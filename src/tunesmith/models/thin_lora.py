@@ -45,7 +45,8 @@ class ThinLoRA(Linear):  # type: ignore[misc]
             name in self.lora_A
             and name not in self.lora_variant
             and self.lora_B[name].bias is None
-            and not any(weight.requires_grad for weight in self.base_layer.parameters())
+            and not self.base_layer.weight.requires_grad
+            and (self.base_layer.bias is None or not self.base_layer.bias.requires_grad)
         )
 
 

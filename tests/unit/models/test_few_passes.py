@@ -63,8 +63,16 @@ def test_logits_and_every_gradient_stay_the_same(
 
 
 def test_what_is_the_same_is_changed_and_nothing_else(tmp_path: Path) -> None:
-    assert changed(pair(tmp_path, "qwen3")[1]) == {"Qwen3RMSNorm", "Qwen3Attention"}
-    assert changed(pair(tmp_path, "llama")[1]) == {"LlamaRMSNorm", "LlamaAttention"}
+    assert changed(pair(tmp_path, "qwen3")[1]) == {
+        "Qwen3RMSNorm",
+        "Qwen3Attention",
+        "Qwen3MLP",
+    }
+    assert changed(pair(tmp_path, "llama")[1]) == {
+        "LlamaRMSNorm",
+        "LlamaAttention",
+        "LlamaMLP",
+    }
     assert changed(pair(tmp_path, "gemma2")[1]) == {"Gemma2Attention"}  # it adds one to the weight
     assert changed(pair(tmp_path, "gpt2")[1]) == set()
 
@@ -89,7 +97,7 @@ def test_less_is_kept_for_the_way_back(tmp_path: Path) -> None:
         return sum(saved.values())
 
     theirs, ours = pair(tmp_path, "qwen3")
-    assert kept(ours) < 0.95 * kept(theirs)
+    assert kept(ours) < 0.92 * kept(theirs)
 
 
 def test_in_16_bits_the_model_computes_as_before(tmp_path: Path) -> None:
