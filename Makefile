@@ -8,7 +8,7 @@ STARTER := build/starter
 TUNESMITH_SHARED ?=
 export TUNESMITH_SHARED
 
-.PHONY: setup fmt check test proof bench demo docs starter wheelhouse lock clean
+.PHONY: setup fmt check test proof test-gpu bench bench-gpu demo docs starter wheelhouse lock clean
 
 setup: $(READY)
 
@@ -40,10 +40,18 @@ test: $(READY)
 proof: $(READY)
 	$(BIN)/python -m pytest --durations=25 -m "proof and not gpu"
 
+# On a machine with a GPU; what was measured on the way stands in build/gpu.xml.
+test-gpu: $(READY)
+	$(BIN)/python -m pytest -m gpu -o junit_family=xunit1 --junitxml=build/gpu.xml tests/gpu
+
 # Compares training speed and memory with peers, each in an environment of its own. Takes an hour.
 bench: $(READY)
 	$(BIN)/python benchmarks/train.py --shared "$(TUNESMITH_SHARED)"
 	$(BIN)/python benchmarks/render.py
+
+# The same on a GPU, in bf16, with models of 0.6 and 4 billion weights. Takes half an hour.
+bench-gpu: $(READY)
+	$(BIN)/python benchmarks/gpu.py --shared "$(TUNESMITH_SHARED)"
 
 demo: $(READY)
 	$(BIN)/tunesmith demo
