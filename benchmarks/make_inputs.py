@@ -3,9 +3,9 @@
     python benchmarks/make_inputs.py SHARED_FOLDER OUTPUT_FOLDER
 
 A is 256 wide, 4 layers, vocabulary 8,192 (5 million weights); B 512 wide, 8 layers, vocabulary
-151,936 (109 million); C has the shape of Qwen3-0.6B (596 million). Rows are the Chinese and English
-sets alpaca_zh_demo and alpaca_en_demo, shuffled with a fixed seed; preferences are dpo_zh_demo and
-dpo_en_demo.
+151,936 (109 million); C has the shape of Qwen3-0.6B (596 million); D, the shape of Qwen3-4B, is
+made where there is a GPU. Rows are the Chinese and English sets alpaca_zh_demo and alpaca_en_demo,
+shuffled with a fixed seed; preferences are dpo_zh_demo and dpo_en_demo.
 """
 
 from __future__ import annotations
@@ -55,6 +55,14 @@ SHAPES: dict[str, dict[str, int]] = {
         "head_dim": 128,
         "intermediate_size": 3072,
     },
+    "D": {
+        "hidden_size": 2560,
+        "num_hidden_layers": 36,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "intermediate_size": 9728,
+    },
 }
 VOCABULARY = {"A": (8_192, 8_192), "B": (30_000, 151_936), "C": (30_000, 151_936)}
 """Tokens learned from the rows, and tokens of the model; the rest are made up."""
@@ -82,9 +90,8 @@ def main() -> None:
     texts = [text for row in rows for text in (row["instruction"], row["output"])]
     for size in sorted(set(VOCABULARY.values())):
         tokenizer = _train_tokenizer(texts, *size)
-        for name, shape in SHAPES.items():
-            if VOCABULARY[name] == size:
-                _write_model(folder / "models" / name, shape, tokenizer)
+        for name in (name for name, wanted in VOCABULARY.items() if wanted == size):
+            write_model(folder / "models" / name, SHAPES[name], tokenizer)
 
 
 def _read(shared: Path, name: str) -> list[dict[str, Any]]:
@@ -124,7 +131,15 @@ def _train_tokenizer(texts: list[str], learned: int, whole: int) -> PreTrainedTo
     return fast
 
 
-def _write_model(folder: Path, shape: dict[str, int], tokenizer: PreTrainedTokenizerFast) -> None:
+def write_model(
+    folder: Path,
+    shape: dict[str, int],
+    tokenizer: PreTrainedTokenizerFast,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
+) -> None:
+    """Write a model of random weights with its tokenizer."""
     torch.manual_seed(0)
     config = Qwen3Config(
         vocab_size=len(tokenizer),
@@ -135,7 +150,9 @@ def _write_model(folder: Path, shape: dict[str, int], tokenizer: PreTrainedToken
         bos_token_id=None,
         **shape,
     )
-    Qwen3ForCausalLM(config).to(torch.float32).save_pretrained(folder)
+    with torch.device(device):
+        model = Qwen3ForCausalLM(config)
+    model.to(dtype).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 

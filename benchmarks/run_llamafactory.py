@@ -9,11 +9,33 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-VARIANTS: dict[str, dict[str, Any]] = {
-    "default": {},
-    "tuned": {"disable_gradient_checkpointing": True},
+KEPT = {"disable_gradient_checkpointing": True}
+VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
+    "cpu": {"default": {}, "tuned": KEPT},
+    "gpu": {
+        "default": {},
+        "tuned": {"batch": 16, **KEPT, "enable_liger_kernel": True},
+        "kept": {"batch": 16, **KEPT},
+    },
 }
-"""Its examples' settings, and the same with activations kept: its best on a CPU."""
+"""Its examples' settings, and the same with activations kept: its best on a CPU.
+
+On a GPU its best takes larger batches, with the kernels it knows, or without them.
+"""
+DEVICES: dict[str, dict[str, Any]] = {
+    "cpu": {"use_cpu": True},
+    "cuda": {"dataloader_num_workers": 4},
+}
+"""What its examples say of the device."""
+COLUMNS: dict[str, dict[str, Any]] = {
+    "sft": {},
+    "pretrain": {"columns": {"prompt": "text"}},
+    "dpo": {
+        "ranking": True,
+        "formatting": "sharegpt",
+        "columns": {"messages": "conversations", "chosen": "chosen", "rejected": "rejected"},
+    },
+}
 
 
 def stand_in_for(name: str) -> None:
@@ -24,7 +46,7 @@ def stand_in_for(name: str) -> None:
 
 
 def main() -> None:
-    """Train on the rows in the order given, on one thread."""
+    """Train on the rows in the order given."""
     spec, result = json.loads(Path(sys.argv[1]).read_text("utf-8")), Path(sys.argv[2])
     import torch
 
@@ -36,11 +58,11 @@ def main() -> None:
 
     folder = result.with_suffix(".data")
     folder.mkdir(exist_ok=True)
-    info: dict[str, Any] = {"file_name": spec["rows"]}
-    if spec["method"] == "pretrain":
-        info["columns"] = {"prompt": "text"}
-    (folder / "dataset_info.json").write_text(json.dumps({"rows": info}), "utf-8")
-    times = watch()
+    info = {"rows": {"file_name": spec["rows"], **COLUMNS[spec["method"]]}}
+    (folder / "dataset_info.json").write_text(json.dumps(info), "utf-8")
+    variant = dict(VARIANTS[spec["machine"]][spec["variant"]])
+    batch = min(variant.pop("batch", 1), spec["update_rows"])
+    times = watch(spec)
     arguments = {
         "model_name_or_path": spec["model"],
         "stage": {"sft": "sft", "pretrain": "pt", "dpo": "dpo"}[spec["method"]],
@@ -53,8 +75,8 @@ def main() -> None:
         "output_dir": str(result.with_suffix(".out")),
         "overwrite_cache": True,
         "overwrite_output_dir": True,
-        "per_device_train_batch_size": 1,
-        "gradient_accumulation_steps": spec["update_rows"],
+        "per_device_train_batch_size": batch,
+        "gradient_accumulation_steps": spec["update_rows"] // batch,
         "learning_rate": spec["learning_rate"],
         "num_train_epochs": 1.0,
         "lr_scheduler_type": "constant",
@@ -62,16 +84,16 @@ def main() -> None:
         "save_strategy": "no",
         "report_to": "none",
         "disable_shuffling": True,
-        "bf16": False,
+        "bf16": spec["precision"] == "bf16",
         "seed": 42,
-        "use_cpu": True,
+        **DEVICES[spec["device"]],
         **(
             {"lora_rank": 8, "lora_alpha": 16, "lora_target": "all"}
             if spec["tuning"] == "lora"
             else {}
         ),
         **({"packing": False} if spec["method"] == "pretrain" else {}),
-        **VARIANTS[spec["variant"]],
+        **variant,
     }
     run_exp(args=arguments)
     times.write(result, float(sys.argv[3]))

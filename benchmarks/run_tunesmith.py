@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def main() -> None:
-    """Train on the rows in the order given, on one thread."""
+    """Train on the rows in the order given."""
     spec, result = json.loads(Path(sys.argv[1]).read_text("utf-8")), Path(sys.argv[2])
     from tunesmith.recipe.load import load_recipe
     from tunesmith.training.order import UpdateOrder
@@ -21,7 +21,7 @@ def main() -> None:
             yield list(range(start, min(start + self.update_rows, len(self.lengths))))
 
     UpdateOrder.__iter__ = straight  # type: ignore[method-assign]
-    times = watch()
+    times = watch(spec)
     recipe = {
         "model": {"name": spec["model"]},
         "data": {"train": [spec["rows"]], "max_tokens": spec["max_tokens"]},
@@ -33,9 +33,13 @@ def main() -> None:
             "scheduler": "constant",
             "warmup": 0,
         },
-        "compute": {"device": "cpu", "precision": "fp32", "threads": spec["threads"]},
+        "compute": {
+            "device": spec["device"],
+            "precision": spec["precision"],
+            "threads": spec["threads"],
+        },
         "evaluate": {"sample_rows": 0},
-        "run": {"epochs": 1, "seed": 42},
+        "run": {"epochs": 1, "seed": 42, "keep_checkpoints": 1},
     }
     if spec["tuning"] == "lora":
         recipe["tuning"] |= {"rank": 8, "alpha": 16}

@@ -18,7 +18,10 @@ import time
 import venv
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 HERE = Path(__file__).resolve().parent
 BUILD = HERE.parent / "build" / "bench"
@@ -52,9 +55,12 @@ LLAMAFACTORY = (
     "uvicorn",
 )
 """What LLaMA-Factory 0.9.5 asks for, but what only pictures and sound need."""
+TRL = ("transformers==5.23.0", "peft==0.21.2", "accelerate==1.15.0", "trl==1.16.0")
+LIGER = "liger-kernel==0.8.5"
+"""Kernels that both take on a GPU where they are asked to."""
 PEERS: dict[str, tuple[tuple[str, ...], ...]] = {
-    "llamafactory": (LLAMAFACTORY, ("--no-deps", "llamafactory==0.9.5")),
-    "trl": (("transformers==5.23.0", "peft==0.21.2", "accelerate==1.15.0", "trl==1.16.0"),),
+    "llamafactory": ((*LLAMAFACTORY, LIGER), ("--no-deps", "llamafactory==0.9.5")),
+    "trl": ((*TRL, LIGER),),
 }
 AGREE = 2e-3
 """How far the losses of the first updates may lie apart, relatively."""
@@ -146,27 +152,55 @@ def write_rows(case: Case, inputs: Path) -> list[int]:
     """Write the rows of a case; count the tokens of each update as training sees them."""
     from transformers import AutoTokenizer
 
-    rows = json.loads((inputs / "rows.json").read_text("utf-8"))[: case.updates * UPDATE_ROWS]
+    rows = read_rows(case.method, inputs)[: case.updates * UPDATE_ROWS]
     tokenizer = AutoTokenizer.from_pretrained(inputs / "models" / case.model)
-    if case.method == "pretrain":
-        rows = [{"text": row["output"]} for row in rows]
-        sizes = [len(tokenizer(row["text"])["input_ids"]) + 1 for row in rows]
-    else:
-        sizes = [
-            len(
-                tokenizer.apply_chat_template(
-                    [
-                        {"role": "user", "content": row["instruction"]},
-                        {"role": "assistant", "content": row["output"]},
-                    ],
-                    return_dict=False,
-                )
-            )
-            for row in rows
-        ]
     rows_file(case, inputs).write_text(json.dumps(rows, ensure_ascii=False), "utf-8")
-    cut = [min(size, MAX_TOKENS) for size in sizes]
-    return [sum(cut[start : start + UPDATE_ROWS]) for start in range(0, len(cut), UPDATE_ROWS)]
+    return by_update([size for size, _ in sizes_of(rows, case.method, tokenizer)], UPDATE_ROWS)
+
+
+def read_rows(method: str, inputs: Path) -> list[dict[str, Any]]:
+    """Read the rows that a method learns from."""
+    name = "pairs" if method == "dpo" else "rows"
+    rows: list[dict[str, Any]] = json.loads((inputs / f"{name}.json").read_text("utf-8"))
+    return [{"text": row["output"]} for row in rows] if method == "pretrain" else rows
+
+
+def sizes_of(
+    rows: list[dict[str, Any]], method: str, tokenizer: PreTrainedTokenizerBase
+) -> list[tuple[int, int]]:
+    """Count the tokens of each row, and those that are learned."""
+    if method == "pretrain":
+        sizes = [len(tokenizer(row["text"])["input_ids"]) + 1 for row in rows]
+        return [(min(size, MAX_TOKENS), min(size, MAX_TOKENS)) for size in sizes]
+    return [
+        tuple(
+            map(sum, zip(*(_talk_sizes(*talk, tokenizer) for talk in talks_of(row)), strict=True))
+        )
+        for row in rows
+    ]
+
+
+def talks_of(row: dict[str, Any]) -> list[tuple[str, str]]:
+    """List question and answer of a row, or both of a pair."""
+    if "instruction" in row:
+        return [(row["instruction"], row["output"])]
+    question = row["conversations"][-1]["value"]
+    return [(question, row[answer]["value"]) for answer in ("chosen", "rejected")]
+
+
+def _talk_sizes(question: str, answer: str, tokenizer: PreTrainedTokenizerBase) -> tuple[int, int]:
+    asked = [{"role": "user", "content": question}]
+    whole = [*asked, {"role": "assistant", "content": answer}]
+    size = len(tokenizer.apply_chat_template(whole, return_dict=False))
+    prompt = len(
+        tokenizer.apply_chat_template(asked, return_dict=False, add_generation_prompt=True)
+    )
+    return min(size, MAX_TOKENS), max(0, min(size, MAX_TOKENS) - prompt)
+
+
+def by_update(sizes: list[int], update_rows: int) -> list[int]:
+    """Add up what belongs to each update."""
+    return [sum(sizes[start : start + update_rows]) for start in range(0, len(sizes), update_rows)]
 
 
 def rows_file(case: Case, inputs: Path) -> Path:
@@ -177,54 +211,72 @@ def rows_file(case: Case, inputs: Path) -> Path:
 def run(case: Case, contender: str, variant: str, python: Path, inputs: Path) -> dict[str, Any]:
     """Train once in a process of its own."""
     folder = BUILD / "runs" / case.name.replace("/", "_") / f"{contender}_{variant}"
-    folder.mkdir(parents=True, exist_ok=True)
-    spec, result = folder / "spec.json", folder / "result.json"
-    result.unlink(missing_ok=True)
     given = {
         "model": str(inputs / "models" / case.model),
         "rows": str(rows_file(case, inputs)),
         "method": case.method,
         "tuning": case.tuning,
         "variant": variant,
+        "machine": "cpu",
+        "device": "cpu",
+        "precision": "fp32",
         "update_rows": UPDATE_ROWS,
         "max_tokens": MAX_TOKENS,
         "learning_rate": 1e-4,
         "threads": 1,
     }
-    spec.write_text(json.dumps(given), "utf-8")
+    started = start(folder, contender, python, given)
+    return result_of(folder, started.wait())
+
+
+def start(
+    folder: Path, contender: str, python: Path, spec: dict[str, Any], **variables: str
+) -> subprocess.Popen[bytes]:
+    """Start a training in a process of its own, and a group of processes of its own."""
+    folder.mkdir(parents=True, exist_ok=True)
+    given, result = folder / "spec.json", folder / "result.json"
+    result.unlink(missing_ok=True)
+    given.write_text(json.dumps(spec), "utf-8")
     surroundings = {
         **os.environ,
-        "OMP_NUM_THREADS": "1",
-        "MKL_NUM_THREADS": "1",
+        "OMP_NUM_THREADS": str(spec["threads"]),
+        "MKL_NUM_THREADS": str(spec["threads"]),
         "HF_HUB_OFFLINE": "1",
         "TUNESMITH_RUNS": str(folder / "runs"),
         "TUNESMITH_CACHE": str(folder / "cache"),
         "HF_HOME": str(folder / "hub"),
         "DISABLE_VERSION_CHECK": "1",
+        **variables,
     }
     with (folder / "log.txt").open("w") as log:
-        done = subprocess.run(
-            [python, HERE / f"run_{contender}.py", spec, result, str(time.time())],
+        return subprocess.Popen(
+            [python, HERE / f"run_{contender}.py", given, result, str(time.time())],
             stdout=log,
             stderr=subprocess.STDOUT,
             env=surroundings,
-            check=False,
             cwd=folder,
+            start_new_session=True,
         )
-    if done.returncode or not result.exists():
-        return {"failed": (folder / "log.txt").read_text("utf-8").strip().splitlines()[-1:]}
-    found: dict[str, Any] = json.loads(result.read_text("utf-8"))
+
+
+def result_of(folder: Path, status: int) -> dict[str, Any]:
+    """Read what a training measured, or why it did not."""
+    if status or not (folder / "result.json").exists():
+        said = (folder / "log.txt").read_text("utf-8").strip().splitlines()
+        return {"failed": [line for line in said if "Error" in line][-2:] or said[-1:]}
+    found: dict[str, Any] = json.loads((folder / "result.json").read_text("utf-8"))
     return found
 
 
 def measures(
-    steps: list[dict[str, float]], tokens: list[int], found: dict[str, Any]
+    steps: list[dict[str, float]], tokens: list[int], found: dict[str, Any], left_out: int = 1
 ) -> dict[str, Any]:
-    """Turn the times of updates into rates."""
-    if len(steps) < 2:
+    """Turn the times of updates into rates, the first ones left out."""
+    if len(steps) <= left_out:
         return {}
-    cpu, wall = (steps[-1][clock] - steps[0][clock] for clock in ("cpu", "wall"))
-    useful = sum(tokens[1 : len(steps)])
+    first = left_out - 1
+    cpu, wall = (steps[-1][clock] - steps[first][clock] for clock in ("cpu", "wall"))
+    useful = sum(tokens[left_out : len(steps)])
     return {
         "tokens_per_cpu_second": useful / cpu,
         "tokens_per_second": useful / wall,
@@ -247,13 +299,13 @@ def agreeing(runs: list[dict[str, Any]]) -> dict[str, bool]:
     }
 
 
-def ratios(runs: list[dict[str, Any]]) -> dict[str, float]:
+def ratios(runs: list[dict[str, Any]], rate: str = "tokens_per_cpu_second") -> dict[str, float]:
     """Our median rate over theirs, case by case."""
     rates: dict[str, dict[str, list[float]]] = {}
     for found in runs:
-        if "tokens_per_cpu_second" in found:
+        if rate in found:
             of_case = rates.setdefault(found["case"], {})
-            of_case.setdefault(found["contender"], []).append(found["tokens_per_cpu_second"])
+            of_case.setdefault(found["contender"], []).append(found[rate])
     return {
         f"{case}/{contender}": round(
             statistics.median(of_case["tunesmith_default"]) / statistics.median(theirs), 3
@@ -295,15 +347,20 @@ def machine() -> dict[str, Any]:
     }
 
 
-def versions(pythons: dict[str, Path]) -> dict[str, dict[str, str]]:
+def versions(
+    pythons: dict[str, Path], variables: dict[str, str] | None = None
+) -> dict[str, dict[str, str]]:
     """List what each environment holds."""
     code = (
         "import json, importlib.metadata as m; print(json.dumps({d.name.lower(): d.version "
-        "for d in m.distributions() if d.name.lower() in ('torch','transformers','peft','trl',"
-        "'accelerate','llamafactory','tunesmith','datasets')}))"
+        "for d in reversed([*m.distributions()]) if d.name.lower().replace('-', '_') in "
+        "('torch','transformers','peft','trl','accelerate','llamafactory','tunesmith','datasets',"
+        "'liger_kernel')}))"
     )
     return {
-        name: json.loads(subprocess.check_output([python, "-c", code]))
+        name: json.loads(
+            subprocess.check_output([python, "-c", code], env={**os.environ, **(variables or {})})
+        )
         for name, python in pythons.items()
     }
 
