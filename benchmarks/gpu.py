@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from flops import operations
 from make_inputs import SHAPES, write_model
 from train import (
     BUILD,
@@ -204,7 +205,7 @@ def write_rows(
     case: Case, place: Place, inputs: Path, tokenizer: PreTrainedTokenizerFast
 ) -> list[tuple[int, int]]:
     """Write the rows of a case; count the tokens of each row, and those that are learned."""
-    rows = read_rows(case.method, inputs)
+    rows = read_rows(case.method, inputs, tokenizer)
     updates = min(len(rows) // case.update_rows, MOST_UPDATES)
     rows = rows[: updates * case.update_rows]
     rows_file(case, place).write_text(json.dumps(rows, ensure_ascii=False), "utf-8")
@@ -297,24 +298,6 @@ def described(
         if promised := report["machine"]["promised_flops"]:
             rates["share_of_peak"] = rate / promised
     return {**named, **found, **rates}
-
-
-def operations(
-    sizes: list[tuple[int, int]], shape: dict[str, int], vocabulary: int, tuning: str
-) -> float:
-    """Count the operations that learning from rows cannot do without, adapters left out.
-
-    Products of layers for every token, the head's where a token is learned, attention's below
-    the diagonal; twice forward, twice back to the inputs, and twice to the weights that learn.
-    """
-    width = shape["num_attention_heads"] * shape["head_dim"]
-    shared = shape["num_key_value_heads"] * shape["head_dim"]
-    hidden, layers = shape["hidden_size"], shape["num_hidden_layers"]
-    layer = hidden * (2 * width + 2 * shared + 3 * shape["intermediate_size"])
-    tokens, learned = (sum(column) for column in zip(*sizes, strict=True))
-    products = tokens * layers * layer + learned * hidden * vocabulary
-    attention = layers * width * sum(size * size for size, _ in sizes)
-    return float((4 if tuning == "lora" else 6) * products + 6 * attention)
 
 
 def machine(device: str) -> dict[str, Any]:

@@ -35,8 +35,9 @@ def main() -> None:
     from datasets import Dataset
     from peft import LoraConfig
     from torch.utils.data import SequentialSampler
-    from trl import SFTConfig, SFTTrainer
+    from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
+    paired = spec["method"] == "dpo"
     rows = json.loads(Path(spec["rows"]).read_text("utf-8"))
     if spec["method"] == "sft":
         rows = [
@@ -46,10 +47,21 @@ def main() -> None:
             }
             for row in rows
         ]
+    if paired:
+        rows = [
+            {
+                "prompt": [{"role": "user", "content": row["conversations"][-1]["value"]}],
+                **{
+                    name: [{"role": "assistant", "content": row[name]["value"]}]
+                    for name in ("chosen", "rejected")
+                },
+            }
+            for row in rows
+        ]
     variant = dict(VARIANTS[spec["machine"]][spec["variant"]])
     batch = min(variant.pop("batch", spec["update_rows"]), spec["update_rows"])
     times = watch(spec)
-    config = SFTConfig(
+    config = (DPOConfig if paired else SFTConfig)(
         output_dir=str(result.with_suffix(".out")),
         max_length=spec["max_tokens"],
         per_device_train_batch_size=batch,
@@ -66,7 +78,7 @@ def main() -> None:
         **variant,
     )
 
-    class Straight(SFTTrainer):
+    class Straight(DPOTrainer if paired else SFTTrainer):  # type: ignore[misc]
         """Takes the rows as they stand."""
 
         def _get_train_sampler(self, dataset: Any = None) -> Any:

@@ -4,8 +4,28 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from watch import StepTimes
+
+
+def clock_reference(times: StepTimes) -> None:
+    """Note the processor time of what is computed before the first update and never again."""
+    from tunesmith.training import reference
+
+    compute = reference._compute
+
+    def clocked(*given: Any) -> Any:
+        began = time.process_time()
+        found = compute(*given)
+        times.noted["reference_cpu_seconds"] = time.process_time() - began
+        return found
+
+    reference._compute = clocked
 
 
 def main() -> None:
@@ -22,6 +42,7 @@ def main() -> None:
 
     UpdateOrder.__iter__ = straight  # type: ignore[method-assign]
     times = watch(spec)
+    clock_reference(times)
     recipe = {
         "model": {"name": spec["model"]},
         "data": {"train": [spec["rows"]], "max_tokens": spec["max_tokens"]},

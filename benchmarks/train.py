@@ -23,6 +23,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+from flops import operations
+from make_inputs import SHAPES, VOCABULARY
+
 HERE = Path(__file__).resolve().parent
 BUILD = HERE.parent / "build" / "bench"
 TORCH = "torch==2.13.0"
@@ -89,9 +92,11 @@ CASES = (
     Case("A", "sft", "lora", 20),
     Case("A", "sft", "full", 20),
     Case("A", "pretrain", "full", 20),
+    Case("A", "dpo", "lora", 15),
     Case("B", "sft", "lora", 5),
     Case("B", "sft", "full", 4),
     Case("B", "pretrain", "full", 4),
+    Case("B", "dpo", "lora", 4),
     Case("C", "sft", "lora", 3),
 )
 CONTENDERS = (
@@ -119,16 +124,22 @@ def main() -> None:
         )
     pythons = {"tunesmith": Path(sys.executable), **{peer: make(peer) for peer in PEERS}}
     runs: list[dict[str, Any]] = []
+    here = machine()
     for case in (case for case in CASES if options.only in case.name):
-        tokens = write_rows(case, inputs)
+        sizes = write_rows(case, inputs)
+        tokens = by_update([size for size, _ in sizes], UPDATE_ROWS)
+        work = work_of_a_token(case, sizes)
         for repeat in range(options.repeats):
             for contender, variant in CONTENDERS:
                 found = run(case, contender, variant, pythons[contender], inputs)
                 found |= {"case": case.name, "contender": f"{contender}_{variant}"}
                 found |= measures(found.pop("steps", []), tokens, found)
+                if work and "tokens_per_cpu_second" in found:
+                    flops = work * found["tokens_per_cpu_second"]
+                    found["share_of_ceiling"] = round(flops / here["flops_of_a_product"], 3)
                 runs.append({**found, "repeat": repeat})
                 print(json.dumps(runs[-1])[:400], flush=True)
-    report = {"machine": machine(), "versions": versions(pythons), "runs": runs}
+    report = {"machine": here, "versions": versions(pythons), "runs": runs}
     report |= {"losses_agree": agreeing(runs), "ratios": ratios(runs)}
     if options.results.exists():
         report = merged(json.loads(options.results.read_text("utf-8")), report)
@@ -148,21 +159,42 @@ def make(peer: str) -> Path:
     return python
 
 
-def write_rows(case: Case, inputs: Path) -> list[int]:
-    """Write the rows of a case; count the tokens of each update as training sees them."""
+def work_of_a_token(case: Case, sizes: list[tuple[int, int]]) -> float:
+    """Count the necessary operations a token of all updates but the first; 0 where unknown."""
+    if case.method == "dpo":
+        return 0.0
+    counted = sizes[UPDATE_ROWS:]
+    vocabulary = VOCABULARY[case.model][1]
+    work = operations(counted, SHAPES[case.model], vocabulary, case.tuning)
+    return work / sum(size for size, _ in counted)
+
+
+def write_rows(case: Case, inputs: Path) -> list[tuple[int, int]]:
+    """Write the rows of a case; count the tokens of each, and those that are learned."""
     from transformers import AutoTokenizer
 
-    rows = read_rows(case.method, inputs)[: case.updates * UPDATE_ROWS]
     tokenizer = AutoTokenizer.from_pretrained(inputs / "models" / case.model)
+    rows = read_rows(case.method, inputs, tokenizer)[: case.updates * UPDATE_ROWS]
     rows_file(case, inputs).write_text(json.dumps(rows, ensure_ascii=False), "utf-8")
-    return by_update([size for size, _ in sizes_of(rows, case.method, tokenizer)], UPDATE_ROWS)
+    return sizes_of(rows, case.method, tokenizer)
 
 
-def read_rows(method: str, inputs: Path) -> list[dict[str, Any]]:
-    """Read the rows that a method learns from."""
+def read_rows(
+    method: str, inputs: Path, tokenizer: PreTrainedTokenizerBase
+) -> list[dict[str, Any]]:
+    """Read the rows that a method learns from; pairs of one question that none has to cut."""
     name = "pairs" if method == "dpo" else "rows"
     rows: list[dict[str, Any]] = json.loads((inputs / f"{name}.json").read_text("utf-8"))
-    return [{"text": row["output"]} for row in rows] if method == "pretrain" else rows
+    if method == "pretrain":
+        return [{"text": row["output"]} for row in rows]
+    if method == "sft":
+        return rows
+    asked = [row for row in rows if [m["from"] for m in row["conversations"]] == ["human"]]
+    return [
+        row
+        for row in asked
+        if max(_talk_sizes(*talk, tokenizer)[0] for talk in talks_of(row)) < MAX_TOKENS
+    ]
 
 
 def sizes_of(
@@ -326,7 +358,7 @@ def merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
 
 
 def machine() -> dict[str, Any]:
-    """Describe the machine, with the rate of a plain product on one thread."""
+    """Describe the machine, with the operations a second of a product of 1,024 on one thread."""
     import torch
 
     torch.set_num_threads(1)
@@ -343,7 +375,7 @@ def machine() -> dict[str, Any]:
         "processor": names[0].partition(": ")[2] if names else platform.processor(),
         "cores": os.cpu_count(),
         "system": f"{platform.system()} {platform.machine()}",
-        "gflops_of_a_product_on_one_thread": round(2 * size**3 / best / 1e9, -1),
+        "flops_of_a_product": 2 * size**3 / best,
     }
 
 

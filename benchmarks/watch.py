@@ -36,6 +36,7 @@ class StepTimes(TrainerCallback):
         self.left_out, self.seconds = spec.get("left_out", 1), spec.get("seconds", float("inf"))
         self.steps: list[dict[str, float]] = []
         self.losses: list[torch.Tensor] = []
+        self.noted: dict[str, float] = {}
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Note the update."""
@@ -56,6 +57,7 @@ class StepTimes(TrainerCallback):
         """
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         found = {"started": started + self.waited, "steps": self.steps, "peak_bytes": peak}
+        found |= self.noted
         if self.cuda:
             found["peak_gpu_bytes"] = torch.cuda.max_memory_allocated()
             found["peak_gpu_reserved_bytes"] = torch.cuda.max_memory_reserved()

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 
 from tests import tiny
 from tunesmith.data.token_rows import UNLEARNED
-from tunesmith.methods.batches import lay_end_to_end, pad
+from tunesmith.methods.batches import lay_end_to_end, pad, to_device
 from tunesmith.methods.next_token import next_token_loss
 from tunesmith.models.layout import find_layout
 from tunesmith.models.tuning import add_lora
@@ -44,8 +44,18 @@ def rows() -> list[dict[str, list[int]]]:
     return made
 
 
-def on_device(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name: given.to(DEVICE) for name, given in batch.items()}
+def on_device(batch: dict[str, Any]) -> dict[str, Any]:
+    return to_device(batch, torch.device(DEVICE))
+
+
+def theirs_of(given: list[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
+    """The same rows as transformers takes them: padded, labels not shifted."""
+    batch = pad(given)
+    labels = torch.full_like(batch["input_ids"], UNLEARNED)
+    for place, row in enumerate(given):
+        labels[place, : len(row["labels"])] = torch.tensor(row["labels"])
+    kept = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    return on_device({**kept, "labels": labels})
 
 
 def load(folder: Path, dtype: torch.dtype) -> Any:
@@ -97,8 +107,7 @@ def test_loss_and_gradients_are_those_of_padded_rows(
     mine, theirs = pair_of(folder, tuning, stored)
     layout = find_layout(mine)
     assert layout.is_flat, layout.padded_because
-    flat, padded = on_device(lay_end_to_end(rows())), on_device(pad(rows()))
-    padded["labels"] = padded["labels"].masked_fill(padded["attention_mask"] == 0, UNLEARNED)
+    flat, padded = on_device(lay_end_to_end(rows())), theirs_of(rows())
 
     def ours() -> torch.Tensor:
         summed = next_token_loss(mine, flat)
@@ -122,7 +131,7 @@ def test_no_row_sees_another_one_in_sixteen_bits(tmp_path: Path, size: int) -> N
     batch = on_device(lay_end_to_end(rows()))
     other = {**batch, "input_ids": batch["input_ids"].clone()}
     other["input_ids"][:, : LENGTHS[0]] = 7
-    quiet = batch["labels"].clone()
-    quiet[:, : LENGTHS[0]] = UNLEARNED
-    one, two = (next_token_loss(model, {**given, "labels": quiet}) for given in (batch, other))
+    kept = batch["predict_at"] >= LENGTHS[0]
+    told = {name: batch[name][kept] for name in ("predict_at", "targets")}
+    one, two = (next_token_loss(model, {**given, **told}) for given in (batch, other))
     assert one.total.item() == two.total.item()

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from tunesmith.models.head import Head, summed_loss
+from tunesmith.models.head import Head, Targets, summed_loss
 
 pytestmark = [
     pytest.mark.gpu,
@@ -32,7 +32,7 @@ def test_loss_and_gradients_equal_those_of_all_logits(
 
     whole = cross_entropy(head.logits(hidden), targets, reduction="sum") * 0.5
     expected = torch.autograd.grad(whole, wanted)
-    chunked = summed_loss(head, hidden, targets) * 0.5
+    chunked = summed_loss(head, hidden, Targets(targets)) * 0.5
     found = torch.autograd.grad(chunked, wanted)
 
     share = 1e-4 if dtype == torch.float32 else 2e-2
@@ -50,5 +50,5 @@ def test_memory_does_not_grow_with_the_vocabulary() -> None:
     targets = torch.randint(VOCAB, (8 * POSITIONS,), device=DEVICE)
     before = torch.cuda.memory_allocated()
     torch.cuda.reset_peak_memory_stats()
-    summed_loss(Head(linear), hidden.requires_grad_(), targets).backward()
+    summed_loss(Head(linear), hidden.requires_grad_(), Targets(targets)).backward()
     assert torch.cuda.max_memory_allocated() - before < 8 * POSITIONS * VOCAB
