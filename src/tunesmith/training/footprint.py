@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -39,16 +40,28 @@ CUDA_BYTES = 600 * 1024**2
 
 
 @dataclass(frozen=True)
+class Kept:
+    """What a forward pass keeps for the way back, in bytes.
+
+    Attributes:
+        fixed: however few tokens it sees, such as weights in 16 bits.
+        per_token: for each token.
+    """
+
+    fixed: float
+    per_token: float
+
+
+@dataclass(frozen=True)
 class Footprint:
-    """What a training holds at its peak, in bytes. Keys say whether activations are computed twice.
+    """What a training holds at its peak, in bytes.
 
     Attributes:
         num_weights: all numbers of the model, adapters included.
         num_trained: numbers that training changes.
         held: libraries, weights, gradients and the optimizer's memory.
         logits: what computing logits takes for each token, and the most tokens at once.
-        fixed: what a forward pass keeps however few tokens it sees, such as weights in 16 bits.
-        per_token: what it keeps for each token.
+        kept: finds out what a forward pass keeps, told whether activations are computed twice.
         passing: what passes by, for each token, on the way back through a layer.
         flat: whether rows may lie end to end, as far as shapes tell.
     """
@@ -56,17 +69,16 @@ class Footprint:
     num_weights: int
     num_trained: int
     held: int
-    fixed: Mapping[bool, float]
-    per_token: Mapping[bool, float]
+    kept: Callable[[bool], Kept]
     passing: float
     logits: tuple[int, int]
     flat: bool
 
     def gib(self, tokens: int, *, checkpointing: bool) -> float:
         """Estimate the peak for batches of so many tokens."""
-        each = self.per_token[checkpointing] + self.passing
+        kept = self.kept(checkpointing)
         logits = self.logits[0] * min(tokens, self.logits[1])
-        counted = self.held + self.fixed[checkpointing] + tokens * each + logits
+        counted = self.held + kept.fixed + tokens * (kept.per_token + self.passing) + logits
         return counted * UNCOUNTED / GIB
 
 
@@ -85,7 +97,7 @@ def measure_footprint(recipe: Recipe, folder: Path, longest: int) -> Footprint:
     stored = sum(weight.numel() * weight.element_size() for weight in weights)
     libraries = psutil.Process().memory_info().rss if device.type == "cpu" else CUDA_BYTES
     flat = _may_lie_flat(model)
-    fixed, per_token, passing = _kept(model, precision, longest, flat=flat)
+    sizes = _read_sizes(model, precision)
     head = inner_model(model).get_output_embeddings().weight
     if head.requires_grad:  # its gradient is summed apart
         stored += 4 * head.numel()
@@ -95,9 +107,8 @@ def measure_footprint(recipe: Recipe, folder: Path, longest: int) -> Footprint:
         num_weights=sum(weight.numel() for weight in weights),
         num_trained=trained,
         held=libraries + stored + 3 * moved * trained,
-        fixed=fixed,
-        per_token=per_token,
-        passing=passing,
+        kept=_trials(model, precision, sizes, longest=longest, flat=flat),
+        passing=float(sizes.width * (3 * sizes.inner + 4 * sizes.hidden)),
         logits=(8 * len(head), chunk_size(len(head), learns_weight=head.requires_grad)),
         flat=flat,
     )
@@ -123,44 +134,60 @@ def _without_numbers(recipe: Recipe, folder: Path, precision: Precision) -> torc
     return model.train()
 
 
-Kept = tuple[dict[bool, float], dict[bool, float], float]
+@dataclass(frozen=True)
+class _Sizes:
+    """What a layer's activations are made of; width is bytes a number."""
+
+    hidden: int
+    inner: int
+    layers: int
+    width: int
 
 
-def _kept(model: Any, precision: Precision, longest: int, *, flat: bool) -> Kept:
+def _read_sizes(model: Any, precision: Precision) -> _Sizes:
     config = model.config.get_text_config().to_dict()
     hidden = int(config.get("hidden_size") or config.get("n_embd") or 1)
-    inner = int(config.get("intermediate_size") or 4 * hidden)
-    layers = int(config.get("num_hidden_layers") or config.get("n_layer") or 1)
-    width = 4 if precision == "fp32" else 2
-    passing = float(width * (3 * inner + 4 * hidden))
-    try:
-        return *_try_out(model, precision, [longest, layers], flat=flat), passing
-    except (RuntimeError, NotImplementedError, AttributeError, TypeError, ValueError) as problem:
-        log.debug("no tokens without numbers for this model: %s", problem)
-    layer = float(width * (14 * hidden + 5 * inner))
-    kept = {False: layers * layer, True: layer + layers * hidden * width}
-    return {False: 0.0, True: 0.0}, kept, passing
+    return _Sizes(
+        hidden=hidden,
+        inner=int(config.get("intermediate_size") or 4 * hidden),
+        layers=int(config.get("num_hidden_layers") or config.get("n_layer") or 1),
+        width=4 if precision == "fp32" else 2,
+    )
 
 
-def _try_out(
-    model: Any, precision: Precision, sizes: list[int], *, flat: bool
-) -> tuple[dict[bool, float], dict[bool, float]]:
-    longest, layers = sizes
-    fixed: dict[bool, float] = {}
-    per_token: dict[bool, float] = {}
-    with FakeTensorMode(allow_non_fake_inputs=True):
-        _give_fake_numbers(model)
-        for checkpointing in (False, True):
-            if checkpointing:
-                model.activation_checkpointing_enable({"use_reentrant": False})
-            one, two = (
-                _saved_bytes(model, _rows(model, [longest] * rows, flat=flat), precision)
-                for rows in (1, 2)
-            )
-            per_token[checkpointing] = (two - one) / longest
-            fixed[checkpointing] = max(0.0, 2 * one - two)
-    per_token[True] += per_token[False] / layers  # one layer at a time is computed again
-    return fixed, per_token
+def _trials(
+    model: Any, precision: Precision, sizes: _Sizes, *, longest: int, flat: bool
+) -> Callable[[bool], Kept]:
+    """Try the model out when asked, once each way; most runs need to know one way only."""
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+
+    @cache
+    def kept(checkpointing: bool) -> Kept:
+        before = kept(False) if checkpointing else None
+        try:
+            with mode:
+                if before is None:
+                    _give_fake_numbers(model)
+                else:
+                    model.activation_checkpointing_enable({"use_reentrant": False})
+                one, two = (
+                    _saved_bytes(model, _rows(model, [longest] * rows, flat=flat), precision)
+                    for rows in (1, 2)
+                )
+        except (RuntimeError, NotImplementedError, AttributeError, TypeError, ValueError) as why:
+            log.debug("no tokens without numbers for this model: %s", why)
+            return _kept_by_sizes(sizes, checkpointing=checkpointing)
+        # one layer at a time is computed again
+        again = 0.0 if before is None else before.per_token / sizes.layers
+        return Kept(max(0.0, 2 * one - two), (two - one) / longest + again)
+
+    return kept
+
+
+def _kept_by_sizes(sizes: _Sizes, *, checkpointing: bool) -> Kept:
+    layer = float(sizes.width * (14 * sizes.hidden + 5 * sizes.inner))
+    twice = layer + sizes.layers * sizes.hidden * sizes.width
+    return Kept(0.0, twice if checkpointing else sizes.layers * layer)
 
 
 def _give_fake_numbers(model: torch.nn.Module) -> None:

@@ -15,6 +15,7 @@ from tunesmith.models.load import load_model
 from tunesmith.models.row_attention import as_mask, one_after_another
 from tunesmith.models.tuning import apply_tuning, num_trainable
 from tunesmith.recipe.load import load_recipe
+from tunesmith.training import footprint as footprint_module
 from tunesmith.training.footprint import Footprint, measure_footprint
 
 LONGEST = 70
@@ -62,14 +63,14 @@ def test_what_is_kept_is_what_a_real_pass_keeps(tmp_path: Path, shape: str, kind
     assert found.num_trained == num_trainable(model)
     assert find_layout(model).is_flat
     for rows in (1, 3):
-        estimated = found.fixed[False] + rows * LONGEST * found.per_token[False]
+        estimated = found.kept(False).fixed + rows * LONGEST * found.kept(False).per_token
         assert estimated == pytest.approx(really_saved(model, rows), rel=0.05)
 
 
 def test_computing_activations_twice_keeps_less(tmp_path: Path) -> None:
     folder = tiny.make_model(tmp_path / "deep", num_hidden_layers=8)
     found = footprint(tmp_path, folder)
-    assert found.per_token[True] < 0.4 * found.per_token[False]
+    assert found.kept(True).per_token < 0.4 * found.kept(False).per_token
     assert found.gib(1000, checkpointing=True) < found.gib(1000, checkpointing=False)
 
 
@@ -78,11 +79,30 @@ def test_sixteen_bits_keep_less_than_thirty_two(tmp_path: Path, tiny_model: Path
         footprint(tmp_path, tiny_model, compute={"precision": precision, "threads": 1})
         for precision in ("fp32", "bf16", "pure_bf16")
     )
-    assert half.per_token[False] < 0.8 * exact.per_token[False]
-    assert pure.per_token[False] <= half.per_token[False]
+    assert half.kept(False).per_token < 0.8 * exact.kept(False).per_token
+    assert pure.kept(False).per_token <= half.kept(False).per_token
 
 
 def test_a_model_that_asks_for_numbers_is_estimated_by_its_sizes(tmp_path: Path) -> None:
     folder = tiny.make_model(tmp_path / "mixture", "mixture")
     found = footprint(tmp_path, folder, tuning={"kind": "full"})
-    assert found.per_token[False] > found.per_token[True] > 0
+    assert found.kept(False).per_token > found.kept(True).per_token > 0
+
+
+def test_another_way_is_tried_only_when_asked_for(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes: list[int] = []
+    saved_bytes = footprint_module._saved_bytes
+
+    def counting(*given: Any) -> int:
+        passes.append(1)
+        return saved_bytes(*given)
+
+    monkeypatch.setattr(footprint_module, "_saved_bytes", counting)
+    found = footprint(tmp_path, tiny_model)
+    found.gib(100, checkpointing=False)
+    found.gib(1000, checkpointing=False)
+    assert len(passes) == 2
+    found.gib(100, checkpointing=True)
+    assert len(passes) == 4
