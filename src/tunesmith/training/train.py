@@ -25,7 +25,12 @@ from tunesmith.training.checkpoints import (
 from tunesmith.training.environment import check_unchanged, describe_environment
 from tunesmith.training.fit import fit, fit_once
 from tunesmith.training.prepare import Prepared, prepare_run
-from tunesmith.training.session import begin, working_on
+from tunesmith.training.session import (
+    begin,
+    collecting_late,
+    sparing_what_is_loaded,
+    working_on,
+)
 from tunesmith.training.stop import StopRequest
 
 if TYPE_CHECKING:
@@ -45,7 +50,7 @@ def train(recipe: Recipe) -> Run:
         TunesmithError: naming what is wrong, where, and what to do.
     """
     with telling():
-        with remembering() as before:
+        with remembering() as before, collecting_late():
             prepared = fit(prepare_run(recipe))
         run = create_run(prepared.recipe)
         with working_on(run, before) as stop:
@@ -61,7 +66,8 @@ def resume(run: Run, *, accept_changes: bool = False) -> Run:
             changed and `accept_changes` is not given.
     """
     with telling(run.log_file), working_on(run) as stop:
-        prepared = fit_once(prepare_run(run.recipe()))
+        with collecting_late():
+            prepared = fit_once(prepare_run(run.recipe()))
         carry_out(run, prepared, stop, accept_changes=accept_changes)
     return run
 
@@ -82,10 +88,12 @@ def carry_out(
     write_probes(run, prepared.splits, prepared.reader)
     if note_stop(run, stop):
         return
-    roles = load_policy(prepared)
+    with collecting_late():
+        roles = load_policy(prepared)
     if not run.samples_file.exists():
         answer_samples(run, roles, prepared.splits, prepared.recipe, when="before")
-    trainer = build_trainer(run, prepared, roles, stop)
+    with collecting_late():
+        trainer = build_trainer(run, prepared, roles, stop)
     if note_stop(run, stop):
         return
     run_loop(run, trainer)
@@ -191,7 +199,8 @@ def run_loop(run: Run, trainer: RunTrainer) -> None:
             return
         set_seed(trainer.recipe.run.seed)
         keep_freed_memory()
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        with sparing_what_is_loaded():
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     finally:
         screen.end()
     clear_partial(run.checkpoints)
