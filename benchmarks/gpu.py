@@ -63,6 +63,7 @@ class Case:
     Attributes:
         update_rows: rows of an update.
         contenders: system and variant of each.
+        batch: rows that a tuned peer computes at once, with all activations kept in 80 GB.
     """
 
     model: str
@@ -70,6 +71,7 @@ class Case:
     tuning: str
     update_rows: int
     contenders: tuple[tuple[str, str], ...]
+    batch: int = 16
 
     @property
     def name(self) -> str:
@@ -81,7 +83,7 @@ TUNED = (OURS, LLAMAFACTORY[1], TRL[0])
 CASES = (
     Case("C", "sft", "lora", 8, (OURS, *LLAMAFACTORY, *TRL)),
     Case("C", "sft", "lora", 64, TUNED),
-    Case("D", "sft", "lora", 64, TUNED),
+    Case("D", "sft", "lora", 64, TUNED, batch=8),
     Case("C", "sft", "full", 64, TUNED),
     Case("D", "sft", "lora", 8, (OURS, *LLAMAFACTORY)),
     Case("C", "sft", "full", 8, (OURS, *LLAMAFACTORY)),
@@ -253,6 +255,7 @@ def begin(job: Job, place: Place, python: Path) -> subprocess.Popen[bytes]:
         "device": place.device,
         "precision": "bf16" if place.device == "cuda" else "fp32",
         "update_rows": job.case.update_rows,
+        "batch": job.case.batch,
         "max_tokens": MAX_TOKENS,
         "learning_rate": 1e-4,
         "threads": min(8, len(os.sched_getaffinity(0))),

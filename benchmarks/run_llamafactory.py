@@ -13,9 +13,9 @@ KEPT = {"disable_gradient_checkpointing": True}
 VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "cpu": {"default": {}, "tuned": KEPT},
     "gpu": {
-        "default": {},
-        "tuned": {"batch": 16, **KEPT, "enable_liger_kernel": True},
-        "kept": {"batch": 16, **KEPT},
+        "default": {"batch": 1},
+        "tuned": {**KEPT, "enable_liger_kernel": True},
+        "kept": KEPT,
     },
 }
 """Its examples' settings, and the same with activations kept: its best on a CPU.
@@ -61,7 +61,7 @@ def main() -> None:
     info = {"rows": {"file_name": spec["rows"], **COLUMNS[spec["method"]]}}
     (folder / "dataset_info.json").write_text(json.dumps(info), "utf-8")
     variant = dict(VARIANTS[spec["machine"]][spec["variant"]])
-    batch = min(variant.pop("batch", 1), spec["update_rows"])
+    batch = min(variant.pop("batch", spec["batch"]), spec["update_rows"])
     times = watch(spec)
     arguments = {
         "model_name_or_path": spec["model"],

@@ -9,13 +9,13 @@ from typing import Any
 
 VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "cpu": {
-        "default": {},
-        "tuned": {"batch": 1, "gradient_checkpointing": False},
+        "default": {"batch": 8},
+        "tuned": {"gradient_checkpointing": False},
     },
     "gpu": {
         "default": {"batch": 8},
-        "tuned": {"batch": 16, "gradient_checkpointing": False, "use_liger_kernel": True},
-        "kept": {"batch": 16, "gradient_checkpointing": False},
+        "tuned": {"gradient_checkpointing": False, "use_liger_kernel": True},
+        "kept": {"gradient_checkpointing": False},
     },
 }
 """On a CPU its defaults in fp32 (bf16, its default, raises without bf16 hardware), and its best.
@@ -59,7 +59,7 @@ def main() -> None:
             for row in rows
         ]
     variant = dict(VARIANTS[spec["machine"]][spec["variant"]])
-    batch = min(variant.pop("batch", spec["update_rows"]), spec["update_rows"])
+    batch = min(variant.pop("batch", spec["batch"]), spec["update_rows"])
     times = watch(spec)
     config = (DPOConfig if paired else SFTConfig)(
         output_dir=str(result.with_suffix(".out")),

@@ -253,6 +253,7 @@ def run(case: Case, contender: str, variant: str, python: Path, inputs: Path) ->
         "device": "cpu",
         "precision": "fp32",
         "update_rows": UPDATE_ROWS,
+        "batch": 1,
         "max_tokens": MAX_TOKENS,
         "learning_rate": 1e-4,
         "threads": 1,
