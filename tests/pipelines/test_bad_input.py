@@ -82,6 +82,12 @@ def batch_of_nothing(folder: Path, model: Path) -> list[object]:
     return ["train", recipe(folder, model, good_rows(folder)), "optimizer.batch_size=0"]
 
 
+@case("optimizer.batch_size has no effect")
+def rows_and_tokens_of_an_update(folder: Path, model: Path) -> list[object]:
+    options = ["optimizer.update_tokens=100", "optimizer.batch_size=4"]
+    return ["train", recipe(folder, model, good_rows(folder)), *options]
+
+
 @case("both run.epochs and run.steps are given")
 def two_lengths(folder: Path, model: Path) -> list[object]:
     return ["train", recipe(folder, model, good_rows(folder)), "run.epochs=2"]

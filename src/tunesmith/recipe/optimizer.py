@@ -19,6 +19,8 @@ class Optimizer(Section):
     `compute.tokens_per_batch`."""
     accumulation: Count = 1
     """An update learns from batch_size x accumulation rows."""
+    update_tokens: Count | None = None
+    """Tokens of an update, as nearly as whole rows allow, instead of batch_size x accumulation."""
     scheduler: Literal["cosine", "linear", "constant"] = "cosine"
     """How the learning rate falls after warm-up."""
     warmup: NotNegative = 0.03

@@ -42,6 +42,17 @@ def one_length(recipe: Recipe) -> None:
         )
 
 
+def one_size_of_update(recipe: Recipe) -> None:
+    """Rows and tokens both say what an update holds."""
+    for option in ("optimizer.batch_size", "optimizer.accumulation"):
+        if recipe.optimizer.update_tokens and not has_default(recipe, option):
+            raise RecipeError(
+                f"{option} has no effect: optimizer.update_tokens says what an update holds",
+                hint="remove one of them",
+                where=option,
+            )
+
+
 def one_validation(recipe: Recipe) -> None:
     """Held-out rows come from files or from the training rows."""
     if recipe.data.validation and recipe.data.validation_share:
@@ -172,6 +183,7 @@ def rare_options_are_known(recipe: Recipe) -> None:
 
 RULES: tuple[Callable[[Recipe], None], ...] = (
     one_length,
+    one_size_of_update,
     one_validation,
     evaluation_needs_rows,
     samples_have_length,

@@ -118,6 +118,10 @@ def _ways(recipe: Recipe, device: str, longest: int) -> Iterator[tuple[int, bool
 def most_tokens(recipe: Recipe, lengths: np.ndarray, tokens: int, *, flat: bool) -> int:
     """Count the tokens of the largest batch that can come up, padding included."""
     rows, longest = min(update_rows(recipe), len(lengths)), int(lengths.max())
+    if recipe.optimizer.update_tokens and flat:
+        return min(max(tokens, longest), recipe.optimizer.update_tokens * 3 // 2 + longest)
+    if recipe.optimizer.update_tokens:
+        return max(tokens, longest)
     largest_update = int(np.partition(lengths, -rows)[-rows:].sum()) if flat else rows * longest
     return min(max(tokens, longest), largest_update)
 

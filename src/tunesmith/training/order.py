@@ -18,28 +18,60 @@ class UpdateOrder:
     """Row numbers of each update for a data loader, the same for the same seed and epoch.
 
     Inside an update rows come longest first, which keeps padding small where there is any.
+
+    Args:
+        lengths: tokens of each row, [rows].
+        update_rows: rows of an update; the last may hold fewer.
+        update_tokens: tokens of an update instead, as nearly as whole rows allow.
     """
 
-    def __init__(self, lengths: npt.NDArray[np.int32], *, update_rows: int, seed: int) -> None:
+    def __init__(
+        self,
+        lengths: npt.NDArray[np.int32],
+        *,
+        update_rows: int,
+        seed: int,
+        update_tokens: int | None = None,
+    ) -> None:
         self.lengths, self.update_rows, self.seed = lengths, update_rows, seed
+        self.update_tokens = update_tokens
         self.epoch = 0
 
     def __len__(self) -> int:
-        """Count the updates of an epoch; the last may hold fewer rows."""
-        return math.ceil(len(self.lengths) / self.update_rows)
+        """Count the updates of an epoch, the same for every epoch."""
+        if self.update_tokens is None:
+            return math.ceil(len(self.lengths) / self.update_rows)
+        wanted = round(int(self.lengths.sum()) / self.update_tokens)
+        return min(max(wanted, 1), len(self.lengths))
 
     def __iter__(self) -> Iterator[list[int]]:
         """Yield the row numbers of each update of the current epoch."""
         shuffled = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.lengths))
-        for start in range(0, len(shuffled), self.update_rows):
-            update = shuffled[start : start + self.update_rows]
-            update = update[np.argsort(-self.lengths[update], kind="stable")]
-            yield [int(row) for row in update]
+        for update in np.split(shuffled, self._edges(self.lengths[shuffled])):
+            longest_first = np.argsort(-self.lengths[update], kind="stable")
+            yield [int(row) for row in update[longest_first]]
+
+    def _edges(self, lengths: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
+        """Find the first row of each update but the first, at equal distances of rows or tokens."""
+        count, rows = len(self), len(lengths)
+        numbers = np.arange(1, count)
+        if self.update_tokens is None:
+            return numbers * self.update_rows
+        ends = np.cumsum(lengths, dtype=np.int64)
+        found = np.searchsorted(ends, numbers * (ends[-1] / count)) + 1
+        found = np.maximum.accumulate(found - numbers) + numbers  # a row at least for each
+        edges: npt.NDArray[np.int64] = np.minimum(found, rows - count + numbers)
+        return edges
 
 
 def build_order(recipe: Recipe, rows: TokenRows) -> UpdateOrder:
     """Order the rows of a run."""
-    return UpdateOrder(rows.lengths, update_rows=update_rows(recipe), seed=recipe.run.seed)
+    return UpdateOrder(
+        rows.lengths,
+        update_rows=update_rows(recipe),
+        update_tokens=recipe.optimizer.update_tokens,
+        seed=recipe.run.seed,
+    )
 
 
 def update_rows(recipe: Recipe) -> int:

@@ -23,6 +23,23 @@ def test_every_row_comes_once_an_epoch(count: int, update_rows: int) -> None:
     assert all(len(update) == update_rows for update in updates[:-1])
 
 
+@given(st.integers(1, 60), st.integers(1, 4000), st.integers(0, 3))
+def test_updates_of_tokens_hold_about_as_many_and_every_row_once(
+    count: int, update_tokens: int, epoch: int
+) -> None:
+    lengths = order(count, 1).lengths
+    found = UpdateOrder(lengths, update_rows=8, update_tokens=update_tokens, seed=0)
+    found.epoch = epoch
+    updates = list(found)
+    assert sorted(row for update in updates for row in update) == list(range(count))
+    assert len(updates) == len(found)
+    assert all(updates)
+    mean, longest = lengths.sum() / len(found), lengths.max()
+    assert mean <= 1.5 * update_tokens or len(found) == count
+    if mean > 2 * longest:
+        assert all(abs(lengths[update].sum() - mean) <= longest for update in updates)
+
+
 def test_an_epoch_repeats_and_the_next_one_differs() -> None:
     first, again = order(30, 4), order(30, 4)
     assert list(first) == list(again)
