@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from filelock import FileLock
 
+from tunesmith.data.leftover import Leftover
 from tunesmith.data.meaning import Meaning, read_set
 from tunesmith.data.pairs import join_answers
 from tunesmith.data.progress import track
@@ -138,19 +139,32 @@ def build_store(how: Tokenizing, rows: RowSet, meaning: Meaning) -> Built:
 
 
 def _make(how: Tokenizing, rows: RowSet, meaning: Meaning, folder: Path) -> DataReport:
-    aside = folder.with_suffix(".part")
+    aside, left = folder.with_suffix(".part"), folder.with_suffix(".left")
+    _keep_the_longer(aside, left)
     for stale in (aside, folder):
         shutil.rmtree(stale, ignore_errors=True)
     aside.mkdir()
     with write_store(aside / ROWS_FILE) as writer:
         job = _Job(how, rows, meaning, writer)
-        report = job.run()
+        report = job.run(Leftover(left / ROWS_FILE, rows.files))
+    shutil.rmtree(left, ignore_errors=True)
     if job.gave_up():
         shutil.rmtree(aside)
         return report
     seal_store(aside, _pack_report(report, rows))
     aside.rename(folder)
     return report
+
+
+def _keep_the_longer(part: Path, left: Path) -> None:
+    """Keep what interrupted runs have made, the longer of two."""
+    sizes = [
+        file.stat().st_size if file.exists() else -1
+        for file in (part / ROWS_FILE, left / ROWS_FILE)
+    ]
+    if sizes[0] > sizes[1]:
+        shutil.rmtree(left, ignore_errors=True)
+        part.rename(left)
 
 
 class _Job:
@@ -164,8 +178,9 @@ class _Job:
         self._numbers = {str(path): number for number, path in enumerate(rows.files)}
         self._units = 0
 
-    def run(self) -> DataReport:
-        """Tokenize every good row, or the drawn ones."""
+    def run(self, leftover: Leftover) -> DataReport:
+        """Tokenize every good row, or the drawn ones, but those that were left over."""
+        self._leftover = leftover
         drawn = self._draw()
         good = 0
         batch: list[Row] = []
@@ -233,6 +248,20 @@ class _Job:
             self._units += 1
 
     def _tokenize(self, batch: Sequence[Row]) -> list[list[tuple[Row, TokenRow]] | Problem]:
+        known = [self._take(row) for row in batch]
+        asked = [row for row, taken in zip(batch, known, strict=True) if taken is None]
+        made = iter(self._tokenize_anew(asked) if asked else [])
+        return [next(made) if taken is None else taken for taken in known]
+
+    def _take(self, row: Row) -> list[tuple[Row, TokenRow]] | None:
+        """Take what is left over of a row, if nobody has to know how long it was before a cut."""
+        found = self._leftover.take(row)
+        whole = self._how.learn.kind == "text"
+        if found and (whole or all(t.reach < self._how.options.max_tokens for _, t in found)):
+            return found
+        return None
+
+    def _tokenize_anew(self, batch: Sequence[Row]) -> list[list[tuple[Row, TokenRow]] | Problem]:
         if self._how.learn.kind == "text":
             texts = [row.text for row in batch if isinstance(row, Text)]
             encoded = encode_texts(self._how.tokenizer, texts)

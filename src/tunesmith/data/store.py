@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -19,7 +19,9 @@ import pyarrow as pa
 from tunesmith.data.rows import Conversation, Message, Place, Preference, Text
 from tunesmith.data.tokens import TokenRow
 
-ROWS_FILE, MANIFEST_FILE = "rows.arrow", "manifest.json"
+ROWS_FILE, MANIFEST_FILE, SUMS_FILE = "rows.arrow", "manifest.json", "sums.txt"
+MAGIC_BYTES = 8
+"""What an Arrow file begins with; after it come record batches as in a stream."""
 BATCH = 512
 """Rows of each record batch but the last, so that a row is found by division."""
 SCHEMA = pa.schema(
@@ -44,6 +46,7 @@ class StoreWriter:
     def __init__(self, path: Path) -> None:
         self._file = pa.OSFile(str(path), "wb")
         self._writer = pa.ipc.new_file(self._file, SCHEMA)
+        self._sums = path.with_name(SUMS_FILE).open("w", encoding="ascii")
         self._columns: dict[str, list[Any]] = {name: [] for name in SCHEMA.names}
 
     def add(self, row: TokenRow, source: Conversation | Text, file: int, unit: int) -> None:
@@ -79,14 +82,27 @@ class StoreWriter:
             self._flush()
         self._writer.close()
         self._file.close()
+        self._sums.close()
 
     def _flush(self) -> None:
         arrays = [_as_array(self._columns[field.name], field.type) for field in SCHEMA]
-        self._writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=SCHEMA))
+        batch = pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
+        self._writer.write_batch(batch)
+        print(batch_sum(batch), file=self._sums, flush=True)
         self._columns = {name: [] for name in SCHEMA.names}
 
 
-def _as_numpy(array: pa.Array) -> npt.NDArray[Any]:
+def batch_sum(batch: pa.RecordBatch) -> str:
+    """Hash what a record batch holds."""
+    digest = hashlib.blake2b(digest_size=16)
+    for column in batch.columns:
+        for buffer in column.buffers():
+            if buffer is not None:
+                digest.update(buffer)
+    return digest.hexdigest()
+
+
+def as_numpy(array: pa.Array) -> npt.NDArray[Any]:
     """View numbers without a copy; pyarrow's own way imports pandas."""
     kind = array.type.to_pandas_dtype()
     return np.frombuffer(array.buffers()[1], kind, len(array), array.offset * kind().itemsize)
@@ -153,8 +169,7 @@ class Store:
 
     def learned(self, row: int) -> list[tuple[int, int]]:
         """Return the spans of tokens that are learned."""
-        edges = self._values("learned", row).tolist()
-        return list(zip(edges[::2], edges[1::2], strict=True))
+        return _spans(self._values("learned", row))
 
     def answers(self, row: int) -> list[int]:
         """Return where each of two answers begins; nothing for other rows."""
@@ -164,13 +179,11 @@ class Store:
     def source(self, row: int) -> Conversation | Text:
         """Return a row as it was read."""
         batch, at = self._find(row)
-        file, line, column = (int(batch[name][at].as_py()) for name in ("file", "line", "column"))
-        place = Place(str(self.files[file]), line, column)
-        return _load(batch["content"][at].as_py(), place)
+        return source_of(batch, at, self.files)
 
     def _values(self, name: str, row: int) -> Ints:
         batch, at = self._find(row)
-        values: Ints = _as_numpy(batch[name][at].values)
+        values: Ints = as_numpy(batch[name][at].values)
         return values
 
     def _find(self, row: int) -> tuple[pa.RecordBatch, int]:
@@ -182,17 +195,37 @@ class Store:
 
     @staticmethod
     def _measure(batch: pa.RecordBatch) -> tuple[Any, ...]:
-        lengths = np.diff(_as_numpy(batch["ids"].offsets))
-        offsets = _as_numpy(batch["learned"].offsets)
-        edges = _as_numpy(batch["learned"].values).reshape(-1, 2)
+        lengths = np.diff(as_numpy(batch["ids"].offsets))
+        offsets = as_numpy(batch["learned"].offsets)
+        edges = as_numpy(batch["learned"].values).reshape(-1, 2)
         sums = np.concatenate([[0], np.cumsum(edges[:, 1] - edges[:, 0])])
         num_learned = np.diff(sums[offsets // 2])
         reaches = lengths.copy()
-        paired = np.diff(_as_numpy(batch["answers"].offsets)) > 0
-        first, second = _as_numpy(batch["answers"].values).reshape(-1, 2).T
+        paired = np.diff(as_numpy(batch["answers"].offsets)) > 0
+        first, second = as_numpy(batch["answers"].values).reshape(-1, 2).T
         reaches[paired] = np.maximum(second, lengths[paired] - (second - first))
-        rest = _as_numpy(batch["unit"]), _as_numpy(batch["digest"])
+        rest = as_numpy(batch["unit"]), as_numpy(batch["digest"])
         return lengths, num_learned, reaches, *rest
+
+
+def source_of(batch: pa.RecordBatch, at: int, files: Sequence[Path]) -> Conversation | Text:
+    """Return a row of a record batch as it was read."""
+    file, line, column = (int(batch[name][at].as_py()) for name in ("file", "line", "column"))
+    return _load(batch["content"][at].as_py(), Place(str(files[file]), line, column))
+
+
+def tokens_of(batch: pa.RecordBatch, at: int) -> TokenRow:
+    """Return the tokens of a row of a record batch."""
+    ids, learned, answers = (
+        as_numpy(batch[name][at].values) for name in ("ids", "learned", "answers")
+    )
+    begin = (int(answers[0]), int(answers[1])) if len(answers) else None
+    return TokenRow(ids.tolist(), _spans(learned), begin)
+
+
+def _spans(edges: Ints) -> list[tuple[int, int]]:
+    numbers = edges.tolist()
+    return list(zip(numbers[::2], numbers[1::2], strict=True))
 
 
 def seal_store(folder: Path, content: dict[str, Any]) -> None:

@@ -39,6 +39,14 @@ class TokenRow:
         """Count the learned tokens."""
         return sum(end - start for start, end in self.learned)
 
+    @property
+    def reach(self) -> int:
+        """Count the tokens of the longest text of the row."""
+        if self.answers is None:
+            return len(self.ids)
+        first, second = self.answers
+        return max(second, len(self.ids) - (second - first))
+
     def cut(self, length: int) -> TokenRow:
         """Keep the first `length` tokens."""
         if len(self.ids) <= length:
