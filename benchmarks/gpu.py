@@ -275,7 +275,9 @@ def finish(job: Job, process: subprocess.Popen[bytes], place: Place) -> dict[str
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        return {"failed": [f"took more than {limit:.0f} seconds"], "out_of_time": place.left <= 0}
+        if place.left <= 0:
+            return {"skipped": "time was up"}
+        return {"failed": [f"took more than {limit:.0f} seconds"]}
     return result_of(folder_of(job, place), status)
 
 
