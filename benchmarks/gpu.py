@@ -82,6 +82,7 @@ class Case:
 TUNED = (OURS, LLAMAFACTORY[1], TRL[0])
 CASES = (
     Case("C", "sft", "lora", 8, (OURS, *LLAMAFACTORY, *TRL)),
+    Case("C", "dpo", "lora", 8, (OURS, *LLAMAFACTORY, TRL[0])),
     Case("C", "sft", "lora", 64, TUNED),
     Case("D", "sft", "lora", 64, TUNED, batch=8),
     Case("C", "sft", "full", 64, TUNED),

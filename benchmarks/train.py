@@ -92,7 +92,7 @@ CASES = (
     Case("A", "sft", "lora", 20),
     Case("A", "sft", "full", 20),
     Case("A", "pretrain", "full", 20),
-    Case("A", "dpo", "lora", 15),
+    Case("A", "dpo", "lora", 8),
     Case("B", "sft", "lora", 5),
     Case("B", "sft", "full", 4),
     Case("B", "pretrain", "full", 4),

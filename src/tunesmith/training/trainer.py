@@ -158,8 +158,11 @@ class RunTrainer(Trainer):
         for left, batch in enumerate(inputs["batches"], 1 - len(inputs["batches"])):
             with self.accelerator.no_sync(model) if left else nullcontext():
                 losses.append(super().training_step(model, batch, num_items_in_batch))
-        self.tokens_seen += int(inputs["num_tokens"])
-        return torch.stack(losses).sum()
+        self.tokens_seen += inputs["num_tokens"]
+        loss = torch.stack(losses).sum()
+        if not torch.isfinite(loss):  # once an update: a GPU is waited for here
+            raise self.diverged("the loss is not a number any more", self.state.global_step + 1)
+        return loss
 
     def compute_loss(
         self,
@@ -172,10 +175,7 @@ class RunTrainer(Trainer):
         with self.accelerator.autocast():
             summed = self.method.loss(model, dict(inputs))
         self.watched.add(summed)
-        loss = summed.total / (summed.count if num_items_in_batch is None else num_items_in_batch)
-        if not torch.isfinite(loss):
-            raise self.diverged("the loss is not a number any more", self.state.global_step + 1)
-        return loss
+        return summed.total / (summed.count if num_items_in_batch is None else num_items_in_batch)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log what the method measures beside its loss."""
@@ -301,7 +301,7 @@ class UpdateBatches:
         batches = [self.method.collate(rows[part], self.how) for part in parts]
         return {
             "batches": batches,
-            "num_tokens": torch.tensor(sum(lengths)),
+            "num_tokens": sum(lengths),
             "num_learned": torch.tensor(sum(self.method.count(batch) for batch in batches)),
         }
 
