@@ -135,7 +135,8 @@ def main() -> None:
     pythons = find_pythons(place)
     known = {**machine(place.device), "vocabulary": len(tokenizer)}
     report = {"machine": known, "versions": versions_of(place, pythons)}
-    cases = [case for case in CASES if options.only in case.name]
+    wanted = [case for part in options.only.split(",") for case in CASES if part in case.name]
+    cases = list(dict.fromkeys(wanted))
     for name in {case.model for case in cases}:
         make_model(place, name, shapes[name], tokenizer)
     sizes = {case: write_rows(case, place, options.inputs, tokenizer) for case in cases}
@@ -159,7 +160,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--tokenizer", default="B", help="model of the inputs whose it is")
     parser.add_argument("--work", type=Path, default=BUILD / "gpu", help="needs some 40 GB")
     parser.add_argument("--packages", type=Path, help="folder of packages for each contender")
-    parser.add_argument("--only", default="", help="only cases whose name holds this")
+    parser.add_argument("--only", default="", help="only cases whose names hold one of A,B,...")
     parser.add_argument("--seconds", type=float, default=3600.0, help="time for all of it")
     parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
     parser.add_argument("--rehearse", action="store_true", help="tiny models: measures nothing")

@@ -13,7 +13,7 @@ from types import FunctionType
 from typing import Any
 
 import torch
-from torch.nn.functional import silu
+from torch.nn.functional import rms_norm, silu
 from transformers.activations import SiLUActivation
 
 Rotation = Callable[..., tuple[torch.Tensor, torch.Tensor]]
@@ -24,7 +24,10 @@ FAILURES = (AttributeError, IndexError, KeyError, RuntimeError, TypeError, Value
 
 
 def use_few_passes(model: torch.nn.Module) -> None:
-    """Let a model compute its norms and rotations so in fp32, and its gates, if they are these."""
+    """Let a model compute its norms and rotations so, and its gates, if they are these.
+
+    In 16 bits only a GPU does, where every pass over memory is a kernel to be started.
+    """
     for module in model.modules():
         kind: Any = type(module)
         if kind.__name__.endswith("RMSNorm") and _epsilon(module) is not None:
@@ -50,8 +53,10 @@ def _gates_by_silu(module: torch.nn.Module) -> bool:
 def _thin_norm(kind: type[Any], epsilon: float) -> type[Any]:
     """Make a norm's class compute in few passes, or leave it if it is another norm."""
 
-    def forward(self: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
-        weight = self.weight
+    def forward(self: Any, x: torch.Tensor) -> torch.Tensor:
+        weight: torch.Tensor = self.weight
+        if x.is_cuda and x.dtype == weight.dtype:  # one kernel, which starts faster than many
+            return rms_norm(x, weight.shape, weight, epsilon)
         if not x.dtype == weight.dtype == torch.float32:
             theirs: torch.Tensor = kind.forward(self, x)
             return theirs
@@ -103,7 +108,8 @@ def _thin_rotation(theirs: Rotation) -> Rotation:
         *rest: Any,
         **more: Any,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        exact = all(given.dtype == torch.float32 for given in (query, key, cos, sin))
+        kinds = {given.dtype for given in (query, key, cos, sin)}
+        exact = kinds == {torch.float32} or (query.is_cuda and len(kinds) == 1)
         whole = query.shape[-1] == key.shape[-1] == cos.shape[-1] and cos.dim() == 3
         if rest or more or not exact or not whole:
             return theirs(query, key, cos, sin, *rest, **more)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -212,10 +213,7 @@ def _varlen(
         key, value = (
             torch.cat([_seen(given, part) for part in segments], dim=2) for given in (key, value)
         )
-    starts, ends = (
-        torch.tensor([0, *accumulate(sizes)], dtype=torch.int32).to(query.device, non_blocking=True)
-        for sizes in (asked, seen)
-    )
+    starts, ends = (_edges(tuple(sizes), query.device) for sizes in (asked, seen))
     out = varlen_attn(
         query[0].transpose(0, 1),
         key[0].transpose(0, 1),
@@ -230,6 +228,12 @@ def _varlen(
     )
     assert isinstance(out, torch.Tensor)
     return out.transpose(0, 1)[None]
+
+
+@lru_cache(maxsize=8)
+def _edges(sizes: tuple[int, ...], device: torch.device) -> torch.Tensor:
+    """Add up sizes on a device, once for all layers: [sizes + 1], int32."""
+    return torch.tensor([0, *accumulate(sizes)], dtype=torch.int32, device=device)
 
 
 def _one_row(
