@@ -51,6 +51,7 @@ MOST_UPDATES = 100
 LEFT_OUT, MEASURED_SECONDS, LIMIT_SECONDS, SHORTEST_SECONDS = 3, 8.0, 90.0, 12.0
 """Updates left out; seconds measured; the longest a run may take; the least it is begun with."""
 PRODUCT = 8192
+AGREE_IN_BF16 = 2e-3
 DATASHEET = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L40S": 362e12}
 """bf16 operations a second that makers promise without sparsity, by a part of the GPU's name."""
 TINY = {"C": SHAPES["A"], "D": SHAPES["A"]}
@@ -146,7 +147,7 @@ def main() -> None:
         runs.append(described(job, found, sizes[job.case], shapes[job.case.model], report))
         print(json.dumps(runs[-1])[:600], flush=True)
         measured = [run for run in runs if "losses" in run]
-        agree, faster = agreeing(measured), ratios(measured, "tokens_per_second")
+        agree, faster = agreeing(measured, AGREE_IN_BF16), ratios(measured, "tokens_per_second")
         whole = {**report, "runs": runs, "losses_agree": agree, "ratios": faster}
         options.results.parent.mkdir(parents=True, exist_ok=True)
         options.results.write_text(json.dumps(whole, indent=1, ensure_ascii=False) + "\n", "utf-8")

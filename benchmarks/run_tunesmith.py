@@ -5,12 +5,45 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from watch import StepTimes
+
+
+def learn_what_others_do() -> None:
+    """Learn the newline after the token that ends a turn too, as the others do.
+
+    So all learn the same tokens, and their losses may be compared closely.
+    """
+    from tunesmith.data.token_rows import UNLEARNED, TokenRows
+
+    take = TokenRows.__getitem__
+
+    def with_newlines(self: TokenRows, row: int) -> dict[str, Any]:
+        found = take(self, row)
+        ids, labels = found["input_ids"], found["labels"]
+        for at in range(1, len(ids)):
+            if labels[at] == UNLEARNED != labels[at - 1]:
+                labels[at] = ids[at]
+        return found
+
+    TokenRows.__getitem__ = with_newlines  # type: ignore[method-assign]
+
+
+def note_estimate(times: StepTimes) -> None:
+    """Note the memory that was estimated before training."""
+    from tunesmith.training import fit
+
+    choose = fit.choose_batching
+
+    def noted(*given: Any) -> Any:
+        found = choose(*given)
+        times.noted["estimated_bytes"] = found.gib * 2**30
+        return found
+
+    fit.choose_batching = noted
 
 
 def clock_reference(times: StepTimes) -> None:
@@ -31,18 +64,19 @@ def clock_reference(times: StepTimes) -> None:
 def main() -> None:
     """Train on the rows in the order given."""
     spec, result = json.loads(Path(sys.argv[1]).read_text("utf-8")), Path(sys.argv[2])
+    import numpy as np
+
     from tunesmith.recipe.load import load_recipe
     from tunesmith.training.order import UpdateOrder
     from tunesmith.training.train import train
     from watch import watch
 
-    def straight(self: UpdateOrder) -> Iterator[list[int]]:
-        for start in range(0, len(self.lengths), self.update_rows):
-            yield list(range(start, min(start + self.update_rows, len(self.lengths))))
-
-    UpdateOrder.__iter__ = straight  # type: ignore[method-assign]
+    UpdateOrder._shuffled = lambda self, epoch: np.arange(len(self.lengths))  # type: ignore[method-assign]
     times = watch(spec)
     clock_reference(times)
+    note_estimate(times)
+    if spec["method"] == "sft":
+        learn_what_others_do()
     recipe = {
         "model": {"name": spec["model"]},
         "data": {"train": [spec["rows"]], "max_tokens": spec["max_tokens"]},

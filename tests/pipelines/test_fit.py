@@ -33,7 +33,7 @@ def weigh(monkeypatch: pytest.MonkeyPatch, gib_of: Any) -> None:
     monkeypatch.setattr(
         Footprint,
         "gib",
-        lambda self, tokens, *, checkpointing: gib_of(
+        lambda self, tokens, *, checkpointing, split=True: gib_of(
             tokens, self.num_trained == self.num_weights, checkpointing
         ),
     )

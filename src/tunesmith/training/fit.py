@@ -6,15 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from tunesmith.data.token_rows import TokenRows
 from tunesmith.errors import RunError
 from tunesmith.hardware import choose_device
 from tunesmith.models.tuning import is_full
 from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.tuning import LoRA
 from tunesmith.training.memory import free_gib
-from tunesmith.training.order import update_rows
+from tunesmith.training.order import build_order, count_steps
 from tunesmith.training.prepare import Prepared
 
 if TYPE_CHECKING:
@@ -23,6 +22,8 @@ if TYPE_CHECKING:
 BATCH_TOKENS = {"cpu": 4096, "cuda": 16384}
 """Tokens of a batch beyond which nothing gets faster."""
 SMALLEST_BATCH, SHORTEST_ROW = 512, 64
+LOOKED_AHEAD = 10_000_000
+"""Rows that are looked at for the largest update; where there are more, any may be large."""
 
 
 @dataclass(frozen=True)
@@ -90,13 +91,13 @@ def footprint_of(prepared: Prepared) -> Footprint:
 
 def choose_batching(prepared: Prepared, footprint: Footprint) -> Batching:
     """Choose the fastest way that fits into memory; if none does, the smallest."""
-    recipe, lengths = prepared.recipe, prepared.splits.train.lengths
+    recipe, rows = prepared.recipe, prepared.splits.train
     device = choose_device(recipe.compute.device)
     free = free_gib(recipe, device)
     chosen = None
-    for tokens, checkpointing in _ways(recipe, device.type, int(lengths.max())):
-        most = most_tokens(recipe, lengths, tokens, flat=footprint.flat)
-        gib = footprint.gib(most, checkpointing=checkpointing)
+    for tokens, checkpointing in _ways(recipe, device.type, int(rows.lengths.max())):
+        most, split = most_tokens(recipe, rows, tokens, flat=footprint.flat)
+        gib = footprint.gib(most, checkpointing=checkpointing, split=split)
         chosen = Batching(tokens, checkpointing, gib, free)
         if chosen.fits:
             break
@@ -115,15 +116,19 @@ def _ways(recipe: Recipe, device: str, longest: int) -> Iterator[tuple[int, bool
             yield tokens, checkpointing
 
 
-def most_tokens(recipe: Recipe, lengths: np.ndarray, tokens: int, *, flat: bool) -> int:
-    """Count the tokens of the largest batch that can come up, padding included."""
-    rows, longest = min(update_rows(recipe), len(lengths)), int(lengths.max())
-    if recipe.optimizer.update_tokens and flat:
-        return min(max(tokens, longest), recipe.optimizer.update_tokens * 3 // 2 + longest)
-    if recipe.optimizer.update_tokens:
-        return max(tokens, longest)
-    largest_update = int(np.partition(lengths, -rows)[-rows:].sum()) if flat else rows * longest
-    return min(max(tokens, longest), largest_update)
+def most_tokens(recipe: Recipe, rows: TokenRows, tokens: int, *, flat: bool) -> tuple[int, bool]:
+    """Count the tokens of the largest batch that will come up, padding included.
+
+    Returns:
+        the tokens, and whether any update may be split into several batches.
+    """
+    longest = int(rows.lengths.max())
+    order = build_order(recipe, rows)
+    steps = count_steps(recipe, order)
+    if not flat or steps * len(rows) > LOOKED_AHEAD * len(order):
+        return max(tokens, longest), True
+    most, largest = max(tokens, longest), order.largest_update(steps)
+    return min(most, largest), largest > most
 
 
 def cheapest_change(prepared: Prepared, footprint: Footprint, free: float) -> str:

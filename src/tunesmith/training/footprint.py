@@ -59,7 +59,9 @@ class Footprint:
     Attributes:
         num_weights: all numbers of the model, adapters included.
         num_trained: numbers that training changes.
-        held: libraries, weights, gradients and the optimizer's memory.
+        held: libraries, weights and the optimizer's memory.
+        gradients: those of all weights that learn.
+        head_gradient: what the loss sums up for the head, if it learns.
         logits: what computing logits takes for each token, and the most tokens at once.
         kept: finds out what a forward pass keeps, told whether activations are computed twice.
         passing: what passes by, for each token, on the way back through a layer.
@@ -69,17 +71,26 @@ class Footprint:
     num_weights: int
     num_trained: int
     held: int
+    gradients: int
+    head_gradient: int
     kept: Callable[[bool], Kept]
     passing: float
     logits: tuple[int, int]
     flat: bool
 
-    def gib(self, tokens: int, *, checkpointing: bool) -> float:
-        """Estimate the peak for batches of so many tokens."""
+    def gib(self, tokens: int, *, checkpointing: bool, split: bool = True) -> float:
+        """Estimate the peak for batches of so many tokens.
+
+        Args:
+            split: whether an update is computed in several batches, so that the gradients of one
+                are held while another goes forward; else they come as the activations go.
+        """
         kept = self.kept(checkpointing)
         logits = self.logits[0] * min(tokens, self.logits[1])
-        counted = self.held + kept.fixed + tokens * (kept.per_token + self.passing) + logits
-        return counted * UNCOUNTED / GIB
+        forward = kept.fixed + tokens * kept.per_token + logits + self.head_gradient
+        backward = self.gradients + self.head_gradient
+        working = forward + self.gradients if split else max(forward, backward)
+        return (self.held + working + tokens * self.passing) * UNCOUNTED / GIB
 
 
 def measure_footprint(recipe: Recipe, folder: Path, longest: int) -> Footprint:
@@ -99,14 +110,14 @@ def measure_footprint(recipe: Recipe, folder: Path, longest: int) -> Footprint:
     flat = _may_lie_flat(model)
     sizes = _read_sizes(model, precision)
     head = inner_model(model).get_output_embeddings().weight
-    if head.requires_grad:  # its gradient is summed apart
-        stored += 4 * head.numel()
     if device.type == "cpu" and precision != "fp32":
         stored += COMPILED_BYTES
     return Footprint(
         num_weights=sum(weight.numel() for weight in weights),
         num_trained=trained,
-        held=libraries + stored + 3 * moved * trained,
+        held=libraries + stored + 2 * moved * trained,
+        gradients=moved * trained,
+        head_gradient=4 * head.numel() if head.requires_grad else 0,  # summed apart
         kept=_trials(model, precision, sizes, longest=longest, flat=flat),
         passing=float(sizes.width * (3 * sizes.inner + 4 * sizes.hidden)),
         logits=(8 * len(head), chunk_size(len(head), learns_weight=head.requires_grad)),

@@ -46,10 +46,23 @@ class UpdateOrder:
 
     def __iter__(self) -> Iterator[list[int]]:
         """Yield the row numbers of each update of the current epoch."""
-        shuffled = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.lengths))
+        shuffled = self._shuffled(self.epoch)
         for update in np.split(shuffled, self._edges(self.lengths[shuffled])):
             longest_first = np.argsort(-self.lengths[update], kind="stable")
             yield [int(row) for row in update[longest_first]]
+
+    def largest_update(self, steps: int) -> int:
+        """Count the tokens of the largest of the first updates."""
+        largest = 0
+        for epoch in range(-(-steps // len(self))):
+            lengths = self.lengths[self._shuffled(epoch)]
+            starts = np.concatenate([[0], self._edges(lengths)])
+            sums = np.add.reduceat(lengths, starts, dtype=np.int64)
+            largest = max(largest, int(sums[: steps - epoch * len(self)].max()))
+        return largest
+
+    def _shuffled(self, epoch: int) -> npt.NDArray[np.int64]:
+        return np.random.default_rng([self.seed, epoch]).permutation(len(self.lengths))
 
     def _edges(self, lengths: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
         """Find the first row of each update but the first, at equal distances of rows or tokens."""

@@ -40,6 +40,20 @@ def test_updates_of_tokens_hold_about_as_many_and_every_row_once(
         assert all(abs(lengths[update].sum() - mean) <= longest for update in updates)
 
 
+@given(st.integers(1, 60), st.integers(1, 40), st.integers(1, 99), st.booleans())
+def test_the_largest_update_is_known_before_it_comes(
+    count: int, size: int, steps: int, by_tokens: bool
+) -> None:
+    lengths = order(count, 1).lengths
+    tokens = 20 * size if by_tokens else None
+    found = UpdateOrder(lengths, update_rows=size, update_tokens=tokens, seed=0)
+    sums: list[int] = []
+    while len(sums) < steps:
+        sums += [int(lengths[update].sum()) for update in found]
+        found.epoch += 1
+    assert found.largest_update(steps) == max(sums[:steps])
+
+
 def test_an_epoch_repeats_and_the_next_one_differs() -> None:
     first, again = order(30, 4), order(30, 4)
     assert list(first) == list(again)
