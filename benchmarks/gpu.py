@@ -298,6 +298,7 @@ def described(
     rates = measures(steps, tokens, found, LEFT_OUT)
     if rates:
         rates["updates"] = len(steps)
+    if rates and job.case.method != "dpo":  # whose necessary work is not counted
         part = sizes[LEFT_OUT * job.case.update_rows : len(steps) * job.case.update_rows]
         work = operations(part, shape, report["machine"]["vocabulary"], job.case.tuning)
         rate = work / (steps[-1]["wall"] - steps[LEFT_OUT - 1]["wall"])

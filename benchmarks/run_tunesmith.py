@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tunesmith.data.tokens import TokenRow
     from watch import StepTimes
 
 
@@ -17,6 +19,7 @@ def learn_what_others_do() -> None:
 
     So all learn the same tokens, and their losses may be compared closely.
     """
+    from tunesmith.data import build
     from tunesmith.data.token_rows import UNLEARNED, TokenRows
 
     take = TokenRows.__getitem__
@@ -24,12 +27,20 @@ def learn_what_others_do() -> None:
     def with_newlines(self: TokenRows, row: int) -> dict[str, Any]:
         found = take(self, row)
         ids, labels = found["input_ids"], found["labels"]
-        for at in range(1, len(ids)):
+        for at in range(1, 0 if "answers" in found else len(ids)):
             if labels[at] == UNLEARNED != labels[at - 1]:
                 labels[at] = ids[at]
         return found
 
     TokenRows.__getitem__ = with_newlines  # type: ignore[method-assign]
+    join = build.join_answers
+    build.join_answers = lambda *rows: join(*map(longer, rows))
+
+
+def longer(row: TokenRow) -> TokenRow:
+    """Learn one token more, where there is one."""
+    *before, (start, end) = row.learned
+    return replace(row, learned=[*before, (start, min(end + 1, len(row.ids)))])
 
 
 def note_estimate(times: StepTimes) -> None:
@@ -75,7 +86,7 @@ def main() -> None:
     times = watch(spec)
     clock_reference(times)
     note_estimate(times)
-    if spec["method"] == "sft":
+    if spec["method"] != "pretrain":
         learn_what_others_do()
     recipe = {
         "model": {"name": spec["model"]},

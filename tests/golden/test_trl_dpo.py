@@ -15,7 +15,7 @@ from tunesmith.data.rows import Learn
 from tunesmith.data.token_rows import TokenRows
 from tunesmith.methods import build_method
 from tunesmith.methods.method import Joining
-from tunesmith.methods.reference import ReferencedRows, reference_logps
+from tunesmith.methods.reference import reference_logps
 from tunesmith.models.load import load_model
 from tunesmith.models.reader import find_reader
 from tunesmith.models.tuning import add_lora
@@ -90,7 +90,7 @@ def test_dpo_equals_trl_in_loss_and_in_every_gradient(
     assert reference is not None
     part = "lora_" if tuning == "lora" else ""
     moved(mine, part)
-    referenced = ReferencedRows(rows, reference)
+    referenced = rows.beside(reference=reference)
     batch = method.collate([referenced[row] for row in range(len(rows))], HOW)
     summed = method.loss(mine, batch)
     (summed.total / summed.count).backward()

@@ -20,6 +20,18 @@ pytestmark = [
 ALLOWED = {torch.float32: 1e-4, torch.bfloat16: 5e-2}
 
 
+@pytest.mark.parametrize("dtype", ALLOWED)
+def test_under_autocast_a_norm_gives_the_type_it_is_given(
+    tmp_path: Path, dtype: torch.dtype
+) -> None:
+    folder = tiny.make_model(tmp_path / "model", head_dim=64)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).cuda()
+    use_few_passes(model)
+    with torch.autocast("cuda", torch.bfloat16):
+        given = torch.randn(2, 32, device="cuda", dtype=dtype)
+        assert model.model.norm(given).dtype == dtype
+
+
 def learned(model: Any, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     loss = model(input_ids=ids, labels=ids).loss
     loss.backward()

@@ -19,6 +19,7 @@ from tunesmith.recipe.load import load_recipe
 from tunesmith.runs.run import Run
 from tunesmith.settings import read_settings
 from tunesmith.training import reference
+from tunesmith.training.advice import advise
 from tunesmith.training.plan import dry_run
 from tunesmith.training.train import resume, train
 from tunesmith.training.watch import Watch
@@ -72,6 +73,7 @@ def test_the_model_comes_to_prefer_what_was_chosen(
     assert scores.base is not None
     assert scores.base.loss == pytest.approx(0.6931, abs=1e-3)
     assert (scores.base.perplexity, scores.tuned.pair_accuracy) == (None, 1.0)
+    assert scores.base.pair_accuracy is None
     assert scores.tuned.loss == pytest.approx(measured[-1]["eval_loss"], rel=1e-3)
 
     model = load_subject(find_subject(run.name), precision="fp32")
@@ -132,6 +134,8 @@ def test_the_reference_is_computed_once_and_again_after_any_change(
         (tiny_model, {"data": {"validation_share": 0.2, "system": "be kind"}}),
         (tiny_model, {"model": {"template": "alpaca"}}),
         (tiny_model, {"compute": {"tokens_per_batch": 100}}),
+        (tiny_model, {"compute": {"precision": "bf16"}}),
+        (tiny_model, {"compute": {"precision": "bf16"}, "tuning": {"kind": "full"}}),
     ]
     for number, (model, sections) in enumerate(changes, 2):
         train_pairs(tmp_path, model, **sections)
@@ -153,6 +157,30 @@ def test_a_dry_run_counts_pairs(tmp_path: Path, tiny_model: Path) -> None:
     plan = dry_run(load_recipe(recipe_of(tmp_path, tiny_model)))
     assert (plan.rows, plan.validation_rows) == (19, 5)
     assert not plan.change
+
+
+def test_nothing_is_dropped_where_a_reference_dropped_nothing(tmp_path: Path) -> None:
+    options = {"resid_pdrop": 0.5, "embd_pdrop": 0.5, "attn_pdrop": 0.5}
+    model = tiny.make_model(tmp_path / "model", "gpt2", **options)
+    run = train_pairs(tmp_path, model, run={"name": "tiny", "steps": 2, "log_every_steps": 1})
+    first = next(record for record in run.metrics() if "loss" in record)
+    assert first["loss"] == pytest.approx(0.693147, abs=1e-4)
+    recipe = recipe_of(tmp_path, model, tuning={"kind": "lora", "dropout": 0.1})
+    with pytest.raises(RecipeError, match=r"tuning\.dropout has no effect"):
+        train(load_recipe(recipe))
+
+
+def test_a_high_learning_rate_is_told(
+    tmp_path: Path, tiny_model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    dry_run(load_recipe(recipe_of(tmp_path, tiny_model)))
+    assert "is high for dpo" in caplog.text
+
+
+def test_a_report_judges_pairs_by_how_many_are_told_apart(tmp_path: Path, tiny_model: Path) -> None:
+    run = train_pairs(tmp_path, tiny_model, run={"name": "tiny", "steps": 24, "log_every_steps": 1})
+    (advice,) = advise(run.metrics())
+    assert (advice.kind, advice.seen) == ("settled", "at the end 100% of the pairs were told apart")
 
 
 def test_a_model_from_scratch_is_refused(tmp_path: Path, tiny_model: Path) -> None:

@@ -45,7 +45,7 @@ from tunesmith.templates import Piece, Template
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-FORM = 2
+FORM = 3
 """Number of the way tokens are made and kept; raise it when that changes."""
 BATCH_ROWS, BATCH_CHARS = 256, 1 << 21
 Row = Conversation | Text
@@ -256,10 +256,7 @@ class _Job:
     def _take(self, row: Row) -> list[tuple[Row, TokenRow]] | None:
         """Take what is left over of a row, if nobody has to know how long it was before a cut."""
         found = self._leftover.take(row)
-        whole = self._how.learn.kind == "text"
-        if found and (whole or all(t.reach < self._how.options.max_tokens for _, t in found)):
-            return found
-        return None
+        return None if found and any(tokens.was_cut for _, tokens in found) else found
 
     def _tokenize_anew(self, batch: Sequence[Row]) -> list[list[tuple[Row, TokenRow]] | Problem]:
         if self._how.learn.kind == "text":
@@ -292,13 +289,19 @@ class _Job:
                 return Problem(place, reason, "long")
             self._report.num_cut += 1
         for source, tokens in parts:
-            cut = tokens.cut(limit)
+            cut = replace(tokens.cut(limit), was_cut=longest > limit)
             if cut.num_learned:
                 fitted.append((source, cut))
         paired = self._how.learn.kind == "preference"
         if not fitted or (paired and len(fitted) < len(parts)):
             return Problem(place, self._nothing_learned(longest))
-        return [(fitted[0][0], join_answers(fitted[0][1], fitted[1][1]))] if paired else fitted
+        if not paired:
+            return fitted
+        joined = join_answers(fitted[0][1], fitted[1][1])
+        if joined is None:
+            self._report.num_cut -= longest > limit
+            return Problem(place, "both answers are the same tokens, so none is preferred")
+        return [(fitted[0][0], joined)]
 
     def _nothing_learned(self, longest: int) -> str:
         limit = self._how.options.max_tokens

@@ -172,7 +172,9 @@ class _Entry:
             if COLUMNS[theirs] not in known:
                 raise self._error(
                     f"the formatting {self._formatting()} has no such column as {theirs!r}",
-                    "set formatting to sharegpt for messages, to alpaca for the others",
+                    "with ranking name prompt or messages, chosen and rejected"
+                    if self.values.get("ranking")
+                    else "set formatting to sharegpt for messages, to alpaca for the others",
                 )
         named = self._named()
         needed = set(PAIRED) & set(known) if named else set(known) - UNREAD

@@ -37,7 +37,10 @@ PLURALS: dict[Kind, str] = {
 LEARNERS: dict[Kind, tuple[str, str]] = {
     "text": ("pretrain", "a `text`"),
     "conversation": ("sft", "`instruction` and `output`"),
-    "preference": ("dpo", "`instruction`, `chosen` and `rejected`"),
+    "preference": (
+        "dpo",
+        "`chosen` and `rejected` (`format: alpaca_pairs` or sharegpt_pairs, and `columns`, `tags`)",
+    ),
 }
 """The first method that learns from rows of a kind, and columns that it takes."""
 Row = Conversation | Text

@@ -34,6 +34,7 @@ SCHEMA = pa.schema(
         ("line", pa.int64()),
         ("column", pa.int64()),
         ("unit", pa.int64()),
+        ("cut", pa.uint8()),
         ("digest", pa.uint64()),
     ]
 )
@@ -69,6 +70,7 @@ class StoreWriter:
             "line": source.place.line,
             "column": source.place.column,
             "unit": unit,
+            "cut": row.was_cut,
             "digest": int.from_bytes(digest, "little"),
         }
         for name, value in values.items():
@@ -220,7 +222,7 @@ def tokens_of(batch: pa.RecordBatch, at: int) -> TokenRow:
         as_numpy(batch[name][at].values) for name in ("ids", "learned", "answers")
     )
     begin = (int(answers[0]), int(answers[1])) if len(answers) else None
-    return TokenRow(ids.tolist(), _spans(learned), begin)
+    return TokenRow(ids.tolist(), _spans(learned), begin, was_cut=bool(batch["cut"][at].as_py()))
 
 
 def _spans(edges: Ints) -> list[tuple[int, int]]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +35,7 @@ class TokenRows:
 
     def __init__(self, stores: Sequence[Store], parts: Ints, starts: Ints) -> None:
         self._stores, self._parts, self._starts = tuple(stores), parts, starts
+        self._beside: dict[str, npt.NDArray[np.float32]] = {}
         sizes = parts[:, 3] - parts[:, 2]
         total = np.add.reduceat(sizes, starts) if len(starts) else np.zeros(0, np.int64)
         self.lengths: npt.NDArray[np.int32] = total.astype(np.int32)
@@ -44,12 +47,12 @@ class TokenRows:
         """Count the rows."""
         return len(self._starts)
 
-    def __getitem__(self, row: int) -> dict[str, list[int]]:
+    def __getitem__(self, row: int) -> dict[str, Any]:
         """Return a row.
 
         Returns:
             input_ids; labels, -100 where nothing is learned, not shifted; answers, where each of
-            two answers begins, only for a row that has them.
+            two answers begins, only for a row that has them; and what was put beside.
         """
         ids: list[int] = []
         labels: list[int] = []
@@ -64,8 +67,20 @@ class TokenRows:
             ids += part
             labels += marked
             answers = source.answers(stored)
-        row_of_tokens = {"input_ids": ids, "labels": labels}
-        return {**row_of_tokens, "answers": answers} if answers else row_of_tokens
+        found: dict[str, Any] = {"input_ids": ids, "labels": labels}
+        if answers:
+            found["answers"] = answers
+        return found | {name: column[row].tolist() for name, column in self._beside.items()}
+
+    def beside(self, **columns: npt.NDArray[np.float32]) -> TokenRows:
+        """Return the same rows with more numbers in each.
+
+        Args:
+            columns: numbers by name, [rows, any].
+        """
+        more = copy(self)
+        more._beside = {**self._beside, **columns}
+        return more
 
     def conversation(self, row: int) -> Conversation | Text:
         """Return a row as it was read; of packed texts, the first that begins in it."""

@@ -28,24 +28,18 @@ class TokenRow:
     Attributes:
         answers: of a row with two answers, where each begins; both go on from the tokens before
             the first.
+        was_cut: whether the conversation it comes from was longer.
     """
 
     ids: list[int]
     learned: list[Span]
     answers: Span | None = None
+    was_cut: bool = False
 
     @property
     def num_learned(self) -> int:
         """Count the learned tokens."""
         return sum(end - start for start, end in self.learned)
-
-    @property
-    def reach(self) -> int:
-        """Count the tokens of the longest text of the row."""
-        if self.answers is None:
-            return len(self.ids)
-        first, second = self.answers
-        return max(second, len(self.ids) - (second - first))
 
     def cut(self, length: int) -> TokenRow:
         """Keep the first `length` tokens."""

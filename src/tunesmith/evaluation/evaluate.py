@@ -34,7 +34,7 @@ class Measures:
         loss: nats a learned token, or a pair.
         perplexity: None for pairs.
         pair_accuracy: share of pairs whose preferred answer gained more than the rejected one
-            since training began, 0 to 1; None where there are no pairs.
+            since training began, 0 to 1; None for the base, and where there are no pairs.
         rouge_l, exact_match, fact_rate: 0 to 1; None where there are no answers or no facts.
         bleu, chrf: 0 to 100.
     """
@@ -140,7 +140,7 @@ def _scores_file(run: Run, subject: Subject) -> Path:
 
 def _with_reference(run: Run, method: Method, rows: TokenRows) -> TokenRows:
     """Let rows carry what the run's base says of them."""
-    from tunesmith.methods.reference import ReferencedRows, reference_logps
+    from tunesmith.methods.reference import reference_logps
     from tunesmith.models.layout import find_layout
 
     base = load_subject(find_subject(run.path, base_only=True), precision="fp32").model
@@ -148,7 +148,7 @@ def _with_reference(run: Run, method: Method, rows: TokenRows) -> TokenRows:
     most = BATCH_ROWS * int(rows.lengths.max())
     reference = reference_logps(base, method, rows, how=how, tokens=most)
     assert reference is not None  # nobody asked it to give up
-    return ReferencedRows(rows, reference)
+    return rows.beside(reference=reference)
 
 
 def _measure(
@@ -168,7 +168,8 @@ def _measure(
     said = _answers(model, asked, sampling, label)
     measures = replace(_summarize(asked, said), loss=found["loss"])
     if method.needs_reference:
-        return replace(measures, pair_accuracy=found["rewards_accuracy"]), said
+        moved = label == "tuned"  # the base has not moved from itself
+        return replace(measures, pair_accuracy=found["rewards_accuracy"] if moved else None), said
     return replace(measures, perplexity=math.exp(min(found["loss"], 700.0))), said
 
 

@@ -23,7 +23,8 @@ def join(rows: Sequence[Row], how: Joining) -> Batch:
     Returns:
         input_ids; predict_at, the tokens of the flattened batch after which one is learned, and
         targets, the ones learned, [learned] each; of rows with two answers owner, whose answer
-        they are, counted through all rows, [learned]; and what tells the model its rows.
+        they are, counted through all rows, [learned], and num_answers; and what tells the model
+        its rows.
     """
     if not how.flat:
         return pad(rows)
@@ -56,7 +57,7 @@ def lay_end_to_end(rows: Sequence[Row]) -> Batch:
     before = torch.cat([each[1] for each in laid])
     learned = (labels != UNLEARNED) & (before >= 0)
     segments = [segment for each in laid for segment in each[2]]
-    batch = {
+    batch: Batch = {
         "input_ids": torch.tensor([[token for row in rows for token in row["input_ids"]]]),
         "position_ids": torch.cat([each[0] for each in laid])[None],
         "segments": segments,
@@ -66,6 +67,7 @@ def lay_end_to_end(rows: Sequence[Row]) -> Batch:
     if "answers" in rows[0]:
         sizes = torch.tensor([end - start for start, end, *_ in segments])
         batch["owner"] = torch.arange(len(sizes)).repeat_interleave(sizes)[learned]
+        batch["num_answers"] = 2 * sum("answers" in row for row in rows)
     return batch
 
 
@@ -115,13 +117,15 @@ def pad(rows: Sequence[Row]) -> Batch:
         mask[place, :length] = 1
         labels[place, 1:length] = torch.tensor(text["labels"][1:])
     owner, at = (labels != UNLEARNED).nonzero(as_tuple=True)
-    batch = {
+    batch: Batch = {
         "input_ids": ids,
         "attention_mask": mask,
         "predict_at": owner * seq + at - 1,
         "targets": labels[owner, at],
     }
-    return {**batch, "owner": owner} if "answers" in rows[0] else batch
+    if "answers" in rows[0]:
+        batch |= {"owner": owner, "num_answers": len(texts)}
+    return batch
 
 
 def split_answers(row: Row) -> Iterator[Row]:
@@ -144,8 +148,10 @@ def count_tokens(row: Row, *, flat: bool) -> int:
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
     """Move the tensors of a batch."""
+    import torch
+
     return {
-        name: value if isinstance(value, list) else value.to(device)
+        name: value.to(device) if isinstance(value, torch.Tensor) else value
         for name, value in batch.items()
     }
 

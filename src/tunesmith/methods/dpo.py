@@ -33,15 +33,17 @@ class DPOMethod:
         return True
 
     def collate(self, rows: Sequence[Row], how: Joining) -> Batch:
-        """Join rows into one batch, and what a reference said of them, [rows, 2]."""
+        """Join rows into one batch, and what a reference said of them, if it did, [rows, 2]."""
         import torch
 
         batch = join(rows, how)
+        if "reference" not in rows[0]:
+            return batch
         return {**batch, "reference": torch.tensor([row["reference"] for row in rows])}
 
     def count(self, batch: Batch) -> int:
         """Count the pairs of a batch."""
-        return len(batch["reference"])
+        return int(batch["num_answers"]) // 2
 
     def loss(self, model: torch.nn.Module, batch: Batch) -> LossSum:
         """Sum the loss over the pairs of a batch."""

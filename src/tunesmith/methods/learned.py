@@ -94,7 +94,7 @@ def answer_logps(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
         Of the preferred and the rejected answer of each row, in fp32, [rows, 2].
     """
     losses = predict(model, batch).token_losses()
-    summed = losses.new_zeros(2 * len(batch["reference"]))
+    summed = losses.new_zeros(batch["num_answers"])
     return -summed.index_add(0, batch["owner"], losses).view(-1, 2)
 
 

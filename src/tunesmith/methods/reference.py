@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -19,22 +19,6 @@ if TYPE_CHECKING:
     import torch
 
 Logps = npt.NDArray[np.float32]
-
-
-class ReferencedRows(TokenRows):
-    """Rows that carry what the reference said of them.
-
-    Args:
-        reference: log p of the preferred and the rejected answer, [rows, 2].
-    """
-
-    def __init__(self, rows: TokenRows, reference: Logps) -> None:
-        vars(self).update(vars(rows))
-        self._reference = reference
-
-    def __getitem__(self, row: int) -> dict[str, Any]:
-        """Return a row, and its reference, of two numbers."""
-        return {**super().__getitem__(row), "reference": self._reference[row].tolist()}
 
 
 def reference_logps(
@@ -61,15 +45,16 @@ def reference_logps(
     order = np.argsort(-rows.lengths, kind="stable")
     lengths = [count_tokens(rows[int(row)], flat=how.flat) for row in order]
     found = np.zeros((len(rows), 2), np.float32)
-    was_training = model.training
+    was_training, gave_up = model.training, True
     model.eval()
     alone = model.disable_adapter() if isinstance(model, PeftModel) else nullcontext()
     with torch.no_grad(), alone:
         for part in track(split_update(lengths, tokens=tokens, flat=how.flat), "reference, batch"):
             if give_up():
-                return None
-            chosen = [{**rows[int(row)], "reference": [0.0, 0.0]} for row in order[part]]
-            batch = to_device(method.collate(chosen, how), device)
+                break
+            batch = to_device(method.collate([rows[int(row)] for row in order[part]], how), device)
             found[order[part]] = answer_logps(model, batch).cpu().numpy()
+        else:
+            gave_up = False
     model.train(was_training)
-    return found
+    return None if gave_up else found

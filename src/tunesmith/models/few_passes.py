@@ -26,7 +26,8 @@ FAILURES = (AttributeError, IndexError, KeyError, RuntimeError, TypeError, Value
 def use_few_passes(model: torch.nn.Module) -> None:
     """Let a model compute its norms and rotations so, and its gates, if they are these.
 
-    In 16 bits only a GPU does, where every pass over memory is a kernel to be started.
+    In 16 bits only a GPU computes norms and rotations so: there every pass over memory is a
+    kernel to be started.
     """
     for module in model.modules():
         kind: Any = type(module)
@@ -56,7 +57,8 @@ def _thin_norm(kind: type[Any], epsilon: float) -> type[Any]:
     def forward(self: Any, x: torch.Tensor) -> torch.Tensor:
         weight: torch.Tensor = self.weight
         if x.is_cuda and x.dtype == weight.dtype:  # one kernel, which starts faster than many
-            return rms_norm(x, weight.shape, weight, epsilon)
+            with torch.autocast("cuda", enabled=False):  # it would widen what goes in and out
+                return rms_norm(x, weight.shape, weight, epsilon)
         if not x.dtype == weight.dtype == torch.float32:
             theirs: torch.Tensor = kind.forward(self, x)
             return theirs

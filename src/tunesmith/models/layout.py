@@ -22,6 +22,8 @@ FIRST, OTHER, SECOND = (1, 2, 3, 4, 5, 6, 7), (7, 6, 5, 4, 3, 2, 1), (3, 1, 4, 1
 """Rows of token ids to try a model with; every vocabulary has that many."""
 FAILURES = (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
 """How models fail at what they are not made for."""
+STRETCHED = frozenset({"dynamic", "longrope"})
+"""Rotary embeddings that change with the length of what is computed at once."""
 KNOWN_LAYERS = frozenset({"full_attention", "sliding_attention"})
 
 
@@ -97,6 +99,11 @@ def check_architecture(inner: Any) -> None:
     strange = set(options.get("layer_types") or ()) - KNOWN_LAYERS
     if strange:
         raise CannotLieFlat(f"it has layers of {', '.join(sorted(strange))}")
+    rope = options.get("rope_parameters") or options.get("rope_scaling") or {}
+    kinds = {str(rope.get("rope_type") or rope.get("type"))}
+    kinds |= {str(each.get("rope_type")) for each in rope.values() if isinstance(each, dict)}
+    if kinds & STRETCHED:
+        raise CannotLieFlat("its rotary embedding depends on the longest row beside")
     if not inner._supports_attention_backend or not inner._supports_flash_attn:
         raise CannotLieFlat("its attention cannot be replaced")
     if options.get("sliding_window") is not None and not _hands_on_window(inner):

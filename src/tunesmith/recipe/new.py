@@ -28,7 +28,11 @@ class Question:
 QUESTIONS = (
     Question("model", "Model to start from (a folder, Org/Name, or starter)", "starter"),
     Question("data", "File or folder to learn from", None),
-    Question("method", "Rows are questions and answers (sft) or plain texts (pretrain)", "sft"),
+    Question(
+        "method",
+        "Rows are questions and answers (sft), plain texts (pretrain) or preference pairs (dpo)",
+        "sft",
+    ),
     Question(
         "tuning",
         "Train small added matrices (lora), all weights (full), some layers (freeze)",
@@ -85,7 +89,7 @@ def compose(answers: Mapping[str, str]) -> str:
         "method.name": answers["method"],
         "tuning.kind": answers["tuning"],
         "data.validation_share": 0.1,
-        "optimizer.learning_rate": 2e-4 if answers["tuning"] == "lora" else 2e-5,
+        "optimizer.learning_rate": _rate(answers["method"], answers["tuning"]),
         "run.name": answers["name"],
         "run.epochs": 3.0,
     }
@@ -103,6 +107,13 @@ def compose(answers: Mapping[str, str]) -> str:
         value = _spell(chosen[option.dotted]) if option.dotted in chosen else option.default
         lines.append(f"  {option.name}: {value}")
     return "\n".join(lines) + "\n"
+
+
+def _rate(method: str, tuning: str) -> float:
+    """Choose a usual learning rate; preferences are learned in small steps."""
+    if method == "dpo":
+        return 5e-5 if tuning == "lora" else 5e-6
+    return 2e-4 if tuning == "lora" else 2e-5
 
 
 def _spell(value: object) -> str:

@@ -9,7 +9,7 @@ from tunesmith.errors import RecipeError
 from tunesmith.recipe.method import DPO, Pretrain
 from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.schema import list_options, spell
-from tunesmith.recipe.tuning import Freeze, Full
+from tunesmith.recipe.tuning import Freeze, Full, LoRA
 
 RARE = (
     "adam_epsilon",
@@ -114,6 +114,17 @@ def preferences_have_a_reference(recipe: Recipe) -> None:
         )
 
 
+def preferences_drop_nothing(recipe: Recipe) -> None:
+    """What is compared with a reference must be computed as the reference was."""
+    tuning = recipe.tuning
+    if isinstance(recipe.method, DPO) and isinstance(tuning, LoRA) and tuning.dropout:
+        raise RecipeError(
+            "tuning.dropout has no effect: dpo compares with a reference that drops nothing",
+            hint="remove it",
+            where="tuning.dropout",
+        )
+
+
 def plain_text_has_no_chat(recipe: Recipe) -> None:
     """Pretraining reads texts, not conversations, and cuts none."""
     if not isinstance(recipe.method, Pretrain):
@@ -189,6 +200,7 @@ RULES: tuple[Callable[[Recipe], None], ...] = (
     samples_have_length,
     scratch_trains_all,
     preferences_have_a_reference,
+    preferences_drop_nothing,
     plain_text_has_no_chat,
     weights_need_company,
     freeze_counts_or_names,

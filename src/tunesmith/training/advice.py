@@ -11,6 +11,7 @@ FEWEST_POINTS = 10
 """With fewer losses than this, noise says as much as the curve."""
 WINDOW_SHARE = 0.15
 RISE, WORSE, FALL, SLOW = 1.3, 1.02, 0.03, 0.05
+TOLD_APART = 0.6
 LOST = 0.2
 """Share of what was gained that a diverged run has lost again."""
 
@@ -49,6 +50,9 @@ def advise(metrics: Sequence[dict[str, Any]]) -> list[Advice]:
         return [advice for advice in found if advice] or [short]
     start, before, end = _windows([loss for _, loss in losses])
     found = [_diverged(losses, start), *found]
+    paired = any("rewards_accuracy" in record for record in metrics)
+    if not any(found) and paired:
+        return [_preferred(metrics)]
     if not any(found):
         found += [_slow(start, end), _falling(before, end)]
     settled = Advice(
@@ -115,6 +119,16 @@ def _slow(start: float, end: float) -> Advice | None:
         f"the loss hardly moved, from {start:.3f} to {end:.3f}: it falls too slowly",
         "raise optimizer.learning_rate three times and train again",
     )
+
+
+def _preferred(metrics: Sequence[dict[str, Any]]) -> Advice:
+    """Judge pairs by how many are told apart; how far their loss falls says little."""
+    shares = [record["rewards_accuracy"] for record in metrics if "rewards_accuracy" in record]
+    share = _mean(shares[-_window(shares) :])
+    seen = f"at the end {share:.0%} of the pairs were told apart"
+    if share < TOLD_APART:
+        return Advice("slow", seen, "raise optimizer.learning_rate, or look at the pairs")
+    return Advice("settled", seen, "evaluate the run; much more drives the model from its manner")
 
 
 def _falling(before: float, end: float) -> Advice | None:

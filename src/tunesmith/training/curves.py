@@ -38,7 +38,8 @@ def _draw_loss(axes: Axes, metrics: Sequence[dict[str, Any]]) -> None:
     held_steps, held_out = _series(metrics, "eval_loss")
     if held_out:
         axes.plot(held_steps, held_out, "o-", color="tab:orange", label="held-out loss")
-    axes.set_ylabel("nats a token")
+    paired = any("rewards_accuracy" in record for record in metrics)
+    axes.set_ylabel("nats a pair" if paired else "nats a token")
     axes.set_xlabel("step")
     axes.grid(alpha=0.3)
     axes.legend()

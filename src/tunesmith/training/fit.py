@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from tunesmith.data.token_rows import TokenRows
 from tunesmith.errors import RunError
 from tunesmith.hardware import choose_device
 from tunesmith.models.tuning import is_full
@@ -96,7 +95,7 @@ def choose_batching(prepared: Prepared, footprint: Footprint) -> Batching:
     free = free_gib(recipe, device)
     chosen = None
     for tokens, checkpointing in _ways(recipe, device.type, int(rows.lengths.max())):
-        most, split = most_tokens(recipe, rows, tokens, flat=footprint.flat)
+        most, split = most_tokens(prepared, tokens, flat=footprint.flat)
         gib = footprint.gib(most, checkpointing=checkpointing, split=split)
         chosen = Batching(tokens, checkpointing, gib, free)
         if chosen.fits:
@@ -116,19 +115,26 @@ def _ways(recipe: Recipe, device: str, longest: int) -> Iterator[tuple[int, bool
             yield tokens, checkpointing
 
 
-def most_tokens(recipe: Recipe, rows: TokenRows, tokens: int, *, flat: bool) -> tuple[int, bool]:
+def most_tokens(prepared: Prepared, tokens: int, *, flat: bool) -> tuple[int, bool]:
     """Count the tokens of the largest batch that will come up, padding included.
 
     Returns:
         the tokens, and whether any update may be split into several batches.
     """
+    recipe, rows = prepared.recipe, prepared.splits.train
     longest = int(rows.lengths.max())
     order = build_order(recipe, rows)
     steps = count_steps(recipe, order)
     if not flat or steps * len(rows) > LOOKED_AHEAD * len(order):
-        return max(tokens, longest), True
+        apart = 2 * rows.reach if is_paired(prepared) else longest  # two padded texts
+        return max(tokens, apart), True
     most, largest = max(tokens, longest), order.largest_update(steps)
     return min(most, largest), largest > most
+
+
+def is_paired(prepared: Prepared) -> bool:
+    """Whether a row holds two answers to a question."""
+    return prepared.method.learn.kind == "preference"
 
 
 def cheapest_change(prepared: Prepared, footprint: Footprint, free: float) -> str:
@@ -142,9 +148,10 @@ def cheapest_change(prepared: Prepared, footprint: Footprint, free: float) -> st
     also = "" if twice else "compute.gradient_checkpointing: on"
     if also and footprint.gib(longest, checkpointing=True) <= free:
         return f"write {also}"
-    shorter = 1 << (max(longest - 1, 1).bit_length() - 1)
+    texts = 2 if is_paired(prepared) else 1
+    shorter = 1 << (max(prepared.splits.train.reach - 1, 1).bit_length() - 1)
     while shorter >= SHORTEST_ROW:
-        if footprint.gib(shorter, checkpointing=True) <= free:
+        if footprint.gib(min(texts * shorter, longest), checkpointing=True) <= free:
             return f"write data.max_tokens: {shorter}" + (f" and {also}" if also else "")
         shorter //= 2
     if is_full(recipe.tuning) and not recipe.model.from_scratch:

@@ -69,7 +69,7 @@ def make_plan(prepared: Prepared) -> Plan:
         cut_rows=report.num_cut,
         validation_rows=len(splits.validation) if splits.validation is not None else 0,
         tokens=splits.train.num_tokens,
-        longest_row=int(splits.train.lengths.max()),
+        longest_row=splits.train.reach,
         learned_share=splits.train.num_learned / max(splits.train.num_tokens, 1),
         num_weights=footprint.num_weights,
         num_trained=footprint.num_trained,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from tunesmith.data.prepare import Splits, prepare
 from tunesmith.errors import RecipeError
 from tunesmith.hardware import num_cores
+from tunesmith.logs import logger
 from tunesmith.methods import Method, build_method
 from tunesmith.models.load import load_config
 from tunesmith.models.reader import Reader
@@ -14,6 +15,9 @@ from tunesmith.models.roles import load_reader
 from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.rules import check_rules
 from tunesmith.settings import forbid_network
+
+log = logger(__name__)
+HIGHEST_FOR_PAIRS = 1e-4
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,7 @@ def prepare_run(recipe: Recipe) -> Prepared:
     forbid_network()
     check_rules(recipe)
     use_threads(recipe)
+    warn_of_rate(recipe)
     reader = load_reader(recipe)
     method = build_method(recipe.method)
     splits = prepare(
@@ -38,6 +43,17 @@ def prepare_run(recipe: Recipe) -> Prepared:
     )
     check_lengths(reader, splits)
     return Prepared(recipe, reader, method, splits)
+
+
+def warn_of_rate(recipe: Recipe) -> None:
+    """Say aloud where a learning rate is far from usual, as the default is for preferences."""
+    rate = recipe.optimizer.learning_rate
+    if recipe.method.name == "dpo" and rate > HIGHEST_FOR_PAIRS:
+        log.warning(
+            "optimizer.learning_rate: %g is high for dpo; 5e-5 is usual with LoRA, 5e-6 with full "
+            "tuning",
+            rate,
+        )
 
 
 def check_lengths(reader: Reader, splits: Splits) -> None:

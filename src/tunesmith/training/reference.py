@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,14 @@ from tunesmith.data.token_rows import TokenRows
 from tunesmith.errors import RunError
 from tunesmith.logs import logger
 from tunesmith.methods.method import Joining
-from tunesmith.methods.reference import Logps, ReferencedRows, reference_logps
-from tunesmith.models.roles import Roles
+from tunesmith.methods.reference import Logps, reference_logps
+from tunesmith.models.roles import Roles, base_dtype
 from tunesmith.runs.write import write_bytes
 from tunesmith.settings import read_settings
 from tunesmith.training.prepare import Prepared
 
 log = logger(__name__)
-FORM = 1
+FORM = 2
 """Number of the way references are computed and kept; raise it when that changes."""
 DIGEST = 32
 
@@ -52,7 +53,7 @@ def with_reference(
     for name, rows in (("train", splits.train), ("validation", splits.validation)):
         if rows is None:
             continue
-        parts = [FORM, name, base_sha256, splits.fingerprint, *_way(prepared, roles)]
+        parts = [FORM, name, base_sha256, splits.fingerprint, *_way(prepared, roles, how)]
         key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
         file = read_settings().cache / "reference" / key
         kept = _read(file, len(rows))
@@ -61,23 +62,21 @@ def with_reference(
             if kept is None:
                 return prepared
             _write(file, kept)
-        found[name] = ReferencedRows(rows, kept)
+        found[name] = rows.beside(reference=kept)
     return replace(prepared, splits=replace(splits, **found))
 
 
-def _way(prepared: Prepared, roles: Roles) -> list[Any]:
+def _way(prepared: Prepared, roles: Roles, how: Joining) -> list[Any]:
     """List what the numbers depend on besides model and rows, to their last bit."""
     import torch
 
-    compute = prepared.recipe.compute
-    threads = torch.get_num_threads()
-    return [
-        compute.tokens_per_batch,
-        roles.precision,
-        str(roles.device),
-        threads,
-        torch.__version__,
-    ]
+    recipe = prepared.recipe
+    versions = [version(name) for name in ("tunesmith", "torch", "transformers", "peft")]
+    stored = str(base_dtype(recipe, roles.precision))
+    cuda = roles.device.type == "cuda"
+    machine = torch.cuda.get_device_name(roles.device) if cuda else torch.get_num_threads()
+    computed = [recipe.compute.tokens_per_batch, roles.precision, stored, how.flat, how.coarse]
+    return [*computed, roles.device.type, machine, versions]
 
 
 def _compute(

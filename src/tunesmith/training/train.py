@@ -122,8 +122,13 @@ def load_policy(prepared: Prepared) -> Roles:
     """Load the models with new weights drawn from the run's seed."""
     from transformers import set_seed
 
+    from tunesmith.models.dropout import drop_nothing
+
     set_seed(prepared.recipe.run.seed)
-    return load_roles(prepared.recipe, prepared.reader)
+    roles = load_roles(prepared.recipe, prepared.reader)
+    if prepared.method.needs_reference:  # it drops nothing either
+        drop_nothing(roles.policy)
+    return roles
 
 
 def build_trainer(run: Run, prepared: Prepared, roles: Roles, stop: StopRequest) -> RunTrainer:

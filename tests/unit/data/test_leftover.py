@@ -133,16 +133,20 @@ def test_conversations_of_several_rows_are_taken_up_whole(
 ) -> None:
     reader = make_byte_level(tmp_path / "model", families.THINKING)
     history = [["hi", "<think>\nhm\n</think>\n\nhello"], ["so", "yes"]]
-    rows = [{"instruction": f"{n}?", "output": "it is", "history": history} for n in range(700)]
+    rows: list[dict[str, Any]] = [
+        {"instruction": f"{n}?" + " why" * (n % 90), "output": "it is", "history": history}
+        for n in range(700)
+    ]
     path = write_rows(tmp_path / "rows.jsonl", rows)
-    whole = prepare_files(reader, path)
-    assert whole.report.num_split == 700
+    options = {"max_tokens": 120}
+    whole = prepare_files(reader, path, **options)
+    assert 0 < whole.report.num_cut < whole.report.num_split <= 700
     expected = stores()
     clear()
     with monkeypatch.context() as patch:
         interrupt(patch, 2)
         with pytest.raises(Interrupted):
-            prepare_files(reader, path)
-    again = prepare_files(reader, path)
+            prepare_files(reader, path, **options)
+    again = prepare_files(reader, path, **options)
     assert stores() == expected
     assert vars(again.report) == vars(whole.report)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -150,11 +152,15 @@ def test_a_joined_row_holds_both_texts_whole(
     one = TokenRow(asked + chosen, [(len(asked), len(asked) + len(chosen))])
     two = TokenRow(other + rejected, [(len(other), len(other) + len(rejected))])
     row = join_answers(one, two)
+    if row is None:
+        assert one.ids == two.ids
+        return
     assert row.answers is not None
     first, second = row.answers
     assert row.ids[:second] == one.ids
     assert row.ids[:first] + row.ids[second:] == two.ids
     shift = second - first
+    assert one.ids != two.ids
     (mine,), (theirs,) = one.learned, two.learned
     assert row.learned == [mine, (theirs[0] + shift, theirs[1] + shift)]
     assert first <= min(len(asked), len(other))
@@ -170,6 +176,28 @@ def test_a_long_pair_is_cut_at_each_answer_and_one_with_nothing_left_is_bad(
     assert second == splits.train.reach == 40
     assert first < len(splits.train[0]["input_ids"]) - second + first < 40
     assert "its prompt fills data.max_tokens" in splits.report.problems[0].reason
+
+
+def test_answers_that_are_the_same_tokens_after_a_cut_are_bad(
+    reader: Reader, tmp_path: Path
+) -> None:
+    long = {**ALPACA, "chosen": "so " * 50 + "a", "rejected": "so " * 50 + "b"}
+    path = write_rows(tmp_path / "a.jsonl", [long, ALPACA])
+    report = prepare_files(reader, path, learn=PAIRS, max_tokens=40, on_bad_row="skip").report
+    check_counts(report)
+    assert (report.num_kept, report.num_cut) == (1, 0)
+    assert "both answers are the same tokens" in report.problems[0].reason
+
+
+def test_a_table_may_spell_messages_as_json(reader: Reader, tmp_path: Path) -> None:
+    rows = {name: json.dumps(value) for name, value in SHAREGPT.items()}
+    with (tmp_path / "a.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, rows)
+        writer.writeheader()
+        writer.writerow(rows)
+    source = prepare_files(reader, tmp_path / "a.csv", learn=PAIRS).train.conversation(0)
+    assert isinstance(source, Preference)
+    assert (source.messages[-1].content, source.rejected.content) == ("because", "no")
 
 
 def test_rows_of_another_kind_are_refused_by_name(reader: Reader, tmp_path: Path) -> None:

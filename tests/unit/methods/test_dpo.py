@@ -153,7 +153,11 @@ def test_the_loss_by_hand_and_what_is_watched(models: dict[str, Any]) -> None:
     watched = {name: float(value) / summed.count for name, value in summed.measures.items()}
     margin = watched["rewards_chosen"] - watched["rewards_rejected"]
     assert watched["rewards_margin"] == pytest.approx(margin, rel=1e-4)
-    assert watched["rewards_accuracy"] in (0.0, 0.25, 0.5, 0.75, 1.0)
+    found = answer_logps(models["qwen3"], METHOD.collate(pairs(), Joining(flat=True)))
+    ratios = 0.2 * (found - torch.tensor([row["reference"] for row in pairs()]))
+    told_apart = (ratios[:, 0] > ratios[:, 1]).float().mean().item()
+    assert watched["rewards_accuracy"] == pytest.approx(told_apart)
+    assert watched["rewards_chosen"] == pytest.approx(ratios[:, 0].mean().item(), rel=1e-4)
     assert not any(value.requires_grad for value in summed.measures.values())
 
 
@@ -190,7 +194,7 @@ def test_the_reference_is_the_model_without_its_adapter(
 
 def test_it_gives_up_when_asked(models: dict[str, Any], tmp_path: Path) -> None:
     found = reference_logps(
-        models["qwen3"],
+        models["qwen3"].train(),
         METHOD,
         Rows(pairs()),  # type: ignore[arg-type]
         how=Joining(flat=True),
@@ -198,3 +202,4 @@ def test_it_gives_up_when_asked(models: dict[str, Any], tmp_path: Path) -> None:
         give_up=lambda: True,
     )
     assert found is None
+    assert models["qwen3"].training

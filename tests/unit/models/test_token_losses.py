@@ -57,6 +57,8 @@ def test_no_position_has_no_loss_and_a_gradient_of_nothing() -> None:
     found = token_losses(Head(torch.nn.Linear(8, 50)), hidden, torch.zeros(0, dtype=torch.long))
     found.sum().backward()
     assert found.shape == (0,)
+    assert hidden.grad is not None
+    assert hidden.grad.shape == (0, 8)
 
 
 def test_nothing_is_kept_where_nothing_learns() -> None:

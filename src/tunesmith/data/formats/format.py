@@ -122,6 +122,20 @@ def read_list(fields: Fields, name: str) -> Sequence[object]:
     return value
 
 
+def read_object(text: str, label: str) -> object:
+    """Read a text that a table holds in an object's place; one that is no object stays a text.
+
+    Raises:
+        RowFault: if it begins as an object and is not JSON.
+    """
+    if not text.lstrip().startswith("{"):
+        return text
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise RowFault(f"{label} begins as an object, and is not JSON") from None
+
+
 def check_turns(messages: Sequence[Message]) -> tuple[Message, ...]:
     """Check that user and assistant take turns and that every question has an answer.
 

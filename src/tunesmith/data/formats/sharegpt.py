@@ -13,6 +13,7 @@ from tunesmith.data.formats.format import (
     make_pair,
     quote,
     read_list,
+    read_object,
     read_optional,
     refuse_tools,
 )
@@ -61,6 +62,8 @@ def _read_answer(fields: Fields, name: str, tags: Names) -> str:
     if name not in fields:
         raise RowFault(f"`{name}` is missing")
     value = fields[name]
+    if isinstance(value, str) and isinstance(fields.get("conversations"), str):
+        value = read_object(value, f"`{name}`")  # a table spells both as JSON
     if not isinstance(value, dict):
         return check_text(value, f"`{name}`")
     for key in (tags["role_tag"], tags["content_tag"]):
