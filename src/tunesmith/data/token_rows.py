@@ -35,7 +35,7 @@ class TokenRows:
 
     def __init__(self, stores: Sequence[Store], parts: Ints, starts: Ints) -> None:
         self._stores, self._parts, self._starts = tuple(stores), parts, starts
-        self._beside: dict[str, npt.NDArray[np.float32]] = {}
+        self._beside: dict[str, npt.NDArray[np.float64]] = {}
         sizes = parts[:, 3] - parts[:, 2]
         total = np.add.reduceat(sizes, starts) if len(starts) else np.zeros(0, np.int64)
         self.lengths: npt.NDArray[np.int32] = total.astype(np.int32)
@@ -72,7 +72,7 @@ class TokenRows:
             found["answers"] = answers
         return found | {name: column[row].tolist() for name, column in self._beside.items()}
 
-    def beside(self, **columns: npt.NDArray[np.float32]) -> TokenRows:
+    def beside(self, **columns: npt.NDArray[np.float64]) -> TokenRows:
         """Return the same rows with more numbers in each.
 
         Args:

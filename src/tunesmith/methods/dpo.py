@@ -39,7 +39,8 @@ class DPOMethod:
         batch = join(rows, how)
         if "reference" not in rows[0]:
             return batch
-        return {**batch, "reference": torch.tensor([row["reference"] for row in rows])}
+        reference = torch.tensor([row["reference"] for row in rows], dtype=torch.float64)
+        return {**batch, "reference": reference}
 
     def count(self, batch: Batch) -> int:
         """Count the pairs of a batch."""
@@ -59,7 +60,7 @@ class DPOMethod:
             "logps_chosen": found.detach()[:, 0].sum(),
             "logps_rejected": found.detach()[:, 1].sum(),
         }
-        return LossSum(losses.sum(), len(losses), measures)
+        return LossSum(losses.sum().float(), len(losses), measures)
 
 
 def dpo_loss(rewards: torch.Tensor) -> torch.Tensor:

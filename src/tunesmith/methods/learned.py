@@ -91,9 +91,10 @@ def answer_logps(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
         batch: what `join` makes of rows with two answers.
 
     Returns:
-        Of the preferred and the rejected answer of each row, in fp32, [rows, 2].
+        Of the preferred and the rejected answer of each row, [rows, 2], in fp64: of sums of some
+        thousand nats, differences of a thousandth matter.
     """
-    losses = predict(model, batch).token_losses()
+    losses = predict(model, batch).token_losses().double()
     summed = losses.new_zeros(batch["num_answers"])
     return -summed.index_add(0, batch["owner"], losses).view(-1, 2)
 

@@ -18,7 +18,7 @@ from tunesmith.methods.method import Joining, Method
 if TYPE_CHECKING:
     import torch
 
-Logps = npt.NDArray[np.float32]
+Logps = npt.NDArray[np.float64]
 
 
 def reference_logps(
@@ -44,7 +44,7 @@ def reference_logps(
     device = next(model.parameters()).device
     order = np.argsort(-rows.lengths, kind="stable")
     lengths = [count_tokens(rows[int(row)], flat=how.flat) for row in order]
-    found = np.zeros((len(rows), 2), np.float32)
+    found = np.zeros((len(rows), 2))
     was_training, gave_up = model.training, True
     model.eval()
     alone = model.disable_adapter() if isinstance(model, PeftModel) else nullcontext()

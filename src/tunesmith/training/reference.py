@@ -105,10 +105,10 @@ def _read(file: Path, rows: int) -> Logps | None:
     except OSError:
         return None
     digest, numbers = content[:DIGEST], content[DIGEST:]
-    if hashlib.sha256(numbers).digest() != digest or len(numbers) != 8 * rows:
+    if hashlib.sha256(numbers).digest() != digest or len(numbers) != 16 * rows:
         log.warning("%s is damaged: the reference is computed again", file)
         return None
-    return np.frombuffer(numbers, np.float32).reshape(rows, 2)
+    return np.frombuffer(numbers, np.float64).reshape(rows, 2)
 
 
 def _write(file: Path, found: Logps) -> None:

@@ -27,6 +27,7 @@ from tunesmith.recipe.method import DPO
 from tunesmith.recipe.tuning import LoRA
 
 METHOD = build_method(DPO(beta=0.2))
+HOW = Joining(flat=True)
 SIZES = ((5, 3, 9), (1, 4, 2), (12, 7, 8), (0, 5, 6))
 """Tokens of question, preferred and rejected answer."""
 
@@ -129,6 +130,25 @@ def test_pairs_in_any_batches_give_the_same_gradient(
     parts = [rows[part] for part in split_update(lengths, tokens=tokens, flat=flat)]
     split = sum(METHOD.loss(model, METHOD.collate(part, how)).total for part in parts)
     check_same(gradients(model, split), gradients(model, whole))
+
+
+def test_sums_of_thousands_of_nats_keep_the_small_differences_that_count(
+    models: dict[str, Any],
+) -> None:
+    model, rows = copy.deepcopy(models["qwen3"]).eval(), pairs(((20, 110, 120), (5, 100, 120)))
+    base, seeded = copy.deepcopy(model).double(), torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(torch.randn(weight.shape, generator=seeded), alpha=1e-4)
+        reference = reference_logps(models["qwen3"], METHOD, Rows(rows), how=HOW, tokens=999)  # type: ignore[arg-type]
+        assert reference is not None
+        for row, known in zip(rows, reference, strict=True):
+            row["reference"] = known.tolist()
+        found = METHOD.loss(model, METHOD.collate(rows, HOW)).total
+        exact = answer_logps(model.double(), METHOD.collate(rows, HOW))
+        known = answer_logps(base, METHOD.collate(rows, HOW))
+    expected = dpo_loss(0.2 * (exact - known)).sum()
+    assert abs(found - expected) < 2e-6
 
 
 def test_no_answer_sees_the_other(models: dict[str, Any]) -> None:
