@@ -114,6 +114,7 @@ CONTENDERS = (
     ("trl", "tuned"),
 )
 UPDATE_ROWS, MAX_TOKENS = 8, 1024
+FIRST_RUN = "first_run_tokens_per_cpu_second"
 
 
 def main() -> None:
@@ -186,7 +187,7 @@ def first_run(found: dict[str, Any], case: Case) -> dict[str, float]:
         return {}
     rate, share = found["tokens_per_cpu_second"], (case.updates - 1) / case.updates
     seconds = found["useful_tokens"] / rate + share * found["reference_cpu_seconds"]
-    return {"first_run_tokens_per_cpu_second": found["useful_tokens"] / seconds}
+    return {FIRST_RUN: found["useful_tokens"] / seconds}
 
 
 def work_of_a_token(case: Case, sizes: list[tuple[int, int]]) -> float:
@@ -393,9 +394,7 @@ def merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
 def compared(runs: list[dict[str, Any]]) -> dict[str, Any]:
     """Compare all contenders with us, also where we compute what later runs find on disk."""
     first = [
-        {**r, "tokens_per_cpu_second": r.get("first_run_tokens_per_cpu_second")}
-        if "reference_cpu_seconds" in r
-        else r
+        r | {"tokens_per_cpu_second": r.get(FIRST_RUN, r["tokens_per_cpu_second"])}
         for r in runs
         if "dpo" in r["case"] and "tokens_per_cpu_second" in r
     ]

@@ -127,7 +127,11 @@ def _seen(given: torch.Tensor, segment: Segment) -> torch.Tensor:
 
 
 class _RowsOnCPU(torch.autograd.Function):
-    """The CPU's flash kernel, row by row: no copy of the inputs, no score kept."""
+    """The CPU's flash kernel, stretch by stretch: no copy of the inputs, no score kept.
+
+    What a segment sees of itself and of the stretch that it goes on from are two calls, weighed
+    by their sums of exponentials, as blocks are inside the kernel (arXiv:2205.14135).
+    """
 
     @staticmethod
     def forward(
@@ -142,16 +146,12 @@ class _RowsOnCPU(torch.autograd.Function):
         norms = []
         for segment in segments:
             part = slice(*segment[:2])
-            seen = _seen(key, segment), _seen(value, segment)
-            mask = _mask(query[:, :, part], seen[0], rule.window)
-            out[:, :, part], norm = FORWARD(
-                query[:, :, part],
-                *seen,
-                0.0,
-                mask is None,
-                attn_mask=mask,
-                scale=rule.scale,
-            )
+            asked = query[:, :, part]
+            found = [
+                FORWARD(asked, k, v, 0.0, causal, attn_mask=mask, scale=rule.scale)
+                for k, v, causal, mask in _stretches(asked, key, value, segment, rule.window)
+            ]
+            out[:, :, part], norm = _weigh(found)
             norms.append(norm)
         ctx.save_for_backward(query, key, value, out, *norms)
         ctx.segments, ctx.rule = segments, rule
@@ -166,27 +166,57 @@ class _RowsOnCPU(torch.autograd.Function):
         exact = tuple(one.float() for one in given) if min(sizes) < EXACT_BELOW else given
         for segment, norm in zip(ctx.segments, norms, strict=True):
             start, end, before, until = segment
-            upper_used, *asked, out_used = exact if end - start < EXACT_BELOW else given
-            query_used, seen = asked[0][:, :, start:end], [_seen(one, segment) for one in asked[1:]]
-            mask = _mask(query_used, seen[0], ctx.rule.window)
-            found = BACKWARD(
-                upper_used[:, :, start:end],
-                query_used,
-                *seen,
-                out_used[:, :, start:end],
-                norm,
-                0.0,
-                mask is None,
-                attn_mask=mask,
-                scale=ctx.rule.scale,
-            )
-            shared = until - before
-            wanted[0][:, :, start:end] = found[0]
-            for whole, one in zip(wanted[1:], found[1:], strict=True):
-                whole[:, :, start:end] = one[:, :, shared:]
+            part = slice(start, end)
+            up, q, k, v, done = exact if end - start < EXACT_BELOW else given
+            asked = q[:, :, part]
+            found = [
+                BACKWARD(
+                    up[:, :, part], asked, *kv, done[:, :, part], norm, 0.0, causal,
+                    attn_mask=mask, scale=ctx.rule.scale,
+                )
+                for *kv, causal, mask in _stretches(asked, k, v, segment, ctx.rule.window)
+            ]  # fmt: skip
+            wanted[0][:, :, part] = sum(one[0] for one in found)
+            for whole, *gradients in zip(wanted[1:], *(one[1:] for one in found), strict=True):
+                together = torch.cat(gradients[::-1], dim=2)
+                shared = until - before
+                whole[:, :, part] = together[:, :, shared:]
                 if shared:  # the question's own segment came before
-                    whole[:, :, before:until] += one[:, :, :shared]
+                    whole[:, :, before:until] += together[:, :, :shared]
         return *wanted, None, None
+
+
+Stretch = tuple[torch.Tensor, torch.Tensor, bool, torch.Tensor | None]
+
+
+def _stretches(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    segment: Segment,
+    window: int | None,
+) -> list[Stretch]:
+    """List what a segment sees: keys, values, whether causally, and a mask; its own come first."""
+    start, end, before, until = segment
+    if window is not None and end - start + until - before > window:
+        seen = _seen(key, segment), _seen(value, segment)
+        return [(*seen, False, _mask(query, seen[0], window))]
+    found: list[Stretch] = [(key[:, :, start:end], value[:, :, start:end], True, None)]
+    if before < until:
+        found.append((key[:, :, before:until], value[:, :, before:until], False, None))
+    return found
+
+
+def _weigh(
+    found: Sequence[tuple[torch.Tensor, torch.Tensor]],
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Put together what was found in stretches: results, and logs of their sums of exponentials."""
+    if len(found) == 1:
+        return found[0]
+    (own, own_norm), (other, other_norm) = found
+    norm = torch.logaddexp(own_norm, other_norm)
+    share = (own_norm - norm).exp()[..., None].to(own.dtype)
+    return torch.lerp(other, own, share), norm
 
 
 def _has_varlen(query: torch.Tensor) -> bool:
