@@ -87,7 +87,7 @@ def _table(case: str, found: dict[str, Any]) -> str:
         runs = [r for r in found["runs"] if (r["case"], r["contender"]) == (case, contender)]
         measured = [run for run in runs if "tokens_per_cpu_second" in run]
         if not measured:
-            lines.append(f"| {name} | did not run | | | | | |")
+            lines.append(f"| {name} | not timed | | | | | |")
             continue
         rate = statistics.median(run["tokens_per_cpu_second"] for run in measured)
         peak = statistics.median(run["peak_bytes"] for run in measured) / 2**20

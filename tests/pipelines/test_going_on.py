@@ -287,12 +287,12 @@ def test_what_a_kill_left_half_deleted_is_cleared(tmp_path: Path, tiny_model: Pa
 def test_how_an_update_is_computed_is_decided_once(
     tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Footprint, "gib", lambda *_, checkpointing: 2 - checkpointing)
+    monkeypatch.setattr(Footprint, "gib", lambda *_, checkpointing, **__: 2 - checkpointing)
     run = train(load_recipe(write(tmp_path, tiny_model, compute={"memory_gib": 1.5})))
     settled = run.recipe().compute
     assert settled.gradient_checkpointing == "on"
     assert settled.tokens_per_batch == fit.BATCH_TOKENS["cpu"]
-    monkeypatch.setattr(Footprint, "gib", lambda *_, checkpointing: 0)
+    monkeypatch.setattr(Footprint, "gib", lambda *_, **__: 0)
     resume(run)
     assert run.status().identical
     assert run.recipe().compute == settled

@@ -208,7 +208,7 @@ REFUSED: list[tuple[Any, str, str]] = [
     (
         {**ENTRY, "ranking": True, "columns": {"response": "a"}},
         "the formatting alpaca_pairs has no such column as 'response'",
-        "sharegpt",
+        "with ranking name prompt",
     ),
     ({**ENTRY, "columns": {"kto_tag": "label"}}, "the set holds KTO labels", "use another set"),
     ({**ENTRY, "columns": {"images": "images"}}, "the set holds images, which", "use another"),
