@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests import tiny
+from tests.command import Command
 from tunesmith.errors import RecipeError
 from tunesmith.evaluation.evaluate import evaluate
 from tunesmith.inference.generate import answer, encode_prompt
@@ -151,6 +152,19 @@ def test_a_model_that_takes_padded_rows_learns_too(tmp_path: Path) -> None:
     model = tiny.make_model(tmp_path / "model", "bloom")
     run = train_pairs(tmp_path, model, tuning={"kind": "full"})
     assert [r["rewards_accuracy"] for r in run.metrics() if "loss" in r][-1] == 1.0
+
+
+def test_the_command_line_shows_both_answers(tmp_path: Path, command: Command) -> None:
+    data = tiny.write_rows(tmp_path / "pairs.jsonl", PAIRS)
+    told = command("data", "show", str(data), "--row", "2", "--method", "dpo")
+    assert "chosen, " in told.out
+    assert "It is 7." in told.out
+    assert "the lazy dog" in told.out
+    answers = {"method": "dpo", "model": "starter", "data": data, "tuning": "lora", "name": "a"}
+    options = [text for name, value in answers.items() for text in (f"--{name}", str(value))]
+    written = command("recipe", "new", str(tmp_path / "new.yaml"), *options)
+    assert written.code == 0, written.out
+    assert "learning_rate: 5.0e-05" in (tmp_path / "new.yaml").read_text("utf-8")
 
 
 def test_a_dry_run_counts_pairs(tmp_path: Path, tiny_model: Path) -> None:

@@ -67,7 +67,7 @@ def show(
     model: Model = None,
     template: Template = None,
     method: Annotated[
-        Optional[Literal["sft", "pretrain"]],
+        Optional[Literal["sft", "pretrain", "dpo"]],
         typer.Option(help="Which method would learn it; sft if not given."),
     ] = None,
     max_tokens: MaxTokens = None,
