@@ -24,6 +24,7 @@ from tunesmith.data.rows import (
     Place,
     Preference,
     Problem,
+    Row,
     Text,
     count_chars,
 )
@@ -48,7 +49,6 @@ if TYPE_CHECKING:
 FORM = 3
 """Number of the way tokens are made and kept; raise it when that changes."""
 BATCH_ROWS, BATCH_CHARS = 256, 1 << 21
-Row = Conversation | Text
 
 
 @dataclass(frozen=True)

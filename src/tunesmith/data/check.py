@@ -17,7 +17,17 @@ from tunesmith.data.progress import track
 from tunesmith.data.reading import read_records
 from tunesmith.data.repetitions import SHOWN, Repetitions
 from tunesmith.data.report import MAX_PROBLEMS
-from tunesmith.data.rows import Conversation, Kind, Learn, Problem, Record, Text, count_chars, spell
+from tunesmith.data.rows import (
+    Conversation,
+    Kind,
+    Learn,
+    Problem,
+    Record,
+    Row,
+    Text,
+    count_chars,
+    spell,
+)
 from tunesmith.data.sources import RowSet, find_sets
 from tunesmith.data.tokens import encode_rows, encode_texts
 from tunesmith.errors import DataError
@@ -28,7 +38,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 BATCH = 256
-Row = Conversation | Text
 Rendered = tuple[Row, Sequence[Piece]]
 
 

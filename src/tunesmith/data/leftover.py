@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from tunesmith.data.rows import Conversation, Text
+from tunesmith.data.rows import (
+    Row,
+)
 from tunesmith.data.store import MAGIC_BYTES, SUMS_FILE, batch_sum, source_of, tokens_of
 from tunesmith.data.tokens import TokenRow
 
-Row = Conversation | Text
 Found = list[tuple[Row, TokenRow]]
 
 

@@ -19,6 +19,7 @@ from tunesmith.data.rows import (
     Preference,
     Problem,
     Record,
+    Row,
     RowFault,
     Text,
     spell,
@@ -43,7 +44,6 @@ LEARNERS: dict[Kind, tuple[str, str]] = {
     ),
 }
 """The first method that learns from rows of a kind, and columns that it takes."""
-Row = Conversation | Text
 
 
 @dataclass(frozen=True)

@@ -101,7 +101,10 @@ class Text:
     place: Place
 
 
-def count_chars(row: Conversation | Text) -> int:
+Row = Conversation | Text
+
+
+def count_chars(row: Row) -> int:
     """Count the characters of a row, without what a template writes around them."""
     if isinstance(row, Text):
         return len(row.text)

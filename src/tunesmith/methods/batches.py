@@ -12,9 +12,9 @@ from tunesmith.methods.method import Batch, Joining, Row
 if TYPE_CHECKING:
     import torch
 
+    from tunesmith.models.row_attention import Segment
+
 PAD_TO = 8
-Segment = tuple[int, int, int, int]
-"""First token and end of a stretch, first and end of what it goes on from (see row_attention)."""
 
 
 def join(rows: Sequence[Row], how: Joining) -> Batch:

@@ -16,11 +16,12 @@ import torch
 from torch.nn.functional import rms_norm, silu
 from transformers.activations import SiLUActivation
 
+from tunesmith.models.layout import FAILURES
+
 Rotation = Callable[..., tuple[torch.Tensor, torch.Tensor]]
 EPSILONS = ("variance_epsilon", "eps")
 ROTATION = "apply_rotary_pos_emb"
 """What every model of transformers calls its rotation."""
-FAILURES = (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
 
 
 def use_few_passes(model: torch.nn.Module) -> None:

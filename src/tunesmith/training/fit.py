@@ -93,9 +93,10 @@ def choose_batching(prepared: Prepared, footprint: Footprint) -> Batching:
     recipe, rows = prepared.recipe, prepared.splits.train
     device = choose_device(recipe.compute.device)
     free = free_gib(recipe, device)
+    largest = largest_update(prepared) if footprint.flat else None
     chosen = None
     for tokens, checkpointing in _ways(recipe, device.type, int(rows.lengths.max())):
-        most, split = most_tokens(prepared, tokens, flat=footprint.flat)
+        most, split = most_tokens(prepared, tokens, largest, flat=footprint.flat)
         gib = footprint.gib(most, checkpointing=checkpointing, split=split)
         chosen = Batching(tokens, checkpointing, gib, free)
         if chosen.fits:
@@ -115,20 +116,32 @@ def _ways(recipe: Recipe, device: str, longest: int) -> Iterator[tuple[int, bool
             yield tokens, checkpointing
 
 
-def most_tokens(prepared: Prepared, tokens: int, *, flat: bool) -> tuple[int, bool]:
+def largest_update(prepared: Prepared) -> int | None:
+    """Count the tokens of the largest update that will come up; None if that are too many rows."""
+    recipe, rows = prepared.recipe, prepared.splits.train
+    order = build_order(recipe, rows)
+    steps = count_steps(recipe, order)
+    too_many = steps * len(rows) > LOOKED_AHEAD * len(order)
+    return None if too_many else order.largest_update(steps)
+
+
+def most_tokens(
+    prepared: Prepared, tokens: int, largest: int | None, *, flat: bool
+) -> tuple[int, bool]:
     """Count the tokens of the largest batch that will come up, padding included.
+
+    Args:
+        largest: tokens of the largest update, if known.
 
     Returns:
         the tokens, and whether any update may be split into several batches.
     """
-    recipe, rows = prepared.recipe, prepared.splits.train
+    rows = prepared.splits.train
     longest = int(rows.lengths.max())
-    order = build_order(recipe, rows)
-    steps = count_steps(recipe, order)
-    if not flat or steps * len(rows) > LOOKED_AHEAD * len(order):
+    if not flat or largest is None:
         apart = 2 * rows.reach if is_paired(prepared) else longest  # two padded texts
         return max(tokens, apart), True
-    most, largest = max(tokens, longest), order.largest_update(steps)
+    most = max(tokens, longest)
     return min(most, largest), largest > most
 
 
