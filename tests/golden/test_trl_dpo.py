@@ -1,132 +1,101 @@
-"""Our preference loss and its gradients equal those of TRL on the same pairs."""
+"""Our preference losses and their gradients equal those of TRL on the same pairs."""
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from tests import tiny
-from tunesmith.data.prepare import prepare
-from tunesmith.data.rows import Learn
-from tunesmith.data.token_rows import TokenRows
+from tests.golden.pairs import (
+    DUMMY,
+    PAIRS,
+    QUIET,
+    as_trl,
+    check_same,
+    gradients,
+    learn_once,
+    make_models,
+    make_rows,
+    moved,
+    one_by_one,
+)
 from tunesmith.methods import build_method
-from tunesmith.methods.method import Joining
-from tunesmith.methods.reference import reference_logps
-from tunesmith.models.load import load_model
 from tunesmith.models.reader import find_reader
-from tunesmith.models.tuning import add_lora
-from tunesmith.recipe.data import Data, Source
 from tunesmith.recipe.method import DPO
-from tunesmith.recipe.tuning import LoRA
 
-PAIRS = [
-    {
-        "instruction": f"question {n}",
-        "input": " more" * n,
-        "chosen": f"It is {n * 7}." + " word" * (n % 4),
-        "rejected": "the lazy dog" + " jumps" * (n % 3),
-    }
-    for n in range(6)
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]
-HOW = Joining(flat=True)
 
 
-def make_rows(tmp_path: Path, folder: Path) -> TokenRows:
-    reader = find_reader(folder)
-    data = Data(train=(Source(path=str(tiny.write_rows(tmp_path / "pairs.jsonl", PAIRS))),))
-    learn = Learn("preference", history=False)
-    return prepare(data, learn, reader.tokenizer, reader.template, seed=0).train
+def make_trainer(tmp_path: Path, base: Any, model: Any, tuning: str, **options: Any) -> Any:
+    datasets = pytest.importorskip("datasets")
+    from trl import DPOConfig, DPOTrainer
 
-
-def as_trl(rows: TokenRows) -> list[dict[str, list[int]]]:
-    """The same tokens as TRL's collator takes them."""
-    made = []
-    for number in range(len(rows)):
-        row = rows[number]
-        first, second = row["answers"]
-        ids = row["input_ids"]
-        made.append(
-            {
-                "prompt_ids": ids[:first],
-                "chosen_ids": ids[first:second],
-                "rejected_ids": ids[second:],
-            }
-        )
-    return made
-
-
-def moved(model: Any, part: str) -> None:
-    """Move weights, so that the policy is not the reference any more."""
-    draw = torch.Generator().manual_seed(3)
-    for name, weight in model.named_parameters():
-        if part in name:
-            weight.data += 0.05 * torch.randn(weight.shape, generator=draw)
+    given = {"beta": 0.3, "per_device_train_batch_size": len(PAIRS), **options}
+    trainer = DPOTrainer(
+        model,
+        ref_model=base if tuning == "full" else None,
+        args=DPOConfig(output_dir=str(tmp_path / "trl"), **QUIET, **given),
+        train_dataset=datasets.Dataset.from_list(DUMMY),
+        processing_class=find_reader(tmp_path / "model").tokenizer,
+    )
+    moved(trainer.model, "default" if tuning == "lora" else "")
+    return trainer
 
 
 @pytest.mark.parametrize("shape", ["qwen3", "llama", "gemma2"])
 @pytest.mark.parametrize("tuning", ["lora", "full"])
-@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_dpo_equals_trl_in_loss_and_in_every_gradient(
     tmp_path: Path, tuning: str, shape: str
 ) -> None:
-    datasets = pytest.importorskip("datasets")
-    from trl import DPOConfig, DPOTrainer
-
     folder = tiny.make_model(tmp_path / "model", shape)
-    rows = make_rows(tmp_path, folder)
-    base = load_model(folder, dtype=torch.float32, device=torch.device("cpu"))
-    mine, theirs = copy.deepcopy(base), copy.deepcopy(base)
-    options = LoRA(rank=2, targets=("q_proj", "down_proj"))
-    if tuning == "lora":
-        mine, theirs = add_lora(mine, options), add_lora(theirs, options)
-        theirs.load_state_dict(mine.state_dict())
-    method = build_method(DPO(beta=0.3))
-    reference = reference_logps(mine, method, rows, how=HOW, tokens=50)
-    assert reference is not None
-    part = "lora_" if tuning == "lora" else ""
-    moved(mine, part)
-    referenced = rows.beside(reference=reference)
-    batch = method.collate([referenced[row] for row in range(len(rows))], HOW)
-    summed = method.loss(mine, batch)
-    (summed.total / summed.count).backward()
-
-    config = DPOConfig(
-        output_dir=str(tmp_path / "trl"),
-        beta=0.3,
-        bf16=False,
-        use_cpu=True,
-        report_to="none",
-        per_device_train_batch_size=len(PAIRS),
-        gradient_checkpointing=False,
-        disable_dropout=False,
-    )
-    trainer = DPOTrainer(
-        theirs,
-        ref_model=base if tuning == "full" else None,
-        args=config,
-        train_dataset=datasets.Dataset.from_list(
-            [{"prompt": "a", "chosen": "b", "rejected": "c"}] * len(PAIRS)
-        ),
-        processing_class=find_reader(folder).tokenizer,
-    )
-    moved(trainer.model, "default" if tuning == "lora" else "")
-    loss = trainer.compute_loss(trainer.model, trainer.data_collator(as_trl(rows)))
-    loss.backward()
-
-    assert summed.count == len(PAIRS)
-    torch.testing.assert_close(summed.total / summed.count, loss, rtol=1e-6, atol=1e-7)
+    made = make_rows(tmp_path, folder)
+    rows = [made[row] for row in range(len(made))]
+    base, mine, theirs = make_models(folder, tuning)
+    loss, measures, found = learn_once(build_method(DPO(beta=0.3)), mine, rows, tuning)
+    trainer = make_trainer(tmp_path, base, theirs, tuning)
+    expected = trainer.compute_loss(trainer.model, trainer.data_collator(as_trl(rows)))
+    expected.backward()
     assert abs(float(loss) - 0.6931) > 1e-3
-    expected = {name: p.grad for name, p in trainer.model.named_parameters() if p.grad is not None}
-    found = {name: p.grad for name, p in mine.named_parameters() if p.grad is not None}
-    assert found.keys() == expected.keys()
-    for name, one in expected.items():
-        differs = torch.linalg.vector_norm(found[name] - one)
-        assert differs <= 1e-5 * torch.linalg.vector_norm(one), name
+    check_same((loss, found), (expected.detach(), gradients(trainer.model)))
     (watched,) = (found for found in trainer._metrics.values() if found["rewards/margins"])
-    margin = float(summed.measures["rewards_margin"]) / summed.count
-    assert margin == pytest.approx(watched["rewards/margins"][0], abs=1e-5)
+    assert measures["rewards_margin"] == pytest.approx(watched["rewards/margins"][0], abs=1e-5)
+    assert measures["rewards_accuracy"] == pytest.approx(watched["rewards/accuracies"][0])
+
+
+SAME: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "hinge": ({"loss": "hinge"}, {"loss_type": ["hinge"]}),
+    "ipo": ({"loss": "ipo"}, {"loss_type": ["ipo"]}),
+    "robust": (
+        {"loss": "robust", "label_smoothing": 0.2},
+        {"loss_type": ["robust"], "label_smoothing": 0.2},
+    ),
+    # of a single pair, the only one that smooths the sigmoid
+    "cautious": ({"label_smoothing": 0.2}, {"loss_type": ["aot"], "label_smoothing": 0.2}),
+    "a token": ({"length_normalize": True}, {"loss_type": ["sigmoid_norm"]}),
+    "with sft": (
+        {"sft_weight": 0.7},
+        {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, 0.7]},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_every_loss_of_dpo_equals_that_of_trl(tmp_path: Path, name: str) -> None:
+    """TRL is given one pair at a time: a mean over all tokens is then one over an answer's."""
+    ours, options = SAME[name]
+    folder = tiny.make_model(tmp_path / "model", "qwen3")
+    made = make_rows(tmp_path, folder)
+    rows = [made[row] for row in range(len(made))]
+    base, mine, theirs = make_models(folder, "full")
+    loss, _, found = learn_once(build_method(DPO(beta=0.3, **ours)), mine, rows, "full")
+    trainer = make_trainer(tmp_path, base, theirs, "full", **options)
+
+    def loss_of(row: dict[str, Any]) -> Any:
+        return trainer.compute_loss(trainer.model, trainer.data_collator(as_trl([row])))
+
+    check_same((loss, found), one_by_one(loss_of, rows, trainer.model))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from safetensors.torch import load_file
 
 from tests import tiny
 from tests.command import Command
-from tunesmith.errors import RecipeError
+from tunesmith.errors import ModelError, RecipeError, RunError
 from tunesmith.evaluation.evaluate import evaluate
 from tunesmith.inference.generate import answer, encode_prompt
 from tunesmith.inference.sampling import Sampling
@@ -146,6 +147,54 @@ def test_the_reference_is_computed_once_and_again_after_any_change(
     train_pairs(tmp_path, tiny_model)
     changed = {name for name, time in kept().items() if first.get(name, time) != time}
     assert changed == first.keys()
+
+
+@pytest.mark.parametrize("name", ["orpo", "simpo", "cpo"])
+def test_methods_without_a_reference_learn_and_are_evaluated(
+    tmp_path: Path, tiny_model: Path, name: str
+) -> None:
+    run = train_pairs(tmp_path, tiny_model, method={"name": name})
+    trained = [record for record in run.metrics() if "loss" in record]
+    learned = 0.0 if name == "cpo" else 1.0  # it sums over tokens, and its chosen are longer
+    assert trained[-1]["rewards_accuracy"] == learned
+    assert trained[-1]["rewards_margin"] > trained[0]["rewards_margin"]
+    assert kept() == {}
+    scores = evaluate(run.name)
+    assert scores.base is not None
+    assert scores.base.pair_accuracy is not None  # it may prefer some before it learns
+    assert scores.tuned.pair_accuracy == learned
+    assert scores.tuned.perplexity is None
+
+
+def test_the_reference_may_be_another_model(tmp_path: Path, tiny_model: Path) -> None:
+    other = tiny.make_model(tmp_path / "other", seed=5)
+    method = {"name": "dpo", "reference": "other"}
+    run = train_pairs(tmp_path, tiny_model, method=method)
+    assert run.recipe().method.model_dump()["reference"] == str(other)
+    first = next(record for record in run.metrics() if "loss" in record)
+    assert abs(first["loss"] - 0.693147) > 1e-3
+    before = kept()
+    scores = evaluate(run.name)
+    assert scores.base is not None
+    assert scores.base.pair_accuracy is not None
+    tiny.make_model(other, seed=6)
+    with pytest.raises(RunError, match="the reference is not the model"):
+        evaluate(run.name)
+    with pytest.raises(RunError, match="reference_weights"):
+        resume(Run(run.path))
+    train_pairs(tmp_path, tiny_model, method=method)
+    assert len(kept()) == 2 * len(before)
+
+
+def test_a_reference_of_another_vocabulary_is_refused(tmp_path: Path, tiny_model: Path) -> None:
+    other = tiny.make_model(tmp_path / "other")
+    content = json.loads((other / "tokenizer.json").read_text("utf-8"))
+    content["added_tokens"].append({**content["added_tokens"][0], "id": 400, "content": "<new>"})
+    (other / "tokenizer.json").write_text(json.dumps(content), "utf-8")
+    with pytest.raises(ModelError, match="another vocabulary"):
+        train_pairs(tmp_path, tiny_model, method={"name": "dpo", "reference": str(other)})
+    with pytest.raises(ModelError):
+        train_pairs(tmp_path, tiny_model, method={"name": "dpo", "reference": "nowhere"})
 
 
 def test_a_model_that_takes_padded_rows_learns_too(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Optional
+from typing import Annotated, Optional
 
 import typer
 
@@ -67,7 +67,7 @@ def show(
     model: Model = None,
     template: Template = None,
     method: Annotated[
-        Optional[Literal["sft", "pretrain", "dpo"]],
+        Optional[str],
         typer.Option(help="Which method would learn it; sft if not given."),
     ] = None,
     max_tokens: MaxTokens = None,

@@ -18,7 +18,10 @@ def new(
     file: Annotated[Path, typer.Argument(help="The recipe to write.")] = Path("recipe.yaml"),
     model: Annotated[Optional[str], typer.Option(help="Model to start from.")] = None,
     data: Annotated[Optional[str], typer.Option(help="File or folder to learn from.")] = None,
-    method: Annotated[Optional[str], typer.Option(help="sft, pretrain or dpo.")] = None,
+    method: Annotated[
+        Optional[str],
+        typer.Option(help="Such as sft, pretrain or dpo; `recipe explain method` lists them."),
+    ] = None,
     tuning: Annotated[Optional[str], typer.Option(help="lora, full or freeze.")] = None,
     name: Annotated[Optional[str], typer.Option(help="What to call the run.")] = None,
 ) -> None:

@@ -19,7 +19,9 @@ from tunesmith.methods import Method, build_method
 from tunesmith.methods.held_out import measure_held_out
 from tunesmith.methods.method import Joining
 from tunesmith.models.chat import ChatModel, Subject, find_subject, load_subject
+from tunesmith.models.fingerprint import weights_sha256
 from tunesmith.models.reader import find_reader
+from tunesmith.models.roles import find_reference
 from tunesmith.runs.run import Run
 from tunesmith.runs.write import write_json
 
@@ -33,8 +35,9 @@ class Measures:
     Attributes:
         loss: nats a learned token, or a pair.
         perplexity: None for pairs.
-        pair_accuracy: share of pairs whose preferred answer gained more than the rejected one
-            since training began, 0 to 1; None for the base, and where there are no pairs.
+        pair_accuracy: share of pairs whose preferred answer has the larger reward, 0 to 1; with a
+            reference that means it gained more. None where it is compared with itself, and where
+            there are no pairs.
         rouge_l, exact_match, fact_rate: 0 to 1; None where there are no answers or no facts.
         bleu, chrf: 0 to 100.
     """
@@ -121,6 +124,8 @@ def evaluate(
     if not recipe.model.from_scratch:
         before = find_subject(run.path, base_only=True)
         base, base_said = _measure(before, method, rows, asked, sampling, "base")
+        if method.needs_reference and find_reference(recipe) is None:
+            base = replace(base, pair_accuracy=None)  # it has not moved from itself
     scores = Scores(
         run=subject.name,
         rows=rows.name,
@@ -139,11 +144,23 @@ def _scores_file(run: Run, subject: Subject) -> Path:
 
 
 def _with_reference(run: Run, method: Method, rows: TokenRows) -> TokenRows:
-    """Let rows carry what the run's base says of them."""
+    """Let rows carry what the run's reference says of them, which most often is its base.
+
+    Raises:
+        RunError: if it is another model than the run learned with.
+    """
     from tunesmith.methods.reference import reference_logps
     from tunesmith.models.layout import find_layout
 
-    base = load_subject(find_subject(run.path, base_only=True), precision="fp32").model
+    folder = find_reference(run.recipe())
+    if folder and weights_sha256(folder) != run.environment().get("reference_weights"):
+        raise RunError(
+            "the reference is not the model that the run learned with: its weights differ",
+            hint="put the very folder back",
+            where=str(folder),
+        )
+    subject = Subject("reference", folder) if folder else find_subject(run.path, base_only=True)
+    base = load_subject(subject, precision="fp32").model
     how = Joining(find_layout(base).is_flat)
     most = BATCH_ROWS * int(rows.lengths.max())
     reference = reference_logps(base, method, rows, how=how, tokens=most)
@@ -167,9 +184,8 @@ def _measure(
     assert found is not None  # a row of which nothing is learned is never kept
     said = _answers(model, asked, sampling, label)
     measures = replace(_summarize(asked, said), loss=found["loss"])
-    if method.needs_reference:
-        moved = label == "tuned"  # the base has not moved from itself
-        return replace(measures, pair_accuracy=found["rewards_accuracy"] if moved else None), said
+    if "rewards_accuracy" in found:
+        return replace(measures, pair_accuracy=found["rewards_accuracy"]), said
     return replace(measures, perplexity=math.exp(min(found["loss"], 700.0))), said
 
 

@@ -5,16 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from tunesmith.methods.cpo import CPOMethod
 from tunesmith.methods.dpo import DPOMethod
 from tunesmith.methods.method import LossSum, Method
+from tunesmith.methods.orpo import ORPOMethod
 from tunesmith.methods.pretrain import PretrainMethod
 from tunesmith.methods.sft import SFTMethod
+from tunesmith.methods.simpo import SimPOMethod
 from tunesmith.recipe.method import Method as MethodOptions
 
 METHODS: dict[str, Callable[[Any], Method]] = {
     "pretrain": PretrainMethod,
     "sft": SFTMethod,
     "dpo": DPOMethod,
+    "orpo": ORPOMethod,
+    "simpo": SimPOMethod,
+    "cpo": CPOMethod,
 }
 
 

@@ -99,6 +99,12 @@ def answer_logps(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
     return -summed.index_add(0, batch["owner"], losses).view(-1, 2)
 
 
+def answer_lengths(batch: Batch) -> torch.Tensor:
+    """Count the learned tokens of each answer, [rows, 2]."""
+    owner: torch.Tensor = batch["owner"]
+    return owner.bincount(minlength=batch["num_answers"]).view(-1, 2)
+
+
 def _hidden(model: torch.nn.Module, head: Head, given: dict[str, Any]) -> torch.Tensor:
     """Return what the head is given, [batch, positions, hidden]."""
     from tunesmith.models.head import hidden_only

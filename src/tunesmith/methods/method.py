@@ -65,3 +65,7 @@ class Method(Protocol):
 
     def loss(self, model: torch.nn.Module, batch: Batch) -> LossSum:
         """Sum the loss of a batch."""
+
+    def logps(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
+        """Compute what a reference is asked for: log p of two answers a row in nats, [rows, 2]."""
+        raise NotImplementedError(f"{type(self).__name__} needs no reference")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tunesmith.data.rows import Learn
 from tunesmith.methods.batches import join
-from tunesmith.methods.method import Batch, Joining, LossSum, Row
+from tunesmith.methods.method import Batch, Joining, LossSum, Method, Row
 from tunesmith.methods.next_token import next_token_loss
 from tunesmith.recipe.method import Pretrain
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class PretrainMethod:
+class PretrainMethod(Method):
     """Next-token loss on every token of plain text."""
 
     options: Pretrain

@@ -1,4 +1,4 @@
-"""What a model says of both answers of every row, before it is trained."""
+"""What a reference says of the answers of every row: most often the model before training."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import numpy.typing as npt
 from tunesmith.data.progress import track
 from tunesmith.data.token_rows import TokenRows
 from tunesmith.methods.batches import count_tokens, split_update, to_device
-from tunesmith.methods.learned import answer_logps
 from tunesmith.methods.method import Joining, Method
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ def reference_logps(
     tokens: int,
     give_up: Callable[[], bool] = lambda: False,
 ) -> Logps | None:
-    """Sum log p of both answers of every row, an adapter switched off.
+    """Ask a model what a method has to know of every row, an adapter switched off.
 
     Args:
         tokens: most tokens of a batch.
@@ -53,7 +52,7 @@ def reference_logps(
             if give_up():
                 break
             batch = to_device(method.collate([rows[int(row)] for row in order[part]], how), device)
-            found[order[part]] = answer_logps(model, batch).cpu().numpy()
+            found[order[part]] = method.logps(model, batch).cpu().numpy()
         else:
             gave_up = False
     model.train(was_training)

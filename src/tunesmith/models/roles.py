@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunesmith.errors import ModelError
@@ -11,10 +12,13 @@ from tunesmith.models.load import (
     build_random_model,
     check_vocabulary,
     count_embeddings,
+    load_config,
     load_model,
 )
+from tunesmith.models.locate import locate
 from tunesmith.models.reader import Reader, find_reader
 from tunesmith.models.tuning import apply_tuning, is_full
+from tunesmith.recipe.method import DPO
 from tunesmith.recipe.options import Recipe
 
 if TYPE_CHECKING:
@@ -45,6 +49,44 @@ def load_reader(recipe: Recipe) -> Reader:
             where=str(reader.folder),
         )
     return reader
+
+
+def find_reference(recipe: Recipe) -> Path | None:
+    """Find the folder of the model that answers are compared with; None if that is the base."""
+    method = recipe.method
+    if not isinstance(method, DPO) or method.reference in ("base", "none"):
+        return None
+    return locate(method.reference)
+
+
+def check_reference(recipe: Recipe, reader: Reader) -> None:
+    """Refuse a reference that reads other tokens than the model does.
+
+    Raises:
+        ModelError: naming both folders.
+    """
+    folder = find_reference(recipe)
+    if folder is None:
+        return
+    load_config(folder)
+    theirs = find_reader(folder).tokenizer
+    if theirs.get_vocab() != reader.tokenizer.get_vocab():
+        raise ModelError(
+            "the reference has another vocabulary than the model, so it cannot judge its tokens",
+            hint="name a reference of the same family, or write method.reference: base",
+            where=f"{folder}, {reader.folder}",
+        )
+
+
+def load_reference(folder: Path, recipe: Recipe, roles: Roles) -> torch.nn.Module:
+    """Load the model that answers are compared with, beside the policy."""
+    from tunesmith.models.few_passes import use_few_passes
+
+    dtype = base_dtype(recipe, roles.precision)
+    model = load_model(folder, dtype=dtype, device=roles.device)
+    check_vocabulary(folder, len(roles.reader.tokenizer), count_embeddings(model))
+    use_few_passes(model)
+    return model.requires_grad_(False)
 
 
 def load_roles(recipe: Recipe, reader: Reader) -> Roles:

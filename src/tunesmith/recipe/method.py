@@ -31,12 +31,62 @@ class SFT(Section):
     """Share of each target that all tokens get in equal parts, 0 for none (arXiv:1512.00567)."""
 
 
+PairLoss = Literal["sigmoid", "hinge", "ipo", "robust"]
+Noise = Annotated[Number, Field(ge=0.0, lt=0.5)]
+
+
 class DPO(Section):
     """Prefer one answer to another (direct preference optimization, arXiv:2305.18290)."""
 
     name: Literal["dpo"] = "dpo"
     beta: Positive = 0.1
     """How far the model may go from where it began; lower is farther, 0.01 to 0.5 usual."""
+    loss: PairLoss = "sigmoid"
+    """How a pair is judged: sigmoid never rests, hinge (arXiv:2305.10425) rests at a margin of
+    1 / beta, ipo (arXiv:2310.12036) wants 1 / (2 beta) a token and no more, robust
+    (arXiv:2403.00409) expects wrong labels."""
+    label_smoothing: Noise = 0.0
+    """Share of pairs taken to be the wrong way round: sigmoid grows cautious, robust makes up for
+    them."""
+    length_normalize: bool = False
+    """Compare log-probabilities a token, so that length does not count (arXiv:2411.15124)."""
+    sft_weight: NotNegative = 0.0
+    """Weight of a next-token loss on the chosen answer, 0 for none (arXiv:2404.19733)."""
+    reference: str = Field(default="base", min_length=1)
+    """What the answers are compared with: `base`, the model before training; `none`; or another
+    model's folder."""
 
 
-Method = Annotated[Pretrain | SFT | DPO, Field(discriminator="name")]
+class ORPO(Section):
+    """Imitate the chosen answers and lower the odds of the rejected (arXiv:2403.07691)."""
+
+    name: Literal["orpo"] = "orpo"
+    beta: Positive = 0.1
+    """How much the odds count beside the next-token loss, 0.1 to 1 usual."""
+
+
+class SimPO(Section):
+    """Prefer by mean log-probability and a margin, no reference (arXiv:2405.14734)."""
+
+    name: Literal["simpo"] = "simpo"
+    beta: Positive = 2.0
+    """Scale of the log-probabilities a token, 2 to 10 usual."""
+    gamma: NotNegative = 1.0
+    """Margin between both answers, half of beta usual."""
+
+
+class CPO(Section):
+    """Prefer and imitate at once, no reference (arXiv:2401.08417)."""
+
+    name: Literal["cpo"] = "cpo"
+    beta: Positive = 0.1
+    """Scale of the log-probabilities, 0.1 usual."""
+    label_smoothing: Noise = 0.0
+    """Share of pairs taken to be the wrong way round."""
+    sft_weight: NotNegative = 1.0
+    """Weight of the next-token loss on the chosen answer."""
+
+
+Preference = DPO | ORPO | SimPO | CPO
+"""Methods that learn from pairs."""
+Method = Annotated[Pretrain | SFT | DPO | ORPO | SimPO | CPO, Field(discriminator="name")]

@@ -30,7 +30,8 @@ QUESTIONS = (
     Question("data", "File or folder to learn from", None),
     Question(
         "method",
-        "Rows are questions and answers (sft), plain texts (pretrain) or preference pairs (dpo)",
+        "Rows are questions and answers (sft), plain texts (pretrain) or preference pairs (dpo, "
+        "orpo, simpo, cpo)",
         "sft",
     ),
     Question(
@@ -111,7 +112,7 @@ def compose(answers: Mapping[str, str]) -> str:
 
 def _rate(method: str, tuning: str) -> float:
     """Choose a usual learning rate; preferences are learned in small steps."""
-    if method == "dpo":
+    if method not in ("sft", "pretrain"):
         return 5e-5 if tuning == "lora" else 5e-6
     return 2e-4 if tuning == "lora" else 2e-5
 

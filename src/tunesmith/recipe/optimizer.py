@@ -14,7 +14,7 @@ class Optimizer(Section):
 
     learning_rate: Positive = 2e-4
     """Peak learning rate, after warm-up; 1e-4 to 5e-4 usual for LoRA, 1e-5 for full tuning; for
-    dpo 5e-5 and 5e-6."""
+    preferences 5e-5 and 5e-6."""
     batch_size: Count = 8
     """Rows of an update, times `accumulation`. How many of them are computed at once is
     `compute.tokens_per_batch`."""

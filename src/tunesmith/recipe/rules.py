@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Callable
 
 from tunesmith.errors import RecipeError
-from tunesmith.recipe.method import DPO, Pretrain
+from tunesmith.recipe.method import DPO, Method, Preference, Pretrain
 from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.schema import list_options, spell
 from tunesmith.recipe.tuning import Freeze, Full, LoRA
@@ -104,9 +104,9 @@ def scratch_trains_all(recipe: Recipe) -> None:
         )
 
 
-def preferences_have_a_reference(recipe: Recipe) -> None:
+def preferences_begin_with_answers(recipe: Recipe) -> None:
     """Preferences are learned by moving away from a model that can answer already."""
-    if isinstance(recipe.method, DPO) and recipe.model.from_scratch:
+    if isinstance(recipe.method, Preference) and recipe.model.from_scratch:
         raise RecipeError(
             "a model from scratch has no answers of its own that others could be preferred to",
             hint="train it with method.name: sft first, and name the model that comes out",
@@ -117,12 +117,44 @@ def preferences_have_a_reference(recipe: Recipe) -> None:
 def preferences_drop_nothing(recipe: Recipe) -> None:
     """What is compared with a reference must be computed as the reference was."""
     tuning = recipe.tuning
-    if isinstance(recipe.method, DPO) and isinstance(tuning, LoRA) and tuning.dropout:
+    if has_reference(recipe.method) and isinstance(tuning, LoRA) and tuning.dropout:
         raise RecipeError(
-            "tuning.dropout has no effect: dpo compares with a reference that drops nothing",
+            f"tuning.dropout has no effect: {recipe.method.name} compares with a reference that "
+            "drops nothing",
             hint="remove it",
             where="tuning.dropout",
         )
+
+
+def has_reference(method: Method) -> bool:
+    """Whether answers are compared with what a reference says of them."""
+    return isinstance(method, DPO) and method.reference != "none"
+
+
+def losses_of_pairs_fit(recipe: Recipe) -> None:
+    """Each loss of dpo takes some of its options."""
+    method = recipe.method
+    if not isinstance(method, DPO):
+        return
+    smoothed = method.loss in ("sigmoid", "robust")
+    refused = {
+        "label_smoothing": (
+            bool(method.label_smoothing) and not smoothed,
+            f"label_smoothing has no effect on the loss {method.loss}",
+        ),
+        "length_normalize": (
+            method.length_normalize and method.loss == "ipo",
+            "length_normalize has no effect: ipo compares log-probabilities a token anyway",
+        ),
+        "loss": (
+            method.loss == "robust" and not method.label_smoothing,
+            "the loss robust has no effect: without wrong labels it is sigmoid",
+        ),
+    }
+    for option, (wrong, why) in refused.items():
+        if wrong:
+            hint = "write method.label_smoothing: 0.1" if option == "loss" else "remove it"
+            raise RecipeError(why, hint=hint, where=f"method.{option}")
 
 
 def plain_text_has_no_chat(recipe: Recipe) -> None:
@@ -199,8 +231,9 @@ RULES: tuple[Callable[[Recipe], None], ...] = (
     evaluation_needs_rows,
     samples_have_length,
     scratch_trains_all,
-    preferences_have_a_reference,
+    preferences_begin_with_answers,
     preferences_drop_nothing,
+    losses_of_pairs_fit,
     plain_text_has_no_chat,
     weights_need_company,
     freeze_counts_or_names,

@@ -12,6 +12,7 @@ from tunesmith.errors import RunError
 from tunesmith.hardware import describe_machine
 from tunesmith.models.fingerprint import tokenizer_sha256, weights_sha256
 from tunesmith.models.reader import Reader
+from tunesmith.models.roles import find_reference
 from tunesmith.recipe.options import Recipe
 from tunesmith.runs.run import Run
 
@@ -35,10 +36,13 @@ def describe_environment(recipe: Recipe, reader: Reader, splits: Splits) -> dict
     from tunesmith.hardware import choose_device, choose_precision
 
     device = choose_device(recipe.compute.device)
+    reference = find_reference(recipe)
+    other = {} if reference is None else {"reference_weights": weights_sha256(reference)}
     return {
         "recipe": recipe.model_dump(mode="json"),
         "data": splits.fingerprint,
         "base_weights": "random" if recipe.model.from_scratch else weights_sha256(reader.folder),
+        **other,
         "tokenizer": tokenizer_sha256(reader.folder),
         "threads": torch.get_num_threads(),
         "device": device.type,

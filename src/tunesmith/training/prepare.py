@@ -11,7 +11,8 @@ from tunesmith.logs import logger
 from tunesmith.methods import Method, build_method
 from tunesmith.models.load import load_config
 from tunesmith.models.reader import Reader
-from tunesmith.models.roles import load_reader
+from tunesmith.models.roles import check_reference, load_reader
+from tunesmith.recipe.method import Preference
 from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.rules import check_rules
 from tunesmith.settings import forbid_network
@@ -37,6 +38,7 @@ def prepare_run(recipe: Recipe) -> Prepared:
     use_threads(recipe)
     warn_of_rate(recipe)
     reader = load_reader(recipe)
+    check_reference(recipe, reader)
     method = build_method(recipe.method)
     splits = prepare(
         recipe.data, method.learn, reader.tokenizer, reader.template, seed=recipe.run.seed
@@ -48,11 +50,12 @@ def prepare_run(recipe: Recipe) -> Prepared:
 def warn_of_rate(recipe: Recipe) -> None:
     """Say aloud where a learning rate is far from usual, as the default is for preferences."""
     rate = recipe.optimizer.learning_rate
-    if recipe.method.name == "dpo" and rate > HIGHEST_FOR_PAIRS:
+    if isinstance(recipe.method, Preference) and rate > HIGHEST_FOR_PAIRS:
         log.warning(
-            "optimizer.learning_rate: %g is high for dpo; 5e-5 is usual with LoRA, 5e-6 with full "
+            "optimizer.learning_rate: %g is high for %s; 5e-5 is usual with LoRA, 5e-6 with full "
             "tuning",
             rate,
+            recipe.method.name,
         )
 
 

@@ -1,4 +1,4 @@
-"""What a model said of both answers before training: computed once, then read from disk."""
+"""What a reference says of the answers: computed once, then read from disk."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tunesmith.errors import RunError
 from tunesmith.logs import logger
 from tunesmith.methods.method import Joining
 from tunesmith.methods.reference import Logps, reference_logps
-from tunesmith.models.roles import Roles, base_dtype
+from tunesmith.models.roles import Roles, base_dtype, find_reference, load_reference
 from tunesmith.runs.write import write_bytes
 from tunesmith.settings import read_settings
 from tunesmith.training.prepare import Prepared
@@ -34,16 +34,17 @@ def with_reference(
     roles: Roles,
     how: Joining,
     *,
-    base_sha256: str,
+    sha256: str,
     give_up: Callable[[], bool],
 ) -> Prepared:
-    """Let the rows carry what the model says of them now, if the method needs it.
+    """Let the rows carry what a reference says of them, if the method needs it.
 
     It is kept in the cache under a hash of all it depends on: the model, the rows as tokens, and
     how it is computed.
 
     Args:
         roles: the models before training; an adapter is switched off.
+        sha256: hash of the reference's weights.
         give_up: asked before each batch whether to leave the rows as they are.
     """
     if not prepared.method.needs_reference:
@@ -53,7 +54,7 @@ def with_reference(
     for name, rows in (("train", splits.train), ("validation", splits.validation)):
         if rows is None:
             continue
-        parts = [FORM, name, base_sha256, splits.fingerprint, *_way(prepared, roles, how)]
+        parts = [FORM, name, sha256, splits.fingerprint, *_way(prepared, roles, how)]
         key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
         file = read_settings().cache / "reference" / key
         kept = _read(file, len(rows))
@@ -86,15 +87,23 @@ def _compute(
     how: Joining,
     give_up: Callable[[], bool],
 ) -> Logps | None:
+    """Ask the reference: the policy as it is, or another model, loaded for this only."""
     import torch
+
+    from tunesmith.models.layout import find_layout
 
     half = roles.precision == "bf16"
     mixed = torch.autocast(roles.device.type, torch.bfloat16) if half else nullcontext()
     tokens = prepared.recipe.compute.tokens_per_batch
     assert tokens is not None  # settled before the run began
+    folder = find_reference(prepared.recipe)
+    model = roles.policy
+    if folder is not None:
+        model = load_reference(folder, prepared.recipe, roles)
+        how = replace(how, flat=find_layout(model).is_flat)
     with mixed:
         return reference_logps(
-            roles.policy, prepared.method, rows, how=how, tokens=tokens, give_up=give_up
+            model, prepared.method, rows, how=how, tokens=tokens, give_up=give_up
         )
 
 

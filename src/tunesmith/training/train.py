@@ -151,7 +151,7 @@ def build_trainer(run: Run, prepared: Prepared, roles: Roles, stop: StopRequest)
         prepared,
         roles,
         how,
-        base_sha256=str(run.environment()["base_weights"]),
+        sha256=reference_sha256(run),
         give_up=stop.is_asked,
     )
     arguments = build_arguments(
@@ -170,6 +170,12 @@ def build_trainer(run: Run, prepared: Prepared, roles: Roles, stop: StopRequest)
         stop=stop,
         run=run,
     )
+
+
+def reference_sha256(run: Run) -> str:
+    """Return the hash of the weights that answers are compared with."""
+    known = run.environment()
+    return str(known.get("reference_weights", known["base_weights"]))
 
 
 def tell_layout(layout: Layout) -> None:

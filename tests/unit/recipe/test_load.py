@@ -187,7 +187,11 @@ def test_a_missing_file_a_folder_and_another_encoding_are_refused(tmp_path: Path
         ("foo.bar=1", "no section foo", "sections are model, data"),
         ("modle.name=1", "no section modle", "did you mean model?"),
         ("tuning.kind=lroa", "tuning.kind cannot be 'lroa'", "did you mean lora?"),
-        ("method.name=sfft", "method.name cannot be 'sfft'", "write pretrain, sft or dpo"),
+        (
+            "method.name=sfft",
+            "method.name cannot be 'sfft'",
+            "did you mean sft? write pretrain, sft, dpo",
+        ),
         ("compute.precision=fp8", "compute.precision cannot be 'fp8'", "'bf16'"),
         ("tuning.rank=0", "tuning.rank cannot be 0", "Width of the added matrices"),
         ("run.epochs=many", "run.epochs cannot be 'many'", "every training row"),

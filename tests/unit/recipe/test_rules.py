@@ -33,6 +33,11 @@ def build(*overrides: str):  # type: ignore[no-untyped-def]
         (["data.train=[{path: a, weight: 2}]"], "data.train.weight"),
         (["data.validation=[{path: a, weight: 2}]"], "data.validation.weight"),
         (["tuning={kind: freeze, names: [a], layers: 1}"], "tuning.layers"),
+        (["method={name: dpo, loss: hinge, label_smoothing: 0.1}"], "method.label_smoothing"),
+        (["method={name: dpo, loss: ipo, length_normalize: true}"], "method.length_normalize"),
+        (["method={name: dpo, loss: robust}"], "method.loss"),
+        (["method={name: dpo}", "tuning.dropout=0.1"], "tuning.dropout"),
+        (["method={name: orpo}", "model.from_scratch=true", "tuning.kind=full"], "method.name"),
         (["tuning={kind: freeze, layers: 0}"], "tuning.layers"),
     ],
 )
@@ -54,6 +59,9 @@ def test_options_that_contradict_each_other_are_refused(overrides: list[str], wh
         ["tuning={kind: freeze, layers: 0, embeddings: true}"],
         ["data.train=[{path: a, weight: 2}, {path: b, weight: 1}]"],
         ["evaluate.sample_rows=0"],
+        ["method={name: dpo, loss: robust, label_smoothing: 0.1, length_normalize: true}"],
+        ["method={name: dpo, reference: none}", "tuning.dropout=0.1"],
+        ["method.name=simpo", "tuning.dropout=0.1"],
     ],
 )
 def test_a_sound_recipe_passes_and_so_does_what_its_run_writes_out(overrides: list[str]) -> None:
