@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 LABELS = {
     "loss": "held-out loss",
-    "pair_accuracy": "raised the chosen above the rejected (0 to 1)",
+    "pair_accuracy": "chosen above rejected (0 to 1)",
     "rouge_l": "ROUGE-L (0 to 1)",
     "bleu": "BLEU (0 to 100)",
     "chrf": "chrF (0 to 100)",

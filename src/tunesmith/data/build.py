@@ -46,7 +46,7 @@ from tunesmith.templates import Piece, Template
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-FORM = 3
+FORM = 4
 """Number of the way tokens are made and kept; raise it when that changes."""
 BATCH_ROWS, BATCH_CHARS = 256, 1 << 21
 
@@ -289,7 +289,7 @@ class _Job:
                 return Problem(place, reason, "long")
             self._report.num_cut += 1
         for source, tokens in parts:
-            cut = replace(tokens.cut(limit), was_cut=longest > limit)
+            cut = replace(tokens.cut(self._end(tokens)), was_cut=longest > limit)
             if cut.num_learned:
                 fitted.append((source, cut))
         paired = self._how.learn.kind == "preference"
@@ -302,6 +302,12 @@ class _Job:
             self._report.num_cut -= longest > limit
             return Problem(place, "both answers are the same tokens, so none is preferred")
         return [(fitted[0][0], joined)]
+
+    def _end(self, tokens: TokenRow) -> int:
+        """Find where a row is cut: after a judged answer comes nothing."""
+        judged = self._how.learn.kind == "judged" and tokens.learned
+        limit = self._how.options.max_tokens
+        return min(limit, tokens.learned[-1][1]) if judged else limit
 
     def _nothing_learned(self, longest: int) -> str:
         limit = self._how.options.max_tokens

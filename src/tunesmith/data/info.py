@@ -33,10 +33,10 @@ COLUMNS = {
     "tools": "tools",
     "chosen": "chosen",
     "rejected": "rejected",
+    "kto_tag": "label",
 }
 PAIRED = ("chosen", "rejected")
 NOT_YET = {
-    "kto_tag": "KTO labels",
     "images": "images",
     "videos": "videos",
     "audios": "sounds",
@@ -163,7 +163,8 @@ class _Entry:
             raise self._error(
                 f"the formatting {given!r} is not known", _suggest(given, FORMATTINGS, "use")
             )
-        return FORMATTINGS[given] + ("_pairs" if self.values.get("ranking") else "")
+        judged = "_judged" if self._object("columns").get("kto_tag") else ""
+        return FORMATTINGS[given] + ("_pairs" if self.values.get("ranking") else judged)
 
     def _columns(self) -> dict[str, str]:
         """Name the column of each of ours; what the entry leaves out is read from none."""

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tunesmith.data.formats import FORMATS, Format, Pair
+from tunesmith.data.formats import FORMATS, Format, Judgement, Pair
 from tunesmith.data.reading import read_records
 from tunesmith.data.rows import (
     Conversation,
+    Judged,
     Kind,
     Message,
     Place,
@@ -34,6 +35,7 @@ PLURALS: dict[Kind, str] = {
     "text": "plain texts",
     "conversation": "conversations",
     "preference": "preference pairs",
+    "judged": "judged answers",
 }
 LEARNERS: dict[Kind, tuple[str, str]] = {
     "text": ("pretrain", "a `text`"),
@@ -42,6 +44,7 @@ LEARNERS: dict[Kind, tuple[str, str]] = {
         "dpo",
         "`chosen` and `rejected` (`format: alpaca_pairs` or sharegpt_pairs, and `columns`, `tags`)",
     ),
+    "judged": ("kto", "a `label` that is true or false beside the answer"),
 }
 """The first method that learns from rows of a kind, and columns that it takes."""
 
@@ -85,11 +88,13 @@ class Meaning:
             return Problem(record.place, CODE.sub(self._spell_column, str(fault)))
         if isinstance(content, str):
             return Text(content, record.place)
-        messages = content.messages if isinstance(content, Pair) else content
+        messages = content if isinstance(content, tuple) else content.messages
         if system and messages[0].role != "system":
             messages = (Message("system", system), *messages)
         if isinstance(content, Pair):
             return Preference(messages, record.place, content.rejected)
+        if isinstance(content, Judgement):
+            return Judged(messages, record.place, content.good)
         return Conversation(messages, record.place)
 
     def _spell_column(self, found: re.Match[str]) -> str:
@@ -100,8 +105,9 @@ class Meaning:
         """Refuse a row whose answer may be a bad one, or of which the half would be missing."""
         left = fields.keys() - self.columns.values()
         found = next((f"`{name}`" for name in MEDIA if name in left and fields[name]), "")
-        if "label" in left and isinstance(fields["label"], bool):
-            found = "a `label` that it is good or bad (KTO)"
+        for name in ("label", "kto_tag"):
+            if name in left and isinstance(fields[name], bool):
+                found = f"a `{name}` that it is good or bad (KTO)"
         if {"chosen", "rejected"} <= left:
             found = "a preference pair (`chosen`, `rejected`)"
         if any(REASONING & _filled(message) for message in self._messages(fields)):
@@ -209,10 +215,13 @@ def check_kind(meaning: Meaning, rows: RowSet, kind: Kind) -> None:
     if found == kind:
         return
     learner, wanted = LEARNERS[kind]
+    unjudged = meaning.format.name.removesuffix("_judged")
+    without = f", or `format: {unjudged}` to learn them all" if unjudged in FORMATS else ""
     raise DataError(
         f"the rows are {PLURALS[found]} ({meaning.format.name}); {learner} learns from "
         f"{PLURALS[kind]}",
-        hint=f"use `method.name: {LEARNERS[found][0]}`, or rows with {wanted}",
+        hint=f"use `method.name: {LEARNERS[found][0]}`, or rows with {wanted}"
+        + (without if found == "judged" and kind == "conversation" else ""),
         where=rows.name,
     )
 

@@ -156,11 +156,32 @@ def _part(
 
 
 def _rows(stores: Sequence[Store], units: Unit, how: Tokenizing) -> TokenRows:
+    if how.learn.kind == "judged":
+        return mismatch(whole_rows(stores, units.rows()), how.seed)
     if how.learn.kind != "text":
         return whole_rows(stores, units.rows())
     if how.learn.pack:
         return pack_rows(stores, shuffle(units, how.seed).rows(), how.options.max_tokens)
     return cut_rows(stores, units.rows(), how.options.max_tokens)
+
+
+def mismatch(rows: TokenRows, seed: int) -> TokenRows:
+    """Let each question have another row's answer too, the same in every epoch.
+
+    The rows stand in one circle drawn by the seed, and each takes the answer of the one before.
+
+    Raises:
+        DataError: if there is only one row.
+    """
+    if len(rows) < 2:
+        raise DataError(
+            "there is one row only, and kto compares each answer with those of other rows",
+            hint="give more rows to learn from, or to measure on",
+        )
+    circle = np.random.default_rng([seed, 2]).permutation(len(rows))
+    givers = np.empty(len(rows), np.int64)
+    givers[circle] = np.roll(circle, 1)
+    return rows.with_givers(givers)
 
 
 def _fingerprint(how: Tokenizing, train: _Built, held: _Built) -> str:

@@ -8,7 +8,7 @@ from array import array
 import numpy as np
 
 from tunesmith.data.check_report import Finding
-from tunesmith.data.rows import Conversation, Place, Preference, Text
+from tunesmith.data.rows import Conversation, Judged, Place, Preference, Text
 from tunesmith.data.store import Ints
 
 SHOWN = 100
@@ -36,6 +36,8 @@ class Repetitions:
             question, answer = "\x00".join(spoken), last.content.strip()
         if isinstance(row, Preference):
             answer += f"\x00{row.rejected.content.strip()}"
+        if isinstance(row, Judged):
+            answer += f"\x00{row.good}"
         file = self._paths.setdefault(row.place.path, len(self._paths))
         values = (_hash(question), _hash(answer), file, row.place.line, row.place.column)
         for column, value in zip(self._rows.values(), values, strict=True):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["text", "conversation", "preference"]
+Kind = Literal["text", "conversation", "preference", "judged"]
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,13 @@ class Preference(Conversation):
     def with_rejected(self) -> Conversation:
         """Return the conversation as it would be with the other answer."""
         return Conversation((*self.messages[:-1], self.rejected), self.place)
+
+
+@dataclass(frozen=True)
+class Judged(Conversation):
+    """A conversation whose last answer was judged good or bad."""
+
+    good: bool
 
 
 @dataclass(frozen=True)

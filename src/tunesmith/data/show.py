@@ -13,7 +13,7 @@ from rich.text import Text as RichText
 
 from tunesmith.data.build import Tokenizing, render_conversation
 from tunesmith.data.meaning import check_kind, find_meaning, read_set
-from tunesmith.data.rows import Conversation, Learn, Place, Preference, Problem, Text
+from tunesmith.data.rows import Conversation, Judged, Learn, Place, Preference, Problem, Text
 from tunesmith.data.sources import find_sets
 from tunesmith.data.tokens import TokenRow, encode_rows, encode_texts
 from tunesmith.errors import DataError
@@ -88,7 +88,9 @@ def show(
     names = [f"row {number} of {len(shown)}" for number in range(1, len(shown) + 1)]
     if isinstance(found, Preference):
         names = ["chosen", "rejected"]
-    if len(shown) > 1:
+    if isinstance(found, Judged):
+        names = ["good" if found.good else "bad"]
+    if len(shown) > 1 or isinstance(found, Judged):
         shown = [replace(row, title=name) for row, name in zip(shown, names, strict=True)]
     return replace(shown[0], more=tuple(shown[1:]))
 

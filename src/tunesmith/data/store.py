@@ -16,7 +16,7 @@ import numpy.typing as npt
 import orjson
 import pyarrow as pa
 
-from tunesmith.data.rows import Conversation, Message, Place, Preference, Text
+from tunesmith.data.rows import Conversation, Judged, Message, Place, Preference, Text
 from tunesmith.data.tokens import TokenRow
 
 ROWS_FILE, MANIFEST_FILE, SUMS_FILE = "rows.arrow", "manifest.json", "sums.txt"
@@ -36,8 +36,10 @@ SCHEMA = pa.schema(
         ("unit", pa.int64()),
         ("cut", pa.uint8()),
         ("digest", pa.uint64()),
+        ("good", pa.int8()),
     ]
 )
+UNJUDGED = -1
 Ints = npt.NDArray[np.int64]
 
 
@@ -72,6 +74,7 @@ class StoreWriter:
             "unit": unit,
             "cut": row.was_cut,
             "digest": int.from_bytes(digest, "little"),
+            "good": int(source.good) if isinstance(source, Judged) else UNJUDGED,
         }
         for name, value in values.items():
             self._columns[name].append(value)
@@ -145,14 +148,15 @@ class Store:
         reaches: tokens that the last one sees, itself included, [rows].
         units: number of the conversation or text of each row, ascending, [rows].
         digests: 64 bits of hash of each row as read, [rows].
+        good: 1 or 0 for an answer judged good or bad, UNJUDGED for others, [rows].
     """
 
     def __init__(self, folder: Path, files: tuple[Path, ...]) -> None:
         self.folder, self.files = folder, files
         self._reader = pa.ipc.open_file(pa.memory_map(str(folder / ROWS_FILE)))
         parts = [self._measure(batch) for batch in self._batches()]
-        columns = zip(*parts, strict=True) if parts else ([np.zeros(0, np.int64)] for _ in range(5))
-        self.lengths, self.num_learned, self.reaches, self.units, digests = map(
+        columns = zip(*parts, strict=True) if parts else ([np.zeros(0, np.int64)] for _ in range(6))
+        self.lengths, self.num_learned, self.reaches, self.units, digests, self.good = map(
             np.concatenate, columns
         )
         self.digests = digests.astype(np.uint64)
@@ -206,7 +210,7 @@ class Store:
         paired = np.diff(as_numpy(batch["answers"].offsets)) > 0
         first, second = as_numpy(batch["answers"].values).reshape(-1, 2).T
         reaches[paired] = np.maximum(second, lengths[paired] - (second - first))
-        rest = as_numpy(batch["unit"]), as_numpy(batch["digest"])
+        rest = [as_numpy(batch[name]) for name in ("unit", "digest", "good")]
         return lengths, num_learned, reaches, *rest
 
 
@@ -265,6 +269,8 @@ def _dump(row: Conversation | Text) -> bytes:
     if isinstance(row, Text):
         return orjson.dumps(row.text)
     messages = [[message.role, message.content] for message in row.messages]
+    if isinstance(row, Judged):
+        return orjson.dumps({"messages": messages, "good": row.good})
     if isinstance(row, Preference):
         return orjson.dumps({"messages": messages, "rejected": row.rejected.content})
     return orjson.dumps(messages)
@@ -276,6 +282,8 @@ def _load(content: bytes, place: Place) -> Conversation | Text:
         return Text(value, place)
     spoken = value["messages"] if isinstance(value, dict) else value
     messages = tuple(Message(role, text) for role, text in spoken)
+    if isinstance(value, dict) and "good" in value:
+        return Judged(messages, place, value["good"])
     if isinstance(value, dict):
         return Preference(messages, place, Message("assistant", value["rejected"]))
     return Conversation(messages, place)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tunesmith.data.rows import Conversation, Text
-from tunesmith.data.store import Ints, Store
+from tunesmith.data.store import UNJUDGED, Ints, Store
 
 UNLEARNED = -100
 
@@ -36,6 +36,7 @@ class TokenRows:
     def __init__(self, stores: Sequence[Store], parts: Ints, starts: Ints) -> None:
         self._stores, self._parts, self._starts = tuple(stores), parts, starts
         self._beside: dict[str, npt.NDArray[np.float64]] = {}
+        self._givers: Ints | None = None
         sizes = parts[:, 3] - parts[:, 2]
         total = np.add.reduceat(sizes, starts) if len(starts) else np.zeros(0, np.int64)
         self.lengths: npt.NDArray[np.int32] = total.astype(np.int32)
@@ -52,11 +53,20 @@ class TokenRows:
 
         Returns:
             input_ids; labels, -100 where nothing is learned, not shifted; answers, where each of
-            two answers begins, only for a row that has them; and what was put beside.
+            two answers begins, only for a row that has them; good, only for one that was judged;
+            mismatched, the row with another one's answer, if givers were named; and what was put
+            beside.
         """
+        found = self._tokens(row)
+        if self._givers is not None:
+            found["mismatched"] = self._mismatch(found, self._tokens(int(self._givers[row])))
+        return found | {name: column[row].tolist() for name, column in self._beside.items()}
+
+    def _tokens(self, row: int) -> dict[str, Any]:
         ids: list[int] = []
         labels: list[int] = []
         answers: list[int] = []
+        good = UNJUDGED
         for store, stored, start, end in self._parts_of(row):
             source = self._stores[store]
             part = source.ids(stored)[start:end].tolist()
@@ -66,11 +76,23 @@ class TokenRows:
                 marked[inside] = part[inside]
             ids += part
             labels += marked
-            answers = source.answers(stored)
+            answers, good = source.answers(stored), int(source.good[stored])
         found: dict[str, Any] = {"input_ids": ids, "labels": labels}
         if answers:
             found["answers"] = answers
-        return found | {name: column[row].tolist() for name, column in self._beside.items()}
+        if good != UNJUDGED:
+            found["good"] = bool(good)
+        return found
+
+    def _mismatch(self, row: dict[str, Any], giver: dict[str, Any]) -> dict[str, Any]:
+        """Put another row's answer after a row's question, no longer than the longest row."""
+        asked, taken = (
+            next(at for at, label in enumerate(each["labels"]) if label != UNLEARNED)
+            for each in (row, giver)
+        )
+        longest = int(self.lengths.max())
+        both = {name: row[name][:asked] + giver[name][taken:] for name in ("input_ids", "labels")}
+        return {name: values[:longest] for name, values in both.items()} | {"good": row["good"]}
 
     def beside(self, **columns: npt.NDArray[np.float64]) -> TokenRows:
         """Return the same rows with more numbers in each.
@@ -80,6 +102,16 @@ class TokenRows:
         """
         more = copy(self)
         more._beside = {**self._beside, **columns}
+        return more
+
+    def with_givers(self, givers: Ints) -> TokenRows:
+        """Return the same rows, each of which takes the answer of another one too.
+
+        Args:
+            givers: number of the row whose answer a row takes, [rows].
+        """
+        more = copy(self)
+        more._givers = givers
         return more
 
     def conversation(self, row: int) -> Conversation | Text:

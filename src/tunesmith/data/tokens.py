@@ -46,7 +46,7 @@ class TokenRow:
         if len(self.ids) <= length:
             return self
         kept = [(start, min(end, length)) for start, end in self.learned if start < length]
-        return TokenRow(self.ids[:length], kept)
+        return TokenRow(self.ids[:length], kept, was_cut=self.was_cut)
 
 
 @dataclass(frozen=True)

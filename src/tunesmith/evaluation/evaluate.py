@@ -36,8 +36,8 @@ class Measures:
         loss: nats a learned token, or a pair.
         perplexity: None for pairs.
         pair_accuracy: share of pairs whose preferred answer has the larger reward, 0 to 1; with a
-            reference that means it gained more. None where it is compared with itself, and where
-            there are no pairs.
+            reference that means it gained more. Of judged answers, the share that gained if good
+            and lost if bad, against answers at large. None where a model is compared with itself.
         rouge_l, exact_match, fact_rate: 0 to 1; None where there are no answers or no facts.
         bleu, chrf: 0 to 100.
     """

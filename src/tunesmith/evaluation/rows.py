@@ -10,7 +10,7 @@ from tunesmith.data.info import describe_set
 from tunesmith.data.meaning import find_meaning
 from tunesmith.data.prepare import prepare
 from tunesmith.data.reading import read_records
-from tunesmith.data.rows import Conversation, Kind, Learn, Place, Record
+from tunesmith.data.rows import Conversation, Judged, Kind, Learn, Place, Record
 from tunesmith.data.sources import find_sets
 from tunesmith.data.token_rows import TokenRows
 from tunesmith.errors import DataError, RunError
@@ -119,13 +119,16 @@ def _read_facts(options: Data) -> dict[Place, tuple[str, ...]]:
 
 
 def _ask_all(rows: TokenRows, facts: Mapping[Place, tuple[str, ...]]) -> list[Asked]:
-    """Make questions of rows; a fact belongs to the last answer of its conversation."""
+    """Make questions of rows, but those whose answer is a bad one.
+
+    A fact belongs to the last answer of its conversation.
+    """
     read = [rows.conversation(row) for row in range(len(rows))]
     last = {row.place: at for at, row in enumerate(read)}
     return [
         _ask(row, facts.get(row.place, ()) if last[row.place] == at else ())
         for at, row in enumerate(read)
-        if isinstance(row, Conversation)
+        if isinstance(row, Conversation) and not (isinstance(row, Judged) and not row.good)
     ]
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from tunesmith.methods.cpo import CPOMethod
 from tunesmith.methods.dpo import DPOMethod
+from tunesmith.methods.kto import KTOMethod
 from tunesmith.methods.method import LossSum, Method
 from tunesmith.methods.orpo import ORPOMethod
 from tunesmith.methods.pretrain import PretrainMethod
@@ -21,6 +22,7 @@ METHODS: dict[str, Callable[[Any], Method]] = {
     "orpo": ORPOMethod,
     "simpo": SimPOMethod,
     "cpo": CPOMethod,
+    "kto": KTOMethod,
 }
 
 

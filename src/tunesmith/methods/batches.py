@@ -22,9 +22,9 @@ def join(rows: Sequence[Row], how: Joining) -> Batch:
 
     Returns:
         input_ids; predict_at, the tokens of the flattened batch after which one is learned, and
-        targets, the ones learned, [learned] each; of rows with two answers owner, whose answer
-        they are, counted through all rows, [learned], and num_answers; and what tells the model
-        its rows.
+        targets, the ones learned, [learned] each; of rows whose answers are compared owner,
+        whose answer they are, counted through all rows, [learned], and num_answers; and what tells
+        the model its rows.
     """
     if not how.flat:
         return pad(rows)
@@ -64,10 +64,10 @@ def lay_end_to_end(rows: Sequence[Row]) -> Batch:
         "predict_at": before[learned],
         "targets": labels[learned],
     }
-    if "answers" in rows[0]:
+    if count_answers(rows[0]):
         sizes = torch.tensor([end - start for start, end, *_ in segments])
         batch["owner"] = torch.arange(len(sizes)).repeat_interleave(sizes)[learned]
-        batch["num_answers"] = 2 * sum("answers" in row for row in rows)
+        batch["num_answers"] = sum(map(count_answers, rows))
     return batch
 
 
@@ -123,9 +123,14 @@ def pad(rows: Sequence[Row]) -> Batch:
         "predict_at": owner * seq + at - 1,
         "targets": labels[owner, at],
     }
-    if "answers" in rows[0]:
+    if count_answers(rows[0]):
         batch |= {"owner": owner, "num_answers": len(texts)}
     return batch
+
+
+def count_answers(row: Row) -> int:
+    """Count the answers of a row that are compared with others."""
+    return 2 if "answers" in row else int("good" in row)
 
 
 def split_answers(row: Row) -> Iterator[Row]:
@@ -140,7 +145,13 @@ def split_answers(row: Row) -> Iterator[Row]:
 
 
 def count_tokens(row: Row, *, flat: bool) -> int:
-    """Count the tokens that a row takes in a batch, padding between its answers included."""
+    """Count the tokens that a row takes in a batch, padding between its answers included.
+
+    A row with another one's answer beside its own takes as many as the longer of the two, since
+    they are computed one after the other.
+    """
+    if "mismatched" in row:
+        return max(len(row["input_ids"]), len(row["mismatched"]["input_ids"]))
     if flat or "answers" not in row:
         return len(row["input_ids"])
     return 2 * max(len(text["input_ids"]) for text in split_answers(row))
@@ -150,10 +161,13 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
     """Move the tensors of a batch."""
     import torch
 
-    return {
-        name: value.to(device) if isinstance(value, torch.Tensor) else value
-        for name, value in batch.items()
+    moved = {
+        name: each.to(device) for name, each in batch.items() if isinstance(each, torch.Tensor)
     }
+    inner = {
+        name: to_device(each, device) for name, each in batch.items() if isinstance(each, dict)
+    }
+    return {**batch, **moved, **inner}
 
 
 def split_update(lengths: Sequence[int], *, tokens: int, flat: bool) -> list[slice]:

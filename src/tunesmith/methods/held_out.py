@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from tunesmith.data.token_rows import TokenRows
+from tunesmith.methods.averages import Averages
 from tunesmith.methods.batches import to_device
-from tunesmith.methods.method import Joining, Method
+from tunesmith.methods.method import Batch, Joining, Method
 
 if TYPE_CHECKING:
     import torch
@@ -38,19 +39,22 @@ def measure_held_out(
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
-    totals: dict[str, float] = {}
-    count = 0
+    gave_up = False
     order = sorted(range(len(rows)), key=lambda row: int(rows.lengths[row]))
-    for start in range(0, len(order), batch_size):
-        if give_up():
-            count = 0
-            break
-        chosen = [rows[row] for row in order[start : start + batch_size]]
-        batch = method.collate(chosen, how)
-        with torch.no_grad():
-            summed = method.loss(model, to_device(batch, device))
-        for name, value in {"loss": summed.total, **summed.measures}.items():
-            totals[name] = totals.get(name, 0.0) + float(value)
-        count += summed.count
+
+    def batches() -> Iterator[Batch]:
+        for start in range(0, len(order), batch_size):
+            nonlocal gave_up
+            gave_up = gave_up or give_up()
+            if gave_up:
+                return
+            chosen = [rows[row] for row in order[start : start + batch_size]]
+            yield to_device(method.collate(chosen, how), device)
+
+    averages = Averages()
+    with torch.no_grad():
+        ahead = method.look_ahead(model, batches())
+        for batch in batches():
+            averages.add(method.loss(model, {**batch, **ahead}))
     model.train(was_training)
-    return {name: total / count for name, total in totals.items()} if count else None
+    return None if gave_up else averages.take() or None

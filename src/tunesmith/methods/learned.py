@@ -91,12 +91,23 @@ def answer_logps(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
         batch: what `join` makes of rows with two answers.
 
     Returns:
-        Of the preferred and the rejected answer of each row, [rows, 2], in fp64: of sums of some
-        thousand nats, differences of a thousandth matter.
+        Of the preferred and the rejected answer of each row, [rows, 2], in fp64.
+    """
+    return summed_logps(model, batch).view(-1, 2)
+
+
+def summed_logps(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
+    """Sum log p(token | tokens before it) over the learned tokens of each answer.
+
+    Args:
+        batch: what `join` makes of rows whose answers are compared.
+
+    Returns:
+        [answers], in fp64: of sums of some thousand nats, differences of a thousandth matter.
     """
     losses = predict(model, batch).token_losses().double()
     summed = losses.new_zeros(batch["num_answers"])
-    return -summed.index_add(0, batch["owner"], losses).view(-1, 2)
+    return -summed.index_add(0, batch["owner"], losses)
 
 
 def answer_lengths(batch: Batch) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -39,11 +39,13 @@ class LossSum:
         total: summed loss in nats, a scalar that carries the gradient.
         count: what it was summed over: learned tokens, or pairs.
         measures: sums over the same of what else is worth watching, scalars without gradient.
+        counts: of how many a measure is the sum, where it is not one of all.
     """
 
     total: torch.Tensor
     count: int
     measures: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    counts: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
 
 class Method(Protocol):
@@ -62,6 +64,19 @@ class Method(Protocol):
 
     def count(self, batch: Batch) -> int:
         """Count what the loss of a batch is summed over."""
+
+    def look_ahead(self, model: torch.nn.Module, batches: Iterable[Batch]) -> Batch:
+        """Find out of all batches of an update what the loss of each depends on.
+
+        Draws no random number and changes no weight.
+
+        Args:
+            batches: what `collate` returns; gone through at most once.
+
+        Returns:
+            what is added to each batch.
+        """
+        return {}
 
     def loss(self, model: torch.nn.Module, batch: Batch) -> LossSum:
         """Sum the loss of a batch."""

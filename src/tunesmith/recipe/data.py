@@ -10,7 +10,17 @@ from pydantic import BeforeValidator, Field
 from tunesmith.recipe.section import Count, CountOrZero, Number, Positive, Section
 
 FormatName = Literal[
-    "auto", "alpaca", "sharegpt", "messages", "text", "alpaca_pairs", "sharegpt_pairs"
+    "auto",
+    "alpaca",
+    "sharegpt",
+    "messages",
+    "text",
+    "alpaca_pairs",
+    "sharegpt_pairs",
+    "alpaca_judged",
+    "sharegpt_judged",
+    "messages_judged",
+    "completion_judged",
 ]
 
 

@@ -87,6 +87,18 @@ class CPO(Section):
     """Weight of the next-token loss on the chosen answer."""
 
 
-Preference = DPO | ORPO | SimPO | CPO
-"""Methods that learn from pairs."""
-Method = Annotated[Pretrain | SFT | DPO | ORPO | SimPO | CPO, Field(discriminator="name")]
+class KTO(Section):
+    """Raise answers judged good, lower those judged bad (arXiv:2402.01306)."""
+
+    name: Literal["kto"] = "kto"
+    beta: Positive = 0.1
+    """How far the model may go from where it began; lower is farther, 0.01 to 0.5 usual."""
+    desirable_weight: NotNegative = 1.0
+    """Weight of rows judged good."""
+    undesirable_weight: NotNegative = 1.0
+    """Weight of rows judged bad; weight times number of rows should be alike for both."""
+
+
+Preference = DPO | ORPO | SimPO | CPO | KTO
+"""Methods that learn what is preferred, and begin with a model that can answer."""
+Method = Annotated[Pretrain | SFT | DPO | ORPO | SimPO | CPO | KTO, Field(discriminator="name")]

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Callable
 
 from tunesmith.errors import RecipeError
-from tunesmith.recipe.method import DPO, Method, Preference, Pretrain
+from tunesmith.recipe.method import DPO, KTO, Method, Preference, Pretrain
 from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.schema import list_options, spell
 from tunesmith.recipe.tuning import Freeze, Full, LoRA
@@ -128,7 +128,18 @@ def preferences_drop_nothing(recipe: Recipe) -> None:
 
 def has_reference(method: Method) -> bool:
     """Whether answers are compared with what a reference says of them."""
-    return isinstance(method, DPO) and method.reference != "none"
+    return isinstance(method, KTO) or (isinstance(method, DPO) and method.reference != "none")
+
+
+def judgements_count(recipe: Recipe) -> None:
+    """Rows that weigh nothing teach nothing."""
+    method = recipe.method
+    if isinstance(method, KTO) and not (method.desirable_weight or method.undesirable_weight):
+        raise RecipeError(
+            "nothing would be learned: both weights of kto are 0",
+            hint="leave one of them above 0",
+            where="method.desirable_weight",
+        )
 
 
 def losses_of_pairs_fit(recipe: Recipe) -> None:
@@ -234,6 +245,7 @@ RULES: tuple[Callable[[Recipe], None], ...] = (
     preferences_begin_with_answers,
     preferences_drop_nothing,
     losses_of_pairs_fit,
+    judgements_count,
     plain_text_has_no_chat,
     weights_need_company,
     freeze_counts_or_names,

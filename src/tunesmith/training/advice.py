@@ -122,12 +122,14 @@ def _slow(start: float, end: float) -> Advice | None:
 
 
 def _preferred(metrics: Sequence[dict[str, Any]]) -> Advice:
-    """Judge pairs by how many are told apart; how far their loss falls says little."""
+    """Judge by how many rows are told apart; how far their loss falls says little."""
     shares = [record["rewards_accuracy"] for record in metrics if "rewards_accuracy" in record]
     share = _mean(shares[-_window(shares) :])
-    seen = f"at the end {share:.0%} of the pairs were told apart"
+    judged = any("kl" in record for record in metrics)
+    rows = "rows were on the right side" if judged else "pairs were told apart"
+    seen = f"at the end {share:.0%} of the {rows}"
     if share < TOLD_APART:
-        return Advice("slow", seen, "raise optimizer.learning_rate, or look at the pairs")
+        return Advice("slow", seen, "raise optimizer.learning_rate, or look at the rows")
     return Advice("settled", seen, "evaluate the run; much more drives the model from its manner")
 
 

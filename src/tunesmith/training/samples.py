@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
 import orjson
 
 from tunesmith.data.prepare import Splits
-from tunesmith.data.rows import Conversation, Text
+from tunesmith.data.rows import Conversation, Judged, Text
 from tunesmith.data.tokens import encode
 from tunesmith.inference.generate import answer, encode_prompt
 from tunesmith.inference.sampling import Sampling
@@ -30,7 +31,9 @@ def answer_samples(run: Run, roles: Roles, splits: Splits, recipe: Recipe, *, wh
         when: `before` or `after`; kept side by side in `samples.jsonl`.
     """
     rows = splits.validation if splits.validation is not None else splits.train
-    asked = [rows.conversation(row) for row in range(min(recipe.evaluate.sample_rows, len(rows)))]
+    every = (rows.conversation(row) for row in range(len(rows)))
+    fitting = (row for row in every if not isinstance(row, Judged) or row.good)
+    asked = list(islice(fitting, recipe.evaluate.sample_rows))
     if not asked:
         return
     reader = roles.reader

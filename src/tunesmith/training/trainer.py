@@ -23,9 +23,10 @@ from transformers.trainer_callback import ProgressCallback
 
 from tunesmith.errors import RunError, TrainingError
 from tunesmith.hardware import disk_free
+from tunesmith.methods.averages import Averages
 from tunesmith.methods.batches import count_tokens, split_update
 from tunesmith.methods.held_out import measure_held_out
-from tunesmith.methods.method import Joining, LossSum, Method, Row
+from tunesmith.methods.method import Joining, Method, Row
 from tunesmith.models.adapter import note_base
 from tunesmith.models.roles import Roles
 from tunesmith.recipe.options import Recipe
@@ -155,9 +156,12 @@ class RunTrainer(Trainer):
     ) -> torch.Tensor:
         """Add up the gradients of the batches that an update was split into."""
         losses = []
+        with self.accelerator.autocast():
+            ahead = self.method.look_ahead(model, inputs["batches"])
         for left, batch in enumerate(inputs["batches"], 1 - len(inputs["batches"])):
             with self.accelerator.no_sync(model) if left else nullcontext():
-                losses.append(super().training_step(model, batch, num_items_in_batch))
+                given = {**batch, **ahead}
+                losses.append(super().training_step(model, given, num_items_in_batch))
         self.tokens_seen += inputs["num_tokens"]
         loss = torch.stack(losses).sum()
         if not torch.isfinite(loss):  # once an update: a GPU is waited for here
@@ -179,7 +183,7 @@ class RunTrainer(Trainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log what the method measures beside its loss."""
-        super().log({**logs, **self.watched.take()} if "loss" in logs else logs, start_time)
+        super().log({**self.watched.take(), **logs} if "loss" in logs else logs, start_time)
 
     def _get_num_items_in_batch(
         self, batch_samples: list[dict[str, Any]], device: torch.device
@@ -304,26 +308,6 @@ class UpdateBatches:
             "num_tokens": sum(lengths),
             "num_learned": torch.tensor(sum(self.method.count(batch) for batch in batches)),
         }
-
-
-class Averages:
-    """What a method measures beside its loss, averaged since it was last asked for."""
-
-    def __init__(self) -> None:
-        self.totals: dict[str, torch.Tensor] = {}
-        self.count = 0
-
-    def add(self, summed: LossSum) -> None:
-        """Add the sums of a batch; they stay on its device."""
-        for name, value in summed.measures.items():
-            self.totals[name] = self.totals.get(name, 0.0) + value
-        self.count += summed.count
-
-    def take(self) -> dict[str, float]:
-        """Return the averages and begin anew."""
-        found = {name: float(total) / self.count for name, total in self.totals.items()}
-        self.totals, self.count = {}, 0
-        return found
 
 
 def best_step(history: list[dict[str, Any]]) -> int | None:

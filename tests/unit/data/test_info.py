@@ -210,7 +210,6 @@ REFUSED: list[tuple[Any, str, str]] = [
         "the formatting alpaca_pairs has no such column as 'response'",
         "with ranking name prompt",
     ),
-    ({**ENTRY, "columns": {"kto_tag": "label"}}, "the set holds KTO labels", "use another set"),
     ({**ENTRY, "columns": {"images": "images"}}, "the set holds images, which", "use another"),
     ({**ENTRY, "columns": {"videos": "videos"}}, "the set holds videos, which", "use another"),
     ({**ENTRY, "columns": {"audios": "audios"}}, "the set holds sounds, which", "use another"),

@@ -103,7 +103,7 @@ def test_tags_are_refused_where_the_format_has_none(tmp_path: Path) -> None:
 
 
 UNLEARNED: list[tuple[dict[str, Any], str]] = [
-    ({**MESSAGES, "label": False}, "a `label` that it is good or bad (KTO)"),
+    ({**MESSAGES, "kto_tag": False}, "a `kto_tag` that it is good or bad (KTO)"),
     ({**MESSAGES, "images": ["a.png"]}, "`images`"),
     ({**ALPACA, "videos": "a.mp4"}, "`videos`"),
     (

@@ -12,7 +12,7 @@ from tests.unit.data.files import read
 from tests.unit.data.preparing import PACKED, check_counts, prepare_files
 from tunesmith.data.check import check
 from tunesmith.data.meaning import find_meaning, read_set
-from tunesmith.data.rows import Conversation, Preference, Problem
+from tunesmith.data.rows import Conversation, Judged, Preference, Problem
 from tunesmith.data.sources import RowSet, find_sets
 from tunesmith.errors import DataError
 from tunesmith.models.reader import Reader
@@ -90,12 +90,11 @@ def test_sets_that_no_method_learns_from_are_refused_by_name(folder: Path) -> No
     reasons = {}
     for name, entry in entries(folder).items():
         if not is_learned(entry) and entry.get("columns") != {"prompt": "text"}:
-            if entry.get("ranking"):
+            if entry.get("ranking") or "kto_tag" in entry.get("columns", {}):
                 continue
             with pytest.raises(DataError, match="which no method learns from yet") as caught:
                 find(folder, name)
             reasons[name] = caught.value.message
-    assert "KTO labels" in reasons["kto_en_demo"]
     assert "images" in reasons["mllm_demo"]
 
 
@@ -116,7 +115,23 @@ def test_every_pair_is_read_whole(folder: Path, name: str, described: bool) -> N
         assert row.rejected.content == own["rejected"]["value"]
 
 
-@pytest.mark.parametrize("name", ["kto_en_demo", "mllm_demo"])
+@pytest.mark.parametrize("described", [True, False])
+def test_every_judged_answer_is_read_whole(folder: Path, described: bool) -> None:
+    expected = load(folder / "kto_en_demo.json")
+    options = Data(train=("kto_en_demo",), info=folder)
+    if not described:
+        options = Data(train=(str(folder / "kto_en_demo.json"),))
+    (rows,) = find_sets(options.train, options, "judged")
+    found = list(read_set(rows, find_meaning(rows, "auto"), "auto", None))
+    assert len(found) == len(expected)
+    for row, own in zip(found, expected, strict=True):
+        assert isinstance(row, Judged)
+        assert row.good is own["label"]
+        said = [message["content"] for message in own["messages"]]
+        assert [message.content for message in row.messages][-len(said) :] == said
+
+
+@pytest.mark.parametrize("name", ["mllm_demo"])
 def test_their_files_given_bare_are_refused_row_by_row(folder: Path, name: str) -> None:
     report = check(folder / f"{name}.json")
     assert report.num_reported == report.num_read == len(load(folder / f"{name}.json"))

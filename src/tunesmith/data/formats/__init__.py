@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from tunesmith.data.formats.alpaca import ALPACA, ALPACA_PAIRS
-from tunesmith.data.formats.format import Format, Pair
-from tunesmith.data.formats.messages import MESSAGES
-from tunesmith.data.formats.sharegpt import SHAREGPT, SHAREGPT_PAIRS
+from tunesmith.data.formats.alpaca import ALPACA, ALPACA_JUDGED, ALPACA_PAIRS
+from tunesmith.data.formats.format import Format, Judgement, Pair
+from tunesmith.data.formats.messages import COMPLETION_JUDGED, MESSAGES, MESSAGES_JUDGED
+from tunesmith.data.formats.sharegpt import SHAREGPT, SHAREGPT_JUDGED, SHAREGPT_PAIRS
 from tunesmith.data.formats.text import TEXT
 
 FORMATS: dict[str, Format] = {
     "alpaca_pairs": ALPACA_PAIRS,
     "sharegpt_pairs": SHAREGPT_PAIRS,
+    "alpaca_judged": ALPACA_JUDGED,
+    "sharegpt_judged": SHAREGPT_JUDGED,
+    "messages_judged": MESSAGES_JUDGED,
+    "completion_judged": COMPLETION_JUDGED,
     "alpaca": ALPACA,
     "sharegpt": SHAREGPT,
     "messages": MESSAGES,
@@ -18,4 +22,4 @@ FORMATS: dict[str, Format] = {
 }
 """By name; where rows look like several, the first one is meant."""
 
-__all__ = ["FORMATS", "Format", "Pair"]
+__all__ = ["FORMATS", "Format", "Judgement", "Pair"]

@@ -5,11 +5,14 @@ from __future__ import annotations
 from tunesmith.data.formats.format import (
     Fields,
     Format,
+    Judgement,
     Names,
     Pair,
     check_text,
     describe,
+    is_label,
     make_pair,
+    read_label,
     read_list,
     read_optional,
     read_text,
@@ -54,6 +57,15 @@ def _read_pair(fields: Fields, tags: Names) -> Pair:
     return make_pair(asked, read_text(fields, "chosen"), read_text(fields, "rejected"))
 
 
+def _matches_judged(fields: Fields, tags: Names) -> bool:
+    return _matches(fields, tags) and is_label(fields.get("label"))
+
+
+def _read_judged(fields: Fields, tags: Names) -> Judgement:
+    """Read the same, and whether the answer is good."""
+    return Judgement(_read(fields, tags), read_label(fields))
+
+
 def _read_history(fields: Fields) -> list[Message]:
     if fields.get("history") in (None, ""):
         return []
@@ -94,4 +106,12 @@ ALPACA_PAIRS = Format(
     tags={},
     matches=_matches_pair,
     read=_read_pair,
+)
+ALPACA_JUDGED = Format(
+    name="alpaca_judged",
+    kind="judged",
+    columns={**ALPACA.columns, "label": "label"},
+    tags={},
+    matches=_matches_judged,
+    read=_read_judged,
 )

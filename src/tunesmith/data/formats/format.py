@@ -33,6 +33,14 @@ class Pair:
 
 
 @dataclass(frozen=True)
+class Judgement:
+    """Messages that end with an answer, and whether it is good."""
+
+    messages: tuple[Message, ...]
+    good: bool
+
+
+@dataclass(frozen=True)
 class Format:
     """A way to write rows.
 
@@ -40,7 +48,7 @@ class Format:
         columns: our name of each column to the name it has unless `data.columns` says otherwise.
         tags: likewise for roles and keys inside messages.
         matches: whether a row looks written in this format; gets columns under our names.
-        read: gives the messages, the pair, or the text, of a row; raises RowFault. Gets columns
+        read: gives the messages, pair, judgement or text of a row; raises RowFault. Gets columns
             under our names, and the tags.
     """
 
@@ -49,7 +57,7 @@ class Format:
     columns: Mapping[str, str]
     tags: Mapping[str, str]
     matches: Callable[[Fields, Names], bool]
-    read: Callable[[Fields, Names], tuple[Message, ...] | Pair | str]
+    read: Callable[[Fields, Names], tuple[Message, ...] | Pair | Judgement | str]
 
 
 def describe(value: object) -> str:
@@ -171,6 +179,27 @@ def make_pair(before: Sequence[Message], chosen: str, rejected: str) -> Pair:
         raise RowFault("both answers are the same, so none is preferred")
     messages = check_turns([*before, Message("assistant", chosen)])
     return Pair(messages, Message("assistant", rejected))
+
+
+def is_label(value: object) -> bool:
+    """Whether a value says good or bad: true or false, which tables may spell as text."""
+    return isinstance(value, bool) or (
+        isinstance(value, str) and value.strip().lower() in ("true", "false")
+    )
+
+
+def read_label(fields: Fields) -> bool:
+    """Return whether a row's answer is good.
+
+    Raises:
+        RowFault: if `label` is missing, or neither true nor false.
+    """
+    if "label" not in fields:
+        raise RowFault("`label` is missing")
+    value = fields["label"]
+    if not is_label(value):
+        raise RowFault(f"`label` is {quote(value)}, not true or false")
+    return value if isinstance(value, bool) else str(value).strip().lower() == "true"
 
 
 def refuse_tools(fields: Fields) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from tunesmith.data.formats.format import (
     Fields,
     Format,
+    Judgement,
     Names,
     check_text,
     check_turns,
     describe,
+    is_label,
     quote,
+    read_label,
     read_list,
     refuse_tools,
 )
@@ -31,6 +34,38 @@ def _read(fields: Fields, tags: Names) -> tuple[Message, ...]:
     refuse_tools(fields)
     values = read_list(fields, "messages")
     return check_turns([_read_message(value, number) for number, value in enumerate(values, 1)])
+
+
+def _matches_judged(fields: Fields, tags: Names) -> bool:
+    return _matches(fields, tags) and is_label(fields.get("label"))
+
+
+def _read_judged(fields: Fields, tags: Names) -> Judgement:
+    """Read the same, and whether the last answer is good."""
+    return Judgement(_read(fields, tags), read_label(fields))
+
+
+def _matches_completion(fields: Fields, tags: Names) -> bool:
+    return "prompt" in fields and "completion" in fields and is_label(fields.get("label"))
+
+
+def _read_completion(fields: Fields, tags: Names) -> Judgement:
+    """Ask `prompt` and answer `completion`, each a text or a list of messages."""
+    asked, answer = (
+        _read_side(fields, "prompt", "user"),
+        _read_side(fields, "completion", "assistant"),
+    )
+    if len(answer) != 1:
+        raise RowFault(f"`completion` holds {len(answer)} messages, not one answer")
+    return Judgement(check_turns([*asked, *answer]), read_label(fields))
+
+
+def _read_side(fields: Fields, name: str, role: str) -> list[Message]:
+    value = fields.get(name)
+    if isinstance(value, str):
+        return [Message(role, check_text(value, f"`{name}`"))]
+    values = read_list(fields, name)
+    return [_read_message(message, number) for number, message in enumerate(values, 1)]
 
 
 def _read_message(value: object, number: int) -> Message:
@@ -72,4 +107,20 @@ MESSAGES = Format(
     tags={},
     matches=_matches,
     read=_read,
+)
+MESSAGES_JUDGED = Format(
+    name="messages_judged",
+    kind="judged",
+    columns={**MESSAGES.columns, "label": "label"},
+    tags={},
+    matches=_matches_judged,
+    read=_read_judged,
+)
+COMPLETION_JUDGED = Format(
+    name="completion_judged",
+    kind="judged",
+    columns={name: name for name in ("prompt", "completion", "label")},
+    tags={},
+    matches=_matches_completion,
+    read=_read_completion,
 )

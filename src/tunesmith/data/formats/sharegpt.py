@@ -5,13 +5,16 @@ from __future__ import annotations
 from tunesmith.data.formats.format import (
     Fields,
     Format,
+    Judgement,
     Names,
     Pair,
     check_text,
     check_turns,
     describe,
+    is_label,
     make_pair,
     quote,
+    read_label,
     read_list,
     read_object,
     read_optional,
@@ -56,6 +59,15 @@ def _read_pair(fields: Fields, tags: Names) -> Pair:
         raise RowFault("the conversation ends with an answer already, before the two")
     chosen, rejected = (_read_answer(fields, name, tags) for name in ("chosen", "rejected"))
     return make_pair(asked, chosen, rejected)
+
+
+def _matches_judged(fields: Fields, tags: Names) -> bool:
+    return _matches(fields, tags) and is_label(fields.get("label"))
+
+
+def _read_judged(fields: Fields, tags: Names) -> Judgement:
+    """Read the same, and whether the last answer is good."""
+    return Judgement(_read(fields, tags), read_label(fields))
 
 
 def _read_answer(fields: Fields, name: str, tags: Names) -> str:
@@ -122,4 +134,12 @@ SHAREGPT_PAIRS = Format(
     tags=TAGS,
     matches=_matches_pair,
     read=_read_pair,
+)
+SHAREGPT_JUDGED = Format(
+    name="sharegpt_judged",
+    kind="judged",
+    columns={**SHAREGPT.columns, "label": "label"},
+    tags=TAGS,
+    matches=_matches_judged,
+    read=_read_judged,
 )
