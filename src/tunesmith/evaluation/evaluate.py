@@ -18,10 +18,18 @@ from tunesmith.logs import logger
 from tunesmith.methods import Method, build_method
 from tunesmith.methods.held_out import measure_held_out
 from tunesmith.methods.method import Joining
-from tunesmith.models.chat import ChatModel, Subject, find_subject, load_subject
+from tunesmith.models.chat import (
+    ChatModel,
+    Subject,
+    find_subject,
+    load_reward_model,
+    load_subject,
+)
 from tunesmith.models.fingerprint import weights_sha256
+from tunesmith.models.load import is_scorer
 from tunesmith.models.reader import find_reader
 from tunesmith.models.roles import find_reference
+from tunesmith.recipe.method import Reward
 from tunesmith.runs.run import Run
 from tunesmith.runs.write import write_json
 
@@ -69,7 +77,8 @@ class Scores:
     """A trained model beside its base.
 
     Attributes:
-        base: None for a model trained from scratch.
+        base: None for a model trained from scratch, and where the base cannot do what it learned:
+            score answers.
     """
 
     run: str
@@ -117,11 +126,12 @@ def evaluate(
         rows = held_out_rows(run, method.learn, reader)
     if method.needs_reference:
         rows = replace(rows, tokens=_with_reference(run, method, rows.tokens))
-    asked = rows.asked[:max_rows]
+    scores_only = isinstance(recipe.method, Reward)
+    asked = [] if scores_only else rows.asked[:max_rows]
     sampling = Sampling(max_tokens=max_tokens)
     tuned, said = _measure(subject, method, rows, asked, sampling, "tuned")
     base, base_said = None, None
-    if not recipe.model.from_scratch:
+    if not (recipe.model.from_scratch or scores_only):
         before = find_subject(run.path, base_only=True)
         base, base_said = _measure(before, method, rows, asked, sampling, "base")
         if method.needs_reference and find_reference(recipe) is None:
@@ -178,11 +188,12 @@ def _measure(
 ) -> tuple[Measures, list[str]]:
     from tunesmith.models.layout import find_layout
 
-    model = load_subject(subject, precision="fp32")
+    scorer = is_scorer(subject.adapter or subject.base)
+    model = (load_reward_model if scorer else load_subject)(subject, precision="fp32")
     how = Joining(find_layout(model.model).is_flat)
     found = measure_held_out(model.model, method, rows.tokens, how=how, batch_size=BATCH_ROWS)
     assert found is not None  # a row of which nothing is learned is never kept
-    said = _answers(model, asked, sampling, label)
+    said = _answers(model, asked, sampling, label) if isinstance(model, ChatModel) else []
     measures = replace(_summarize(asked, said), loss=found["loss"])
     if "rewards_accuracy" in found:
         return replace(measures, pair_accuracy=found["rewards_accuracy"]), said

@@ -11,6 +11,7 @@ from tunesmith.methods.kto import KTOMethod
 from tunesmith.methods.method import LossSum, Method
 from tunesmith.methods.orpo import ORPOMethod
 from tunesmith.methods.pretrain import PretrainMethod
+from tunesmith.methods.reward import RewardMethod
 from tunesmith.methods.sft import SFTMethod
 from tunesmith.methods.simpo import SimPOMethod
 from tunesmith.recipe.method import Method as MethodOptions
@@ -23,6 +24,7 @@ METHODS: dict[str, Callable[[Any], Method]] = {
     "simpo": SimPOMethod,
     "cpo": CPOMethod,
     "kto": KTOMethod,
+    "reward": RewardMethod,
 }
 
 

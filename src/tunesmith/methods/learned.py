@@ -73,7 +73,7 @@ def predict(model: torch.nn.Module, batch: Batch, *, noise: float = 0.0) -> Pred
     columns, at = batch["predict_at"], torch.arange(len(batch["predict_at"]))
     if rows > 1:
         columns, at = torch.unique(columns % seq, return_inverse=True)
-    given = _arguments(model, batch, columns)
+    given = model_arguments(model, batch, columns)
     if noise and model.training:
         given["inputs_embeds"] = noisy_embeddings(model, batch, noise)
         del given["input_ids"]
@@ -125,10 +125,17 @@ def _hidden(model: torch.nn.Module, head: Head, given: dict[str, Any]) -> torch.
     return caught[0]
 
 
-def _arguments(model: torch.nn.Module, batch: Batch, columns: torch.Tensor) -> dict[str, Any]:
+def model_arguments(
+    model: torch.nn.Module, batch: Batch, columns: torch.Tensor | None = None
+) -> dict[str, Any]:
+    """List what a model's forward is given for a batch.
+
+    Args:
+        columns: positions of which it is to compute logits, where it can choose; None for all.
+    """
     accepted = forward_names(model)
     rest: dict[str, Any] = {"use_cache": False} if "use_cache" in accepted else {}
-    if "logits_to_keep" in accepted:
+    if "logits_to_keep" in accepted and columns is not None:
         rest["logits_to_keep"] = columns
     if "segments" in batch:
         from tunesmith.models.row_attention import as_mask

@@ -75,23 +75,24 @@ def say(model: torch.nn.Module, batch: Batch) -> Said:
     return Said(answer_logps(model, batch), answer_lengths(batch).double())
 
 
-def sum_pairs(losses: torch.Tensor, rewards: torch.Tensor, said: Said) -> LossSum:
+def sum_pairs(losses: torch.Tensor, rewards: torch.Tensor, said: Said | None = None) -> LossSum:
     """Sum the losses of pairs, and what is watched of them.
 
     Args:
         losses: nats, [pairs].
         rewards: what the loss compares, of the preferred and the rejected answer, [pairs, 2].
+        said: what the model says of the answers, where that is known.
     """
     chosen, rejected = rewards.detach().unbind(dim=1)
-    logps = said.logps.detach()
     measures = {
         "rewards_chosen": chosen.sum(),
         "rewards_rejected": rejected.sum(),
         "rewards_margin": (chosen - rejected).sum(),
         "rewards_accuracy": (chosen > rejected).float().sum(),
-        "logps_chosen": logps[:, 0].sum(),
-        "logps_rejected": logps[:, 1].sum(),
     }
+    if said is not None:
+        logps = said.logps.detach()
+        measures |= {"logps_chosen": logps[:, 0].sum(), "logps_rejected": logps[:, 1].sum()}
     return LossSum(losses.sum().float(), len(losses), measures)
 
 

@@ -8,9 +8,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunesmith.errors import ModelError, RunError
-from tunesmith.hardware import DeviceOption, PrecisionOption, choose_device, choose_precision
+from tunesmith.hardware import (
+    DeviceOption,
+    Precision,
+    PrecisionOption,
+    choose_device,
+    choose_precision,
+)
 from tunesmith.models.adapter import load_adapter
-from tunesmith.models.load import check_vocabulary, count_embeddings, load_model
+from tunesmith.models.load import (
+    check_vocabulary,
+    count_embeddings,
+    is_scorer,
+    load_model,
+    load_scorer,
+    refuse_scorer,
+)
 from tunesmith.models.locate import locate
 from tunesmith.models.reader import find_reader
 from tunesmith.paths import exists, expand
@@ -105,15 +118,71 @@ def find_subject(name: str | Path, *, base_only: bool = False) -> Subject:
     )
 
 
+@dataclass(frozen=True)
+class RewardModel:
+    """A model in evaluation mode that scores conversations.
+
+    Attributes:
+        model: a Hugging Face model with a head of one number, or a PEFT model over one.
+        template: writes conversations as they were written in training.
+    """
+
+    name: str
+    model: torch.nn.Module
+    tokenizer: PreTrainedTokenizerFast
+    template: Template
+
+
+def load_reward_model(
+    subject: Subject, precision: PrecisionOption = "fp32", device: DeviceOption = "auto"
+) -> RewardModel:
+    """Load a model that scores, with the head it was trained with.
+
+    Args:
+        precision: in 16 bits, answers that are nearly as good get the same score.
+
+    Raises:
+        ModelError: if it is a language model, or has no chat template.
+    """
+    weights = subject.adapter or subject.base
+    reader = find_reader(subject.base, subject.template)
+    if not is_scorer(weights) or reader.template is None:
+        raise ModelError(
+            "this is no reward model: it has no head that scores"
+            if reader.template
+            else "the model has no chat template",
+            hint="train one with method.name: reward, or name the model's template",
+            where=str(weights),
+        )
+    on = choose_device(device)
+    dtype = _dtype(choose_precision(precision, on))
+    model: torch.nn.Module = load_scorer(
+        subject.base, dtype=dtype, device=on, new_head=subject.adapter is not None
+    )
+    if subject.adapter is not None:
+        model = load_adapter(model, subject.adapter, subject.base)  # type: ignore[arg-type]
+    model.eval().requires_grad_(False).to(dtype)
+    return RewardModel(subject.name, model, reader.tokenizer, reader.template)
+
+
+def _dtype(precision: Precision) -> torch.dtype:
+    import torch
+
+    return torch.float32 if precision == "fp32" else torch.bfloat16
+
+
 def load_subject(
     subject: Subject, precision: PrecisionOption = "auto", device: DeviceOption = "auto"
 ) -> ChatModel:
-    """Load the parts of a chat model and put them together."""
-    import torch
+    """Load the parts of a chat model and put them together.
 
+    Raises:
+        ModelError: if one does not fit, or they only score.
+    """
     on = choose_device(device)
-    chosen = choose_precision(precision, on)
-    dtype = torch.float32 if chosen == "fp32" else torch.bfloat16
+    dtype = _dtype(choose_precision(precision, on))
+    if subject.adapter is not None:
+        refuse_scorer(subject.adapter)
     reader = find_reader(subject.base, subject.template)
     base = load_model(subject.base, dtype=dtype, device=on)
     check_vocabulary(subject.base, len(reader.tokenizer), count_embeddings(base))

@@ -17,6 +17,7 @@ from tunesmith.models.row_attention import (
     one_after_another,
     use_row_attention,
 )
+from tunesmith.models.score import find_score, states_before
 
 FIRST, OTHER, SECOND = (1, 2, 3, 4, 5, 6, 7), (7, 6, 5, 4, 3, 2, 1), (3, 1, 4, 1, 5, 2)
 """Rows of token ids to try a model with; every vocabulary has that many."""
@@ -76,9 +77,9 @@ def _why_padded(model: torch.nn.Module) -> str:
     try:
         inner = inner_model(model)
         check_architecture(inner)
-        alone = [model(input_ids=_ids(model, row)).logits for row in (FIRST, SECOND)]
+        alone = [_said(model, input_ids=_ids(model, row)) for row in (FIRST, SECOND)]
         use_row_attention(inner)
-        together, others = (_flat_logits(model, first) for first in (FIRST, OTHER))
+        together, others = (_flat(model, first) for first in (FIRST, OTHER))
     except FAILURES as problem:
         return (str(problem).splitlines() or [repr(problem)])[0]
     second = slice(len(FIRST), None)
@@ -117,16 +118,27 @@ def _hands_on_window(inner: torch.nn.Module) -> bool:
     return all("sliding_window" in code for code in sources if "attention_interface" in code)
 
 
-def _flat_logits(model: torch.nn.Module, first: tuple[int, ...]) -> torch.Tensor:
+def _flat(model: torch.nn.Module, first: tuple[int, ...]) -> torch.Tensor:
     positions = torch.cat([torch.arange(len(row)) for row in (first, SECOND)])
     given = _ids(model, first + SECOND)
-    logits: torch.Tensor = model(
+    return _said(
+        model,
         input_ids=given,
         position_ids=positions[None].to(given.device),
         attention_mask=as_mask(one_after_another([len(first), len(SECOND)])),
         use_cache=False,
-    ).logits
-    return logits
+    )
+
+
+def _said(model: torch.nn.Module, **given: Any) -> torch.Tensor:
+    """Return what a model says after each token: logits, or hidden states if it only scores."""
+    head = find_score(model)
+    if head is None:
+        logits: torch.Tensor = model(**given).logits
+        return logits
+    with states_before(head) as caught:
+        model(**given)
+    return caught[0]
 
 
 def _close(one: torch.Tensor, other: torch.Tensor) -> bool:

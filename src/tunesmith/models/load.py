@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.errors import ModelError
-from tunesmith.models.inspect import check_files
+from tunesmith.models.inspect import ADAPTER, check_files, read_config
 from tunesmith.models.reasons import few, reason_of
+from tunesmith.models.score import SCORE
 from tunesmith.settings import forbid_network
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedConfig, PreTrainedModel
+
+LM_HEAD = "lm_head."
+"""How the names of a language model's head begin, where it is stored at all."""
 
 
 def load_model(folder: Path, *, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
@@ -23,30 +29,109 @@ def load_model(folder: Path, *, dtype: torch.dtype, device: torch.device) -> Pre
         ModelError: if a tensor is missing, left over or of the wrong shape, if a file is
             damaged, or if the folder asks for code of its own.
     """
-    _refuse_quantized(folder, check_files(folder))
+    refuse_scorer(folder)
     load_config(folder)
-    quiet_libraries()
     from transformers import AutoModelForCausalLM
 
-    try:
-        found: Any = AutoModelForCausalLM.from_pretrained(
-            str(folder),
-            dtype=dtype,
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,
-            ignore_mismatched_sizes=True,  # to name them ourselves
-            output_loading_info=True,
+    model, loaded = _read(AutoModelForCausalLM, folder, dtype)
+    _refuse_partial(folder, loaded)
+    return _move(model, device)
+
+
+def load_scorer(
+    folder: Path, *, dtype: torch.dtype, device: torch.device, new_head: bool = False
+) -> PreTrainedModel:
+    """Load a model with a head that scores a text by one number.
+
+    Args:
+        new_head: take a language model too, whose head is left and a random one put in its place,
+            drawn from torch's current seed.
+
+    Raises:
+        ModelError: as `load_model` does, and if the family has no such head.
+    """
+    from transformers import AutoModelForSequenceClassification
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
+    )
+
+    config = load_config(folder)
+    unknown = ModelError(
+        f"transformers knows no model of the architecture {config.model_type!r} that scores",
+        hint="train a reward model on another family, such as qwen3 or llama",
+        where=str(folder / "config.json"),
+    )
+    if config.model_type not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES:
+        raise unknown
+    model, loaded = _read(AutoModelForSequenceClassification, folder, dtype)
+    if SCORE not in model._modules:
+        raise unknown
+    if new_head and not is_scorer(folder):
+        loaded = {
+            **loaded,
+            "missing_keys": [k for k in loaded["missing_keys"] if not k.startswith(SCORE)],
+            "unexpected_keys": [k for k in loaded["unexpected_keys"] if not k.startswith(LM_HEAD)],
+        }
+    _refuse_partial(folder, loaded)
+    return _move(model, device)
+
+
+def is_scorer(folder: Path) -> bool:
+    """Whether a folder of weights, or of an adapter, is of a model that scores texts."""
+    if (folder / ADAPTER).is_file():
+        return bool(read_config(folder / ADAPTER).get("task_type") == "SEQ_CLS")
+    kinds = check_files(folder, weights=False).get("architectures") or ()
+    return any(str(kind).endswith("ForSequenceClassification") for kind in kinds)
+
+
+def refuse_scorer(folder: Path) -> None:
+    """Refuse a reward model where answers are asked for."""
+    if is_scorer(folder):
+        raise ModelError(
+            "this is a reward model: it scores answers and gives none",
+            hint="measure it with `tunesmith evaluate`; chat, serve and export take models that "
+            "answer, such as its base",
+            where=str(folder),
         )
+
+
+def _read(kind: Any, folder: Path, dtype: torch.dtype) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """Read weights, and what did not fit among them."""
+    _refuse_quantized(folder, check_files(folder))
+    quiet_libraries()
+    one_score = {"num_labels": 1} if "SequenceClassification" in kind.__name__ else {}
+    try:
+        with _without_notes():
+            found: Any = kind.from_pretrained(
+                str(folder),
+                **one_score,
+                dtype=dtype,
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+                ignore_mismatched_sizes=True,  # to name them ourselves
+                output_loading_info=True,
+            )
     except Exception as problem:  # safetensors, OSError, RuntimeError, ValueError, KeyError
         raise ModelError(
             f"the weights cannot be loaded: {reason_of(problem)}",
             hint="copy the model folder again and compare its checksums",
             where=str(folder),
         ) from problem
-    model: PreTrainedModel = found[0]
-    _refuse_partial(folder, found[1])
-    return _move(model, device)
+    return found[0], found[1]
+
+
+@contextmanager
+def _without_notes() -> Iterator[None]:
+    """Let transformers report no tensor that is missing or left over: whoever loads does."""
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 def _refuse_quantized(folder: Path, config: dict[str, Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tunesmith.errors import ModelError
 from tunesmith.hardware import Precision, choose_device, choose_precision
@@ -14,15 +14,17 @@ from tunesmith.models.load import (
     count_embeddings,
     load_config,
     load_model,
+    load_scorer,
 )
 from tunesmith.models.locate import locate
 from tunesmith.models.reader import Reader, find_reader
 from tunesmith.models.tuning import apply_tuning, is_full
-from tunesmith.recipe.method import DPO
+from tunesmith.recipe.method import DPO, Reward
 from tunesmith.recipe.options import Recipe
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -98,15 +100,33 @@ def load_roles(recipe: Recipe, reader: Reader) -> Roles:
     device = choose_device(recipe.compute.device)
     precision = choose_precision(recipe.compute.precision, device)
     dtype = base_dtype(recipe, precision)
-    build = build_random_model if recipe.model.from_scratch else load_model
-    base = build(reader.folder, dtype=dtype, device=device)
+    base = load_base(recipe, reader, dtype=dtype, device=device)
     check_vocabulary(reader.folder, len(reader.tokenizer), count_embeddings(base))
     policy = apply_tuning(base, recipe.tuning)
+    for weight in policy.parameters():  # what moves stays fp32, a new head too
+        if weight.requires_grad:
+            weight.data = weight.data.float()
     use_few_passes(policy)
     if precision == "pure_bf16":
         for weight in policy.parameters():  # what else it holds, such as positions, stays exact
             weight.data = weight.data.to(torch.bfloat16)
     return Roles(policy, reader, precision, device)
+
+
+def load_base(
+    recipe: Recipe, reader: Reader, *, dtype: torch.dtype, device: torch.device
+) -> PreTrainedModel:
+    """Load what the policy is made of: a language model, or one with a head that scores."""
+    if not isinstance(recipe.method, Reward):
+        build = build_random_model if recipe.model.from_scratch else load_model
+        return build(reader.folder, dtype=dtype, device=device)
+    model = load_scorer(reader.folder, dtype=dtype, device=device, new_head=True)
+    config: Any = model.config.get_text_config()
+    if config.pad_token_id is None:  # transformers scores several texts only if it knows one
+        tokenizer = reader.tokenizer
+        pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+        config.pad_token_id = pad or 0
+    return model
 
 
 def base_dtype(recipe: Recipe, precision: Precision) -> torch.dtype:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from tunesmith.errors import RecipeError
+from tunesmith.models.score import SCORE, find_score
 from tunesmith.recipe.tuning import Freeze, Full, LoRA, Tuning
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def add_lora(model: PreTrainedModel, tuning: LoRA) -> torch.nn.Module:
         lora_dropout=tuning.dropout,
         target_modules=ALL if ALL in tuning.targets else list(tuning.targets),
         fan_in_fan_out=any(isinstance(layer, Conv1D) for layer in layers.values()),
-        task_type="CAUSAL_LM",
+        task_type="SEQ_CLS" if find_score(model) is not None else "CAUSAL_LM",
     )
     adapted: torch.nn.Module = get_peft_model(model, config, autocast_adapter_dtype=True)
     use_thin_products(adapted)
@@ -61,7 +62,7 @@ def find_linear(model: PreTrainedModel) -> dict[str, torch.nn.Module]:
     return {
         name: module
         for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear | Conv1D)
+        if isinstance(module, torch.nn.Linear | Conv1D) and name != SCORE
     }
 
 
@@ -130,6 +131,9 @@ def open_layers(model: PreTrainedModel, tuning: Freeze) -> None:
                 where="tuning.names",
             )
     always = _embeddings(model) if tuning.embeddings else set()
+    score = find_score(model)
+    if score is not None:  # it is random
+        always |= {id(parameter) for parameter in score.parameters()}
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(id(parameter) in always or _is_chosen(name, tuning, count))
 

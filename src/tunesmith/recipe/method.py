@@ -99,6 +99,16 @@ class KTO(Section):
     """Weight of rows judged bad; weight times number of rows should be alike for both."""
 
 
-Preference = DPO | ORPO | SimPO | CPO | KTO
-"""Methods that learn what is preferred, and begin with a model that can answer."""
-Method = Annotated[Pretrain | SFT | DPO | ORPO | SimPO | CPO | KTO, Field(discriminator="name")]
+class Reward(Section):
+    """Learn to score answers, for other methods to learn from (arXiv:2203.02155)."""
+
+    name: Literal["reward"] = "reward"
+    center_rewards: NotNegative = 0.0
+    """Weight that draws scores to zero on average, 0 for none, 0.01 usual (arXiv:2312.09244)."""
+
+
+Preference = DPO | ORPO | SimPO | CPO | KTO | Reward
+"""Methods that learn what is preferred, and begin with a model that knows its language."""
+Method = Annotated[
+    Pretrain | SFT | DPO | ORPO | SimPO | CPO | KTO | Reward, Field(discriminator="name")
+]

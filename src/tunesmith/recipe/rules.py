@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Callable
 
 from tunesmith.errors import RecipeError
-from tunesmith.recipe.method import DPO, KTO, Method, Preference, Pretrain
+from tunesmith.recipe.method import DPO, KTO, Method, Preference, Pretrain, Reward
 from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.schema import list_options, spell
 from tunesmith.recipe.tuning import Freeze, Full, LoRA
@@ -131,6 +131,19 @@ def has_reference(method: Method) -> bool:
     return isinstance(method, KTO) or (isinstance(method, DPO) and method.reference != "none")
 
 
+def scores_are_no_answers(recipe: Recipe) -> None:
+    """A reward model cannot be asked anything."""
+    if not isinstance(recipe.method, Reward) or not recipe.evaluate.sample_rows:
+        return
+    for option in ("evaluate.sample_rows", "evaluate.sample_tokens"):
+        if not has_default(recipe, option):
+            raise RecipeError(
+                f"{option} has no effect: a reward model scores answers and gives none",
+                hint="remove it",
+                where=option,
+            )
+
+
 def judgements_count(recipe: Recipe) -> None:
     """Rows that weigh nothing teach nothing."""
     method = recipe.method
@@ -246,6 +259,7 @@ RULES: tuple[Callable[[Recipe], None], ...] = (
     preferences_drop_nothing,
     losses_of_pairs_fit,
     judgements_count,
+    scores_are_no_answers,
     plain_text_has_no_chat,
     weights_need_company,
     freeze_counts_or_names,

@@ -16,6 +16,7 @@ from tunesmith.inference.generate import answer, encode_prompt
 from tunesmith.inference.sampling import Sampling
 from tunesmith.models.chat import ChatModel
 from tunesmith.models.roles import Roles
+from tunesmith.models.score import find_score
 from tunesmith.recipe.options import Recipe
 from tunesmith.runs.run import Run
 from tunesmith.runs.write import write_bytes
@@ -30,6 +31,8 @@ def answer_samples(run: Run, roles: Roles, splits: Splits, recipe: Recipe, *, wh
     Args:
         when: `before` or `after`; kept side by side in `samples.jsonl`.
     """
+    if find_score(roles.policy) is not None:
+        return  # a reward model gives no answers
     rows = splits.validation if splits.validation is not None else splits.train
     every = (rows.conversation(row) for row in range(len(rows)))
     fitting = (row for row in every if not isinstance(row, Judged) or row.good)

@@ -9,6 +9,7 @@ from tunesmith.errors import RunError
 from tunesmith.hardware import keep_freed_memory
 from tunesmith.logs import logger, remembering, telling
 from tunesmith.models.roles import Roles, load_roles
+from tunesmith.models.score import find_score
 from tunesmith.recipe.options import Recipe
 from tunesmith.runs.run import Run
 from tunesmith.runs.store import create_run
@@ -144,7 +145,7 @@ def build_trainer(run: Run, prepared: Prepared, roles: Roles, stop: StopRequest)
     recipe = prepared.recipe
     check_disk(run, roles, recipe)
     layout = find_layout(roles.policy)
-    tell_layout(layout)
+    tell_layout(roles, layout)
     coarse = roles.device.type == "cpu" and roles.precision != "fp32"
     how = Joining(flat=layout.is_flat, coarse=coarse)
     prepared = with_reference(
@@ -178,11 +179,11 @@ def reference_sha256(run: Run) -> str:
     return str(known.get("reference_weights", known["base_weights"]))
 
 
-def tell_layout(layout: Layout) -> None:
+def tell_layout(roles: Roles, layout: Layout) -> None:
     """Say aloud where a model does not take the fast way."""
     if not layout.is_flat:
         log.info("rows are padded, not laid end to end: %s", layout.padded_because)
-    if layout.head is None:
+    if layout.head is None and find_score(roles.policy) is None:
         log.info("the model computes its logits itself, all at once: its head is of another kind")
 
 

@@ -36,6 +36,13 @@ def build(*overrides: str):  # type: ignore[no-untyped-def]
         (["method={name: dpo, loss: hinge, label_smoothing: 0.1}"], "method.label_smoothing"),
         (["method={name: dpo, loss: ipo, length_normalize: true}"], "method.length_normalize"),
         (["method={name: dpo, loss: robust}"], "method.loss"),
+        (["method.name=reward", "evaluate.sample_rows=2"], "evaluate.sample_rows"),
+        (["method.name=reward", "evaluate.sample_tokens=2"], "evaluate.sample_tokens"),
+        (
+            ["method={name: kto, desirable_weight: 0, undesirable_weight: 0}"],
+            "method.desirable_weight",
+        ),
+        (["method={name: kto}", "tuning.dropout=0.1"], "tuning.dropout"),
         (["method={name: dpo}", "tuning.dropout=0.1"], "tuning.dropout"),
         (["method={name: orpo}", "model.from_scratch=true", "tuning.kind=full"], "method.name"),
         (["tuning={kind: freeze, layers: 0}"], "tuning.layers"),
@@ -62,6 +69,8 @@ def test_options_that_contradict_each_other_are_refused(overrides: list[str], wh
         ["method={name: dpo, loss: robust, label_smoothing: 0.1, length_normalize: true}"],
         ["method={name: dpo, reference: none}", "tuning.dropout=0.1"],
         ["method.name=simpo", "tuning.dropout=0.1"],
+        ["method.name=reward", "evaluate.sample_rows=0", "tuning.dropout=0.1"],
+        ["method={name: kto, desirable_weight: 0}"],
     ],
 )
 def test_a_sound_recipe_passes_and_so_does_what_its_run_writes_out(overrides: list[str]) -> None:
