@@ -90,9 +90,8 @@ class TokenRows:
             next(at for at, label in enumerate(each["labels"]) if label != UNLEARNED)
             for each in (row, giver)
         )
-        longest = int(self.lengths.max())
         both = {name: row[name][:asked] + giver[name][taken:] for name in ("input_ids", "labels")}
-        return {name: values[:longest] for name, values in both.items()} | {"good": row["good"]}
+        return {name: values[: self.reach] for name, values in both.items()} | {"good": row["good"]}
 
     def beside(self, **columns: npt.NDArray[np.float64]) -> TokenRows:
         """Return the same rows with more numbers in each.

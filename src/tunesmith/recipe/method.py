@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from tunesmith.recipe.section import NotNegative, Number, Positive, Section
+from tunesmith.recipe.section import Noise, NotNegative, Number, Positive, Section
 
 
 class Pretrain(Section):
@@ -32,7 +32,6 @@ class SFT(Section):
 
 
 PairLoss = Literal["sigmoid", "hinge", "ipo", "robust"]
-Noise = Annotated[Number, Field(ge=0.0, lt=0.5)]
 
 
 class DPO(Section):

@@ -19,6 +19,8 @@ MOST = 10**9
 Number = Annotated[float, BeforeValidator(_is_number)]
 Positive = Annotated[float, Field(gt=0), BeforeValidator(_is_number)]
 NotNegative = Annotated[float, Field(ge=0), BeforeValidator(_is_number)]
+Noise = Annotated[float, Field(ge=0, lt=0.5), BeforeValidator(_is_number)]
+"""Share of labels that are wrong; at a half they would say nothing."""
 WholeNumber = Annotated[int, BeforeValidator(_is_number)]
 Count = Annotated[int, Field(gt=0, le=MOST), BeforeValidator(_is_number)]
 CountOrZero = Annotated[int, Field(ge=0, le=MOST), BeforeValidator(_is_number)]
