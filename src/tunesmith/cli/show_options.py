@@ -20,7 +20,7 @@ def show_options(options: Sequence[Option]) -> None:
             console.print(Text(f"\n{section}", style="bold"))
         if option.choice != choice and option.choice is not None:
             choice = option.choice
-            what = describe_section(section.split(".")[0])[choice[1]]
+            what = describe_section(section)[choice[1]]
             console.print(Text(f"  {choice[0]}: {choice[1]}  {what}", style="italic"))
         default = f", default {option.default}" if option.default else ", must be given"
         line = Text("  ").append(option.name, style="cyan").append(f"  {option.type}{default}")

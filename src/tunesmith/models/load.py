@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from tunesmith.errors import ModelError
 from tunesmith.models.inspect import check_files
+from tunesmith.models.quantize import check_package, loading_options, settle
 from tunesmith.models.reasons import few, reason_of
+from tunesmith.recipe.quantize import Quantize
 from tunesmith.settings import forbid_network
 
 if TYPE_CHECKING:
@@ -16,10 +18,16 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
 
-def load_model(folder: Path, *, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
+def load_model(
+    folder: Path, *, dtype: torch.dtype, device: torch.device, quantize: Quantize | None = None
+) -> PreTrainedModel:
     """Load a causal language model from safetensors.
 
+    Args:
+        quantize: how its linear layers are kept, each from the moment it is read.
+
     Raises:
+        MissingPackage: if the kind of quantization needs a package that is not installed.
         ModelError: if a tensor is missing, left over or of the wrong shape, if a file is
             damaged, or if the folder asks for code of its own.
     """
@@ -28,15 +36,19 @@ def load_model(folder: Path, *, dtype: torch.dtype, device: torch.device) -> Pre
     quiet_libraries()
     from transformers import AutoModelForCausalLM
 
+    how: dict[str, Any] = {"dtype": dtype}
+    if quantize is not None:
+        check_package(quantize)
+        how = loading_options(quantize, dtype=dtype, device=device)
     try:
         found: Any = AutoModelForCausalLM.from_pretrained(
             str(folder),
-            dtype=dtype,
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=True,
             ignore_mismatched_sizes=True,  # to name them ourselves
             output_loading_info=True,
+            **how,
         )
     except Exception as problem:  # safetensors, OSError, RuntimeError, ValueError, KeyError
         raise ModelError(
@@ -46,6 +58,9 @@ def load_model(folder: Path, *, dtype: torch.dtype, device: torch.device) -> Pre
         ) from problem
     model: PreTrainedModel = found[0]
     _refuse_partial(folder, found[1])
+    if quantize is not None:
+        settle(model, dtype)  # it lies on its device already
+        return model
     return _move(model, device)
 
 

@@ -56,8 +56,11 @@ def load_roles(recipe: Recipe, reader: Reader) -> Roles:
     device = choose_device(recipe.compute.device)
     precision = choose_precision(recipe.compute.precision, device)
     dtype = base_dtype(recipe, precision)
-    build = build_random_model if recipe.model.from_scratch else load_model
-    base = build(reader.folder, dtype=dtype, device=device)
+    if recipe.model.from_scratch:
+        base = build_random_model(reader.folder, dtype=dtype, device=device)
+    else:
+        quantize = recipe.model.quantize
+        base = load_model(reader.folder, dtype=dtype, device=device, quantize=quantize)
     check_vocabulary(reader.folder, len(reader.tokenizer), count_embeddings(base))
     policy = apply_tuning(base, recipe.tuning)
     use_few_passes(policy)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from tunesmith.errors import RecipeError
 from tunesmith.recipe.method import DPO, Pretrain
 from tunesmith.recipe.options import Recipe
-from tunesmith.recipe.schema import list_options, spell
+from tunesmith.recipe.schema import QUANTIZE, list_options, spell
 from tunesmith.recipe.tuning import Freeze, Full, LoRA
 
 RARE = (
@@ -101,6 +101,30 @@ def scratch_trains_all(recipe: Recipe) -> None:
             "stay random",
             hint="write tuning.kind: full",
             where="tuning.kind",
+        )
+
+
+def quantized_stays_frozen(recipe: Recipe) -> None:
+    """Few bits can be read, but no small step can be taken in them."""
+    if recipe.model.quantize is None:
+        return
+    if recipe.model.from_scratch:
+        raise RecipeError(
+            "random weights cannot be quantized: all of them are to be trained",
+            hint="remove it, or name a model that is trained already",
+            where=QUANTIZE,
+        )
+    if not isinstance(recipe.tuning, LoRA):
+        raise RecipeError(
+            f"quantized weights cannot be trained, as tuning.kind {recipe.tuning.kind} would",
+            hint="write tuning.kind: lora, or remove model.quantize",
+            where=QUANTIZE,
+        )
+    if recipe.compute.precision == "pure_bf16":
+        raise RecipeError(
+            "compute.precision: pure_bf16 keeps all weights in bf16, a quantized base does not",
+            hint="write compute.precision: bf16; it takes no more memory worth naming",
+            where="compute.precision",
         )
 
 
@@ -199,6 +223,7 @@ RULES: tuple[Callable[[Recipe], None], ...] = (
     evaluation_needs_rows,
     samples_have_length,
     scratch_trains_all,
+    quantized_stays_frozen,
     preferences_have_a_reference,
     preferences_drop_nothing,
     plain_text_has_no_chat,

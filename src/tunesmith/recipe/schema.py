@@ -14,7 +14,10 @@ from pydantic_core import PydanticUndefined
 from tunesmith.errors import RecipeError
 from tunesmith.recipe.data import Source
 from tunesmith.recipe.options import Recipe
+from tunesmith.recipe.quantize import Quantize
 from tunesmith.recipe.section import MOST
+
+QUANTIZE = "model.quantize"
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,8 @@ class Option:
     """One option of a recipe.
 
     Attributes:
-        section: the section it stands in, `data.train` for the options of one source.
+        section: the section it stands in, `data.train` for the options of one source,
+            `model.quantize` for those of a quantization.
         choice: tag and value of the kind it belongs to, such as (`kind`, `lora`).
         type: how its values are spelled, for people.
         default: its default, spelled as YAML spells it; empty if it must be given.
@@ -63,15 +67,25 @@ def list_options() -> tuple[Option, ...]:
         found += _tag_of(section)
         for model in _models(field.annotation):
             found += _options_of(section, model)
+        if section == "model":
+            found += _options_of_quantize()
         if section == "data":
             found += _options_of("data.train", Source)
     return tuple(found)
 
 
+def _options_of_quantize() -> list[Option]:
+    kinds = describe_section(QUANTIZE)
+    what = f"How to keep the base: {', '.join(kinds)}."
+    tag = Option(QUANTIZE, "kind", None, " | ".join(kinds), "", what)
+    return [tag, *(option for kind in _models(Quantize) for option in _options_of(QUANTIZE, kind))]
+
+
 def describe_section(section: str) -> dict[str, str]:
     """Say what each kind of a section is for: docstring by tag value, or by an empty text."""
     kinds = {}
-    for model in _models(Recipe.model_fields[section].annotation):
+    annotation = Quantize if section == QUANTIZE else Recipe.model_fields[section].annotation
+    for model in _models(annotation):
         choice = _choice(model)
         kinds[choice[1] if choice else ""] = (model.__doc__ or "").strip()
     return kinds

@@ -11,6 +11,7 @@ from tunesmith.data.prepare import Splits
 from tunesmith.errors import RunError
 from tunesmith.hardware import describe_machine
 from tunesmith.models.fingerprint import tokenizer_sha256, weights_sha256
+from tunesmith.models.quantize import package_of
 from tunesmith.models.reader import Reader
 from tunesmith.recipe.options import Recipe
 from tunesmith.runs.run import Run
@@ -35,6 +36,8 @@ def describe_environment(recipe: Recipe, reader: Reader, splits: Splits) -> dict
     from tunesmith.hardware import choose_device, choose_precision
 
     device = choose_device(recipe.compute.device)
+    quantize = recipe.model.quantize
+    packages = PACKAGES if quantize is None else (*PACKAGES, package_of(quantize))
     return {
         "recipe": recipe.model_dump(mode="json"),
         "data": splits.fingerprint,
@@ -44,7 +47,7 @@ def describe_environment(recipe: Recipe, reader: Reader, splits: Splits) -> dict
         "device": device.type,
         "precision": choose_precision(recipe.compute.precision, device),
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in PACKAGES},
+        "versions": {name: version(name) for name in packages},
         "machine": asdict(describe_machine(device)),
     }
 

@@ -20,6 +20,7 @@ from tunesmith.models.head import chunk_size
 from tunesmith.models.inner import inner_model
 from tunesmith.models.layout import check_architecture
 from tunesmith.models.load import load_config, quiet_libraries
+from tunesmith.models.quantize.storage import Storage, measure_storage
 from tunesmith.models.roles import base_dtype
 from tunesmith.models.row_attention import (
     CannotLieFlat,
@@ -102,10 +103,13 @@ def measure_footprint(recipe: Recipe, folder: Path, longest: int) -> Footprint:
     quiet_libraries()
     device = choose_device(recipe.compute.device)
     precision = choose_precision(recipe.compute.precision, device)
-    model = _without_numbers(recipe, folder, precision)
+    model, storage = _without_numbers(recipe, folder, precision)
     weights, trained = list(model.parameters()), num_trainable(model)
     moved = 2 if precision == "pure_bf16" else 4
     stored = sum(weight.numel() * weight.element_size() for weight in weights)
+    if storage is not None:
+        whole = storage.largest * (4 if precision == "fp32" else 2)
+        stored += storage.quantized - storage.plain + whole
     libraries = psutil.Process().memory_info().rss if device.type == "cpu" else CUDA_BYTES
     flat = _may_lie_flat(model)
     sizes = _read_sizes(model, precision)
@@ -133,16 +137,20 @@ def _may_lie_flat(model: torch.nn.Module) -> bool:
     return True
 
 
-def _without_numbers(recipe: Recipe, folder: Path, precision: Precision) -> torch.nn.Module:
-    """Build the tuned model from shapes alone."""
+def _without_numbers(
+    recipe: Recipe, folder: Path, precision: Precision
+) -> tuple[torch.nn.Module, Storage | None]:
+    """Build the tuned model from shapes alone, and see what its layers take if quantized."""
     from transformers import AutoModelForCausalLM
 
     dtype = base_dtype(recipe, precision)
     with torch.device("meta"):
         base = AutoModelForCausalLM.from_config(load_config(folder), dtype=dtype)
+        quantize = recipe.model.quantize
+        storage = None if quantize is None else measure_storage(base, quantize)
         model: torch.nn.Module = apply_tuning(base, recipe.tuning)
     use_few_passes(model)
-    return model.train()
+    return model.train(), storage
 
 
 @dataclass(frozen=True)

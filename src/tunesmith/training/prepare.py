@@ -10,6 +10,7 @@ from tunesmith.hardware import num_cores
 from tunesmith.logs import logger
 from tunesmith.methods import Method, build_method
 from tunesmith.models.load import load_config
+from tunesmith.models.quantize import check_package
 from tunesmith.models.reader import Reader
 from tunesmith.models.roles import load_reader
 from tunesmith.recipe.options import Recipe
@@ -34,6 +35,8 @@ def prepare_run(recipe: Recipe) -> Prepared:
     """Check the recipe, read the data, tokenize it: everything before weights are loaded."""
     forbid_network()
     check_rules(recipe)
+    if recipe.model.quantize is not None:
+        check_package(recipe.model.quantize)
     use_threads(recipe)
     warn_of_rate(recipe)
     reader = load_reader(recipe)

@@ -18,6 +18,7 @@ from tunesmith.errors import RunError
 from tunesmith.logs import logger
 from tunesmith.methods.method import Joining
 from tunesmith.methods.reference import Logps, reference_logps
+from tunesmith.models.quantize import package_of
 from tunesmith.models.roles import Roles, base_dtype
 from tunesmith.runs.write import write_bytes
 from tunesmith.settings import read_settings
@@ -71,8 +72,12 @@ def _way(prepared: Prepared, roles: Roles, how: Joining) -> list[Any]:
     import torch
 
     recipe = prepared.recipe
-    versions = [version(name) for name in ("tunesmith", "torch", "transformers", "peft")]
-    stored = str(base_dtype(recipe, roles.precision))
+    quantize = recipe.model.quantize
+    packages = ["tunesmith", "torch", "transformers", "peft"]
+    packages += [] if quantize is None else [package_of(quantize)]
+    versions = [version(name) for name in packages]
+    few_bits = None if quantize is None else quantize.model_dump()
+    stored = [str(base_dtype(recipe, roles.precision)), few_bits]
     cuda = roles.device.type == "cuda"
     machine = torch.cuda.get_device_name(roles.device) if cuda else torch.get_num_threads()
     computed = [recipe.compute.tokens_per_batch, roles.precision, stored, how.flat, how.coarse]
