@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunesmith.errors import ModelError
 from tunesmith.models.inspect import check_files
-from tunesmith.models.quantize import check_package, loading_options, settle
+from tunesmith.models.quantize import check_package, find_misfits, loading_options, settle
 from tunesmith.models.reasons import few, reason_of
 from tunesmith.recipe.quantize import Quantize
 from tunesmith.settings import forbid_network
@@ -59,6 +59,7 @@ def load_model(
     model: PreTrainedModel = found[0]
     _refuse_partial(folder, found[1])
     if quantize is not None:
+        _refuse_partial(folder, {**found[1], "mismatched_keys": find_misfits(model)})
         settle(model, dtype)  # it lies on its device already
         return model
     return _move(model, device)

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
+    from tunesmith.models.quantize.bits_and_bytes import Misfit
+
 PACKAGES = {"nf4": "bitsandbytes", "fp4": "bitsandbytes", "int8": "bitsandbytes"}
 """What each kind needs besides what is always there."""
 
@@ -47,6 +49,13 @@ def loading_options(
         "quantization_config": describe(quantize, dtype),
         "device_map": {"": device},
     }
+
+
+def find_misfits(model: PreTrainedModel) -> list[Misfit]:
+    """Find the quantized weights that are of another shape than their layers."""
+    from tunesmith.models.quantize import bits_and_bytes
+
+    return bits_and_bytes.find_misfits(model)
 
 
 def settle(model: PreTrainedModel, dtype: torch.dtype) -> None:

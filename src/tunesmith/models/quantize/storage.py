@@ -17,8 +17,8 @@ BLOCK = 64
 """Weights that share a scale in 4 bits."""
 SCALES = 256
 """Scales that share one of their own where they are quantized too."""
-TABLES = 4 * (16 + 256)
-"""What each layer keeps besides: what the codes mean."""
+CODES, SCALE_CODES = 4 * 16, 4 * (256 + 1)
+"""What each layer keeps besides: what the codes mean, and the mean of its scales."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +47,15 @@ def measure_storage(model: PreTrainedModel, quantize: Quantize) -> Storage:
 
 
 def find_frozen(model: PreTrainedModel) -> dict[str, torch.Tensor]:
-    """Find the weights that are quantized, by the names of their layers: linear, but the head."""
+    """Find the weights that are quantized, by the names of their layers: linear, but the head.
+
+    Each is [out, in].
+    """
     from transformers.pytorch_utils import Conv1D
 
     head = model.get_output_embeddings()
     return {
-        name: module.weight
+        name: module.weight.t() if isinstance(module, Conv1D) else module.weight
         for name, module in model.named_modules()
         if isinstance(module, torch.nn.Linear | Conv1D) and module is not head
     }
@@ -64,6 +67,5 @@ def stored_bytes(quantize: Quantize, out: int, width: int) -> int:
     if isinstance(quantize, Int8):
         return numbers + 4 * out
     scales = ceil(numbers / BLOCK)
-    if quantize.double:
-        return ceil(numbers / 2) + scales + 4 * ceil(scales / SCALES) + TABLES
-    return ceil(numbers / 2) + 4 * scales + TABLES
+    double = scales + 4 * ceil(scales / SCALES) + SCALE_CODES
+    return ceil(numbers / 2) + (double if quantize.double else 4 * scales) + CODES
