@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunesmith.errors import ModelError
 from tunesmith.models.inspect import check_files
-from tunesmith.models.quantize import check_package, find_misfits, loading_options, settle
+from tunesmith.models.quantize import check_package, find_misfits, hush, loading_options, settle
 from tunesmith.models.reasons import few, reason_of
 from tunesmith.recipe.quantize import Quantize
 from tunesmith.settings import forbid_network
@@ -94,6 +94,7 @@ def quiet_libraries() -> None:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+    hush()
     # PEFT still uses the name that transformers 6 will drop.
     warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.errors import require
@@ -28,7 +29,16 @@ def check_package(quantize: Quantize) -> None:
     Raises:
         MissingPackage: naming the extra that installs it.
     """
+    hush()
     require(package_of(quantize), extra="quant")
+
+
+def hush() -> None:
+    """Keep bitsandbytes from regretting aloud that it may fetch no kernels; call before its import.
+
+    PEFT imports it wherever it is installed.
+    """
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
 def loading_options(
