@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import multiprocessing
 import os
 import time
@@ -15,7 +16,13 @@ import orjson
 
 from tunesmith.runs.run import Run
 
-PRELOAD = ["tunesmith.training.trainer", "tunesmith.training.report", "tests.faults.work", "peft"]
+PRELOAD = [
+    "tunesmith.training.trainer",
+    "tunesmith.training.report",
+    "tunesmith.training.worker",
+    "tests.faults.work",
+    "peft",
+]
 
 
 def start(target: Callable[..., None], *arguments: Any) -> BaseProcess:
@@ -47,6 +54,26 @@ def resume_run(path: Path) -> None:
     from tunesmith.training.train import resume
 
     resume(Run(path))
+
+
+class ForkedWorker:
+    """One of the processes that train together, forked: it need not import everything anew."""
+
+    def __init__(self, run: Run, rank: int, processes: int, **_: Any) -> None:
+        self.process = start(train_rank, run.path, rank, processes)
+        self.stdin = io.BytesIO()
+        self.poll, self.kill, self.wait = self._poll, self.process.kill, self.process.join
+
+    def _poll(self) -> int | None:
+        return self.process.exitcode
+
+
+def train_rank(path: Path, rank: int, processes: int) -> None:
+    """Do the part of one process."""
+    from tunesmith.methods.ranks import Ranks
+    from tunesmith.training.worker import work
+
+    os._exit(work(Run(path), Ranks(rank, processes)))
 
 
 def finish(process: BaseProcess) -> int:

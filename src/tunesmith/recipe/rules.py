@@ -53,6 +53,18 @@ def one_size_of_update(recipe: Recipe) -> None:
             )
 
 
+def every_process_has_rows(recipe: Recipe) -> None:
+    """A process that never gets a row of an update only takes room."""
+    rows = recipe.optimizer.batch_size * recipe.optimizer.accumulation
+    processes = recipe.compute.processes or 1
+    if not recipe.optimizer.update_tokens and processes > rows:
+        raise RecipeError(
+            f"{processes} processes are to share the {rows} rows of an update",
+            hint=f"write compute.processes: {rows} at most, or raise optimizer.batch_size",
+            where="compute.processes",
+        )
+
+
 def one_validation(recipe: Recipe) -> None:
     """Held-out rows come from files or from the training rows."""
     if recipe.data.validation and recipe.data.validation_share:
@@ -195,6 +207,7 @@ def rare_options_are_known(recipe: Recipe) -> None:
 RULES: tuple[Callable[[Recipe], None], ...] = (
     one_length,
     one_size_of_update,
+    every_process_has_rows,
     one_validation,
     evaluation_needs_rows,
     samples_have_length,

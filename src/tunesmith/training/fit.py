@@ -14,6 +14,7 @@ from tunesmith.recipe.tuning import LoRA
 from tunesmith.training.memory import free_gib
 from tunesmith.training.order import build_order, count_steps
 from tunesmith.training.prepare import Prepared
+from tunesmith.training.processes import num_processes
 
 if TYPE_CHECKING:
     from tunesmith.training.footprint import Footprint
@@ -32,19 +33,26 @@ class Batching:
     Attributes:
         tokens: most tokens of a batch, padding included; a longer row is a batch of its own.
         checkpointing: whether activations are computed twice.
-        gib: estimated peak memory.
-        free_gib: memory that the run may use.
+        gib: estimated peak memory of a process.
+        free_gib: memory that it may use.
+        processes: how many there are.
     """
 
     tokens: int
     checkpointing: bool
     gib: float
     free_gib: float
+    processes: int
 
     @property
     def fits(self) -> bool:
         """Whether the estimate is within the memory there is."""
         return self.gib <= self.free_gib
+
+    @property
+    def who(self) -> str:
+        """Name what takes so much memory."""
+        return "the run" if self.processes == 1 else f"each of {self.processes} processes"
 
 
 def fit(prepared: Prepared) -> Prepared:
@@ -58,13 +66,14 @@ def fit(prepared: Prepared) -> Prepared:
     batching = choose_batching(prepared, footprint)
     if not batching.fits:
         raise RunError(
-            f"the run needs about {batching.gib:.1f} GiB of memory, "
+            f"{batching.who} needs about {batching.gib:.1f} GiB of memory, "
             f"{batching.free_gib:.1f} are free",
             hint=cheapest_change(prepared, footprint, batching.free_gib),
             where="compute.memory_gib" if compute.memory_gib else "compute",
         )
     settled = compute.model_copy(
         update={
+            "processes": batching.processes,
             "tokens_per_batch": batching.tokens,
             "gradient_checkpointing": "on" if batching.checkpointing else "off",
         }
@@ -76,8 +85,8 @@ def fit(prepared: Prepared) -> Prepared:
 def fit_once(prepared: Prepared) -> Prepared:
     """Settle what is not settled yet: a run goes on as it began."""
     compute = prepared.recipe.compute
-    settled = compute.tokens_per_batch and compute.gradient_checkpointing != "auto"
-    return prepared if settled else fit(prepared)
+    settled = compute.processes and compute.tokens_per_batch
+    return prepared if settled and compute.gradient_checkpointing != "auto" else fit(prepared)
 
 
 def footprint_of(prepared: Prepared) -> Footprint:
@@ -92,13 +101,16 @@ def choose_batching(prepared: Prepared, footprint: Footprint) -> Batching:
     """Choose the fastest way that fits into memory; if none does, the smallest."""
     recipe, rows = prepared.recipe, prepared.splits.train
     device = choose_device(recipe.compute.device)
-    free = free_gib(recipe, device)
+    processes = num_processes(recipe)
+    free = free_gib(recipe, device, processes)
     largest = largest_update(prepared) if footprint.flat else None
+    if largest is not None and processes > 1:  # what `deal` makes of it at worst
+        largest = min(largest, largest // processes + int(rows.lengths.max()))
     chosen = None
     for tokens, checkpointing in _ways(recipe, device.type, int(rows.lengths.max())):
         most, split = most_tokens(prepared, tokens, largest, flat=footprint.flat)
         gib = footprint.gib(most, checkpointing=checkpointing, split=split)
-        chosen = Batching(tokens, checkpointing, gib, free)
+        chosen = Batching(tokens, checkpointing, gib, free, processes)
         if chosen.fits:
             break
     assert chosen is not None

@@ -24,16 +24,19 @@ STEP_SECONDS = 0.03
 """What an update costs besides its products, however small it is."""
 
 
-def free_gib(recipe: Recipe, device: torch.device) -> float:
-    """Measure the memory the run may use, in GiB, what it holds already included."""
+def free_gib(recipe: Recipe, device: torch.device, processes: int = 1) -> float:
+    """Measure the memory a process of the run may use, in GiB, what it holds already included."""
     import psutil
     import torch
 
-    if recipe.compute.memory_gib is not None:
-        return recipe.compute.memory_gib
     if device.type == "cuda":
         held = torch.cuda.memory_reserved(device)
-        return (torch.cuda.mem_get_info(device)[0] + held) / GIB
+        free = min(torch.cuda.mem_get_info(gpu)[0] for gpu in range(processes))
+        return recipe.compute.memory_gib or (free + held) / GIB
+    if recipe.compute.memory_gib is not None:
+        return recipe.compute.memory_gib / processes
+    if processes > 1:  # this one only waits for them
+        return memory_gib() / processes
     return memory_gib() + psutil.Process().memory_info().rss / GIB
 
 
@@ -75,7 +78,7 @@ def estimate_seconds(
     precision: Precision,
     device: torch.device,
 ) -> float:
-    """Estimate the time for learning from `tokens` tokens, from a product timed just now."""
+    """Estimate how long a process learns from `tokens` tokens, from a product timed just now."""
     gradient_work = 6 if full else 4
     work = tokens * footprint.num_weights * gradient_work
     rate = product_rate(device, precision)

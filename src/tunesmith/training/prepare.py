@@ -9,12 +9,14 @@ from tunesmith.errors import RecipeError
 from tunesmith.hardware import num_cores
 from tunesmith.logs import logger
 from tunesmith.methods import Method, build_method
+from tunesmith.methods.ranks import ALONE, Ranks
 from tunesmith.models.load import load_config
 from tunesmith.models.reader import Reader
 from tunesmith.models.roles import load_reader
 from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.rules import check_rules
 from tunesmith.settings import forbid_network
+from tunesmith.training.processes import num_processes
 
 log = logger(__name__)
 HIGHEST_FOR_PAIRS = 1e-4
@@ -28,6 +30,7 @@ class Prepared:
     reader: Reader
     method: Method
     splits: Splits
+    ranks: Ranks = ALONE
 
 
 def prepare_run(recipe: Recipe) -> Prepared:
@@ -72,7 +75,8 @@ def check_lengths(reader: Reader, splits: Splits) -> None:
 
 
 def use_threads(recipe: Recipe) -> None:
-    """Let torch use the threads of the recipe: all cores unless it names a number."""
+    """Let torch use the threads of the recipe, or a process's part of all cores."""
     import torch
 
-    torch.set_num_threads(recipe.compute.threads or num_cores())
+    cores = max(num_cores() // num_processes(recipe), 1)
+    torch.set_num_threads(recipe.compute.threads or cores)
