@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import orjson
 
@@ -59,7 +59,10 @@ def resume_run(path: Path) -> None:
 class ForkedWorker:
     """One of the processes that train together, forked: it need not import everything anew."""
 
+    started: ClassVar[list[ForkedWorker]] = []
+
     def __init__(self, run: Run, rank: int, processes: int, **_: Any) -> None:
+        self.started.append(self)
         self.process = start(train_rank, run.path, rank, processes)
         self.stdin = io.BytesIO()
         self.poll, self.kill, self.wait = self._poll, self.process.kill, self.process.join
@@ -74,6 +77,21 @@ def train_rank(path: Path, rank: int, processes: int) -> None:
     from tunesmith.training.worker import work
 
     os._exit(work(Run(path), Ranks(rank, processes)))
+
+
+def fail_in_second(path: Path, rank: int, processes: int) -> None:
+    """Do the part of one process, of which the second has a bug after three steps."""
+    from tunesmith.training.trainer import RunTrainer
+
+    whole = RunTrainer.compute_loss
+
+    def compute_loss(self: Any, *given: Any, **named: Any) -> Any:
+        if rank == 1 and self.state.global_step == 3:
+            raise ValueError("a slip")
+        return whole(self, *given, **named)
+
+    RunTrainer.compute_loss = compute_loss  # type: ignore[method-assign]
+    train_rank(path, rank, processes)
 
 
 def finish(process: BaseProcess) -> int:

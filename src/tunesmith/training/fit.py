@@ -167,6 +167,8 @@ def cheapest_change(prepared: Prepared, footprint: Footprint, free: float) -> st
     recipe = prepared.recipe
     longest = int(prepared.splits.train.lengths.max())
     twice = recipe.compute.gradient_checkpointing != "off"
+    if fewer := fewer_processes(recipe, footprint.gib(longest, checkpointing=twice), free):
+        return f"write compute.processes: {fewer}"
     tokens = recipe.compute.tokens_per_batch or 0
     if tokens > longest and footprint.gib(longest, checkpointing=twice) <= free:
         return f"write compute.tokens_per_batch: {longest}, or leave it out"
@@ -184,3 +186,15 @@ def cheapest_change(prepared: Prepared, footprint: Footprint, free: float) -> st
         if footprint_of(adapted).gib(SHORTEST_ROW, checkpointing=True) <= free:
             return "write tuning.kind: lora"
     return "take a smaller model, or a machine with more memory"
+
+
+def fewer_processes(recipe: Recipe, gib: float, free: float) -> int:
+    """Count the processes that would fit into the memory of all; 0 if that helps nobody.
+
+    Args:
+        gib: what one takes; free is what there is for each.
+    """
+    processes = num_processes(recipe)
+    on_gpus = choose_device(recipe.compute.device).type == "cuda"  # each has its own memory
+    fitting = 0 if on_gpus else int(free * processes / gib)
+    return fitting if fitting < processes else 0

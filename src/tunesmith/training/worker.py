@@ -65,10 +65,11 @@ def work(run: Run, ranks: Ranks) -> int:
 
 
 def _train(run: Run, ranks: Ranks) -> None:
-    recipe = run.recipe()
+    environment = run.environment()  # written just now by the one who started us
+    recipe = Recipe.model_validate(environment["recipe"])
     with remembering(), collecting_late():  # all of it was told before
         prepared = replace(prepare_run(recipe), ranks=ranks)
-    if prepared.splits.fingerprint != run.environment()["data"]:
+    if prepared.splits.fingerprint != environment["data"]:
         raise RunError(
             "the data changed while the processes started",
             hint=f"let nobody write to the data; then `tunesmith runs resume {run.name}`",
