@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import threading
 import time
@@ -19,6 +20,7 @@ from tunesmith.errors import TrainingError
 from tunesmith.recipe.load import load_recipe
 from tunesmith.runs.control import stop
 from tunesmith.runs.run import Run
+from tunesmith.runs.store import delete_run
 from tunesmith.training.checkpoints import list_checkpoints, verify
 from tunesmith.training.train import resume, train
 
@@ -58,6 +60,13 @@ def none_lives(workers: list[psutil.Process]) -> bool:
     return not any(one.is_running() and one.status() != "zombie" for one in workers)
 
 
+def kill(process: BaseProcess, workers: list[psutil.Process]) -> None:
+    """Kill the command, and see its processes end by themselves."""
+    process.kill()
+    work.finish(process)
+    work.wait_for(lambda: none_lives(workers), seconds=5)
+
+
 def meanwhile(steps: int, do: Callable[[Run], None]) -> threading.Thread:
     """Do something once some steps are made, while this thread trains."""
 
@@ -78,9 +87,7 @@ def test_a_killed_command_leaves_no_process_and_goes_on_to_the_same_bits(
     recipe = write(tmp_path, tiny_model)
     process = work.start(work.train_recipe, recipe)
     run, workers = after_steps(process, 7)
-    process.kill()
-    work.finish(process)
-    work.wait_for(lambda: none_lives(workers), seconds=5)
+    kill(process, workers)
     assert run.status().state == "interrupted"
     resume(run)
     assert run.status().state == "done"
@@ -149,6 +156,28 @@ def test_processes_started_for_real_end_as_forked_ones_do(tmp_path: Path, tiny_m
         assert run.status().state == "stopped"
     assert work.finish(work.start(work.resume_run, run.path)) == 0
     assert work.weights_of(run) == work.weights_of(train(load_recipe(recipe)))
+
+
+@pytest.mark.proof
+def test_six_kills_of_the_command_about_when_a_checkpoint_is_written(
+    tmp_path: Path, tiny_model: Path
+) -> None:
+    recipe = write(tmp_path, tiny_model)
+    expected = train(load_recipe(recipe))
+    weights = work.weights_of(expected)
+    delete_run(expected)
+    draw = random.Random(0)
+    for number in range(6):
+        process = work.start(work.train_recipe, recipe)
+        run, workers = after_steps(process, 1)
+        partial = run.checkpoints / ".partial" / f"checkpoint-{5 * (number + 1)}"
+        work.wait_for(partial.exists)
+        time.sleep(draw.uniform(0, 0.02))
+        kill(process, workers)
+        resume(run)
+        assert run.status().state == "done"
+        assert work.weights_of(run) == weights
+        delete_run(run)
 
 
 def test_a_failure_that_all_meet_is_told_once(tmp_path: Path, tiny_model: Path) -> None:

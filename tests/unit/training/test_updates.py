@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tunesmith.errors import TrainingError
 from tunesmith.methods.ranks import ALONE, Ranks
+from tunesmith.models.fingerprint import weight_sums
+from tunesmith.models.reader import find_reader
+from tunesmith.models.roles import Roles
 from tunesmith.training.gradients import BUCKET_BYTES, sum_gradients
+from tunesmith.training.train import check_alike
 from tunesmith.training.updates import deal
 
 SIZES = st.lists(st.integers(1, 500), min_size=1, max_size=40)
@@ -51,6 +59,29 @@ def test_gradients_are_summed_in_place_and_unused_weights_keep_none() -> None:
     assert weights[1].grad.tolist() == [[2, 6], [4, 8]]
     assert unused.grad is None
     assert frozen.grad is None
+
+
+class Neighbour(Ranks):
+    """As if the first process had something else in one place."""
+
+    def first(self, given: torch.Tensor) -> torch.Tensor:
+        given[0] += 1
+        return given
+
+
+def test_models_that_differ_in_a_bit_are_not_trained_together(tiny_model: Path) -> None:
+    reader = find_reader(str(tiny_model), None)
+    roles = Roles(torch.nn.Linear(2, 2), reader, "fp32", torch.device("cpu"))
+    check_alike(roles, ALONE)
+    with pytest.raises(TrainingError, match="process 1 has loaded other weights"):
+        check_alike(roles, Neighbour(1, 2))
+
+
+def test_any_bit_of_a_weight_changes_its_sum() -> None:
+    model = torch.nn.Linear(2, 2).to(torch.bfloat16)
+    before = weight_sums(model)
+    model.weight.data.view(torch.int16)[1, 1] += 1
+    assert (weight_sums(model) - before).tolist() == [1, 0]
 
 
 def test_a_process_alone_asks_nobody() -> None:
