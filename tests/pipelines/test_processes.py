@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -152,15 +153,17 @@ def test_a_checkpoint_without_the_random_numbers_of_a_process_is_damaged(
     assert verify(newest).problem == "ranks/1/rng_state.pth is missing"
 
 
-def test_all_have_the_reference_also_where_it_cannot_be_kept(
+def test_all_have_the_same_reference_also_where_it_cannot_be_kept(
     tmp_path: Path, tiny_model: Path
 ) -> None:
     one = train_by(1, tmp_path, tiny_model, **PAIRS)
     kept = read_settings().cache / "reference"
-    assert len(list(kept.iterdir())) == 2  # of training rows and held-out rows
-    for file in kept.iterdir():
-        file.unlink()
-    kept.rmdir()
+    alone = {file.name: file.read_bytes() for file in kept.iterdir()}
+    assert len(alone) == 2  # of training rows and held-out rows
+    shutil.rmtree(kept)
+    train_by(2, tmp_path, tiny_model, **PAIRS)
+    assert {file.name: file.read_bytes() for file in kept.iterdir()} == alone
+    shutil.rmtree(kept)
     kept.write_text("no folder", "utf-8")
     two = train_by(2, tmp_path, tiny_model, **PAIRS)
     assert "cannot be kept" in two.log_file.read_text("utf-8")

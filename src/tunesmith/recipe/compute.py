@@ -27,4 +27,4 @@ class Compute(Section):
     gradient_checkpointing: Literal["auto", "on", "off"] = "auto"
     """Compute activations twice to save memory; `auto` does so when memory demands it."""
     memory_gib: Positive | None = None
-    """Memory the run may use; the device's free memory if not given."""
+    """Memory the run may use, on each GPU where there are several; what is free if not given."""

@@ -31,7 +31,7 @@ def free_gib(recipe: Recipe, device: torch.device, processes: int = 1) -> float:
 
     if device.type == "cuda":
         held = torch.cuda.memory_reserved(device)
-        free = min(torch.cuda.mem_get_info(gpu)[0] for gpu in range(processes))
+        free = torch.cuda.mem_get_info(device)[0]  # to look at other GPUs takes room on them
         return recipe.compute.memory_gib or (free + held) / GIB
     if recipe.compute.memory_gib is not None:
         return recipe.compute.memory_gib / processes

@@ -18,7 +18,7 @@ from pathlib import Path
 from tunesmith.errors import RunError, TunesmithError
 from tunesmith.hardware import choose_device
 from tunesmith.logs import logger, remembering, telling, writing_log_to
-from tunesmith.methods.ranks import Lost, Ranks
+from tunesmith.methods.ranks import Lost, Ranks, hearing
 from tunesmith.recipe.options import Recipe
 from tunesmith.runs.run import Run
 from tunesmith.runs.write import write_json, write_text
@@ -88,13 +88,14 @@ def _meeting(run: Run, recipe: Recipe, ranks: Ranks) -> Iterator[None]:
 
     stay_on_this_machine()
     on_gpu = choose_device(recipe.compute.device).type == "cuda"
-    distributed.init_process_group(
-        "cpu:gloo,cuda:nccl" if on_gpu else "gloo",
-        store=FileStore(str(run.meeting / "store"), ranks.count),
-        rank=ranks.rank,
-        world_size=ranks.count,
-        timeout=PATIENCE,
-    )
+    with hearing():
+        distributed.init_process_group(
+            "cpu:gloo,cuda:nccl" if on_gpu else "gloo",
+            store=FileStore(str(run.meeting / "store"), ranks.count),
+            rank=ranks.rank,
+            world_size=ranks.count,
+            timeout=PATIENCE,
+        )
     yield
     distributed.destroy_process_group()
 
