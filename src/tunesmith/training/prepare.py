@@ -15,6 +15,7 @@ from tunesmith.models.roles import load_reader
 from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.rules import check_rules
 from tunesmith.settings import forbid_network
+from tunesmith.training.optimizers import packages_of
 
 log = logger(__name__)
 HIGHEST_FOR_PAIRS = 1e-4
@@ -34,6 +35,7 @@ def prepare_run(recipe: Recipe) -> Prepared:
     """Check the recipe, read the data, tokenize it: everything before weights are loaded."""
     forbid_network()
     check_rules(recipe)
+    packages_of(recipe)
     use_threads(recipe)
     warn_of_rate(recipe)
     reader = load_reader(recipe)
