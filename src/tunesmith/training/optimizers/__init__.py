@@ -140,9 +140,9 @@ def _lion_8bit(parts: Parts) -> torch.optim.Optimizer:
 
 
 def _adafactor(parts: Parts) -> torch.optim.Optimizer:
-    from transformers import Adafactor
+    from tunesmith.training.optimizers.adafactor import ExactAdafactor
 
-    return Adafactor(
+    return ExactAdafactor(  # type: ignore[no-untyped-call]
         parts.groups(),
         lr=parts.options.learning_rate,
         scale_parameter=False,
