@@ -9,7 +9,7 @@ from tunesmith.errors import RecipeError
 from tunesmith.hardware import num_cores
 from tunesmith.logs import logger
 from tunesmith.methods import Method, build_method
-from tunesmith.models.load import load_config
+from tunesmith.models.load import load_config, quiet_libraries
 from tunesmith.models.reader import Reader
 from tunesmith.models.roles import load_reader
 from tunesmith.recipe.options import Recipe
@@ -35,6 +35,7 @@ def prepare_run(recipe: Recipe) -> Prepared:
     """Check the recipe, read the data, tokenize it: everything before weights are loaded."""
     forbid_network()
     check_rules(recipe)
+    quiet_libraries()
     packages_of(recipe)
     use_threads(recipe)
     warn_of_rate(recipe)
