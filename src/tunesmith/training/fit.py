@@ -12,6 +12,7 @@ from tunesmith.errors import RunError
 from tunesmith.hardware import choose_device
 from tunesmith.methods.batches import split_update
 from tunesmith.models.tuning import is_full
+from tunesmith.recipe.optimizer import AdamW
 from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.tuning import LoRA
 from tunesmith.training.memory import free_gib
@@ -182,7 +183,9 @@ def cheapest_change(prepared: Prepared, footprint: Footprint, free: float) -> st
             return f"write data.max_tokens: {shorter}" + (f" and {also}" if also else "")
         shorter //= 2
     if is_full(recipe.tuning) and not recipe.model.from_scratch:
-        adapted = replace(prepared, recipe=recipe.model_copy(update={"tuning": LoRA()}))
+        plain = {"tuning": LoRA(), "optimizer": AdamW()}
+        adapted = replace(prepared, recipe=recipe.model_copy(update=plain))
         if footprint_of(adapted).gib(SHORTEST_ROW, checkpointing=True) <= free:
-            return "write tuning.kind: lora"
+            other = "" if recipe.optimizer.name == "adamw" else " and optimizer.name: adamw"
+            return f"write tuning.kind: lora{other}"
     return "take a smaller model, or a machine with more memory"

@@ -274,6 +274,31 @@ def test_what_an_optimizer_holds_is_what_was_counted(model: nn.Module, name: str
     assert counted.saved == pytest.approx(stored(optimizer), rel=0.02, abs=4096)
 
 
+@pytest.mark.parametrize("shape", ["gpt2", "mixture", "gemma2", "mamba"])
+def test_models_of_other_shapes_are_moved_or_refused(tmp_path: Path, shape: str) -> None:
+    folder = tiny.make_model(tmp_path / shape, shape)
+    refused = set()
+    for name in STEPS:
+        recipe = recipe_of(name, **OF_THE_KIND.get(name, {}))
+        model = load_model(folder, dtype=torch.float32, device=torch.device("cpu"))
+        counted = count_memory(recipe, list_weights(model, recipe), 4)
+        try:
+            optimizer: Any = build(recipe, model)
+        except RecipeError:
+            refused.add(name)
+            continue
+        before = exact(model)
+        fill_gradients(model)
+        if name == "schedule_free":
+            optimizer.train()
+        optimizer.step()
+        after = exact(model)
+        still = {n for n in before if torch.equal(before[n], after[n])}
+        assert not still or name == "badam", still
+        assert counted.held == pytest.approx(stored(optimizer), rel=0.02, abs=4096), name
+    assert refused == (set() if shape == "gemma2" else {"adam_mini"})
+
+
 def stored(optimizer: torch.optim.Optimizer) -> int:
     tensors = [t for m in optimizer.state.values() for t in m.values() if torch.is_tensor(t)]
     storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}

@@ -19,16 +19,18 @@ if TYPE_CHECKING:
 def build_adam_mini(
     recipe: Recipe, model: torch.nn.Module, weights: list[Weight]
 ) -> torch.optim.Optimizer:
-    """Build the package's optimizer for a model whose queries and keys it knows by name.
+    """Build the package's optimizer for a model whose heads and neurons it knows by name.
 
     Raises:
         RecipeError: if it does not.
     """
     options = recipe.optimizer
     assert isinstance(options, AdamMini)
-    if not any("q_proj" in name for name, _ in model.named_parameters()):
+    names = [name for name, _ in model.named_parameters()]
+    stacked = any(weight.tensor.dim() > 2 for weight in weights)
+    if stacked or not any("q_proj" in name for name in names):
         raise RecipeError(
-            "adam_mini gives each head a rate of its own, and does not know this model's heads",
+            "adam_mini gives each head and neuron a rate of its own, and does not know this model's",
             hint="write optimizer.name: adamw",
             where="optimizer.name",
         )
