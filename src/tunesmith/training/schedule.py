@@ -17,10 +17,12 @@ def describe_schedule(options: Common, num_steps: int) -> dict[str, Any]:
     """
     if not isinstance(options, Scheduled):
         return {"lr_scheduler_type": "constant_with_warmup"}
+    warmup = options.warmup if options.warmup >= 1 else options.warmup * num_steps
+    left = max(1, num_steps - math.ceil(warmup))
     name = THEIR_NAMES.get(options.scheduler, options.scheduler)
     bent: dict[str, dict[str, Any]] = {
         "warmup_stable_decay": {
-            "num_decay_steps": max(1, math.ceil(options.decay * num_steps)),
+            "num_decay_steps": min(left, math.ceil(options.decay * num_steps)),
             "min_lr_ratio": options.min_rate,
         },
         "polynomial": {

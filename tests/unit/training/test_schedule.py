@@ -89,6 +89,9 @@ def test_the_options_bend_the_curves_as_they_say() -> None:
     assert shaped(scheduler="polynomial", min_rate=0.2)[-1] == pytest.approx(0.2)
     assert shaped(scheduler="polynomial", min_rate=0.2)[22] == pytest.approx(0.6)
     assert shaped(scheduler="cosine_with_min_lr", min_rate=0.3)[-1] == pytest.approx(0.3)
+    short = shaped(scheduler="warmup_stable_decay", decay=0.95, warmup=WARMUP)
+    assert short[WARMUP] == 1.0
+    assert short[-1] == 0.0
     restarted = shaped(scheduler="cosine_with_restarts", cycles=2)
     assert restarted[22] == pytest.approx(1.0)
     assert restarted[21] < 0.1

@@ -30,7 +30,7 @@ def build_adam_mini(
     stacked = any(weight.tensor.dim() > 2 for weight in weights)
     if stacked or not any("q_proj" in name for name in names):
         raise RecipeError(
-            "adam_mini gives each head and neuron a rate of its own, and does not know this model's",
+            "adam_mini gives heads and neurons rates of their own, and does not know this model's",
             hint="write optimizer.name: adamw",
             where="optimizer.name",
         )
