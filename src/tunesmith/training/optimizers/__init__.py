@@ -154,7 +154,8 @@ def _sgd(parts: Parts) -> torch.optim.Optimizer:
     from torch.optim import SGD as Plain  # noqa: N811
 
     options: SGD = parts.options
-    return Plain(parts.groups(), lr=options.learning_rate, momentum=options.momentum)
+    rate, momentum = options.learning_rate, options.momentum
+    return Plain(parts.groups(), lr=rate, momentum=momentum, fused=True)
 
 
 def _muon(parts: Parts) -> torch.optim.Optimizer:
@@ -217,6 +218,7 @@ def _schedule_free(parts: Parts) -> torch.optim.Optimizer:
         lr=options.learning_rate,
         betas=(options.beta1, options.beta2),
         eps=options.eps,
+        foreach=False,  # all at once takes a copy of all weights more
     )
     return averaged
 
