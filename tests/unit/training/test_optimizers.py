@@ -8,38 +8,25 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 from torch import nn
 
 from tests import tiny
+from tests.unit.training.building import DECAY, RATE, build, recipe_of
 from tunesmith.errors import MissingPackage, RecipeError
 from tunesmith.models.load import load_model
-from tunesmith.models.tuning import apply_tuning
-from tunesmith.recipe.load import build_recipe
-from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.schema import describe_section
-from tunesmith.training.optimizers import BUILDERS, build_optimizer, packages_of
+from tunesmith.training.optimizers import BUILDERS, packages_of
 from tunesmith.training.optimizers.memory import REMEMBERED, count_memory
 from tunesmith.training.optimizers.weights import list_weights
 
 NAMES = list(describe_section("optimizer"))
-RATE, DECAY, EPS = 1e-2, 0.1, 1e-8
+EPS = 1e-8
 QUERY = "model.layers.0.self_attn.q_proj.weight"
 DOWN = "model.layers.0.mlp.down_proj.weight"
 LAST = "model.layers.1.mlp.up_proj.weight"
 NORM = "model.layers.0.input_layernorm.weight"
 TOKENS = "model.embed_tokens.weight"
 HEAD_ROWS = 16
-
-
-def recipe_of(name: str = "adamw", /, tuning: str = "full", **options: Any) -> Recipe:
-    raw = {
-        "model": {"name": "m"},
-        "data": {"train": ["rows.jsonl"]},
-        "tuning": {"kind": tuning},
-        "optimizer": {"name": name, "learning_rate": RATE, "weight_decay": DECAY, **options},
-    }
-    return build_recipe(yaml.safe_load(yaml.safe_dump(raw)))
 
 
 @pytest.fixture(scope="module")
@@ -52,11 +39,6 @@ def wide_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def model(wide_model: Path) -> nn.Module:
     return load_model(wide_model, dtype=torch.float32, device=torch.device("cpu"))
-
-
-def build(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
-    decaying = {name for name, _ in model.named_parameters() if "norm" not in name}
-    return build_optimizer(recipe, model, decaying=decaying)
 
 
 def fill_gradients(model: nn.Module, seed: int = 0) -> dict[str, torch.Tensor]:
@@ -319,54 +301,6 @@ def test_layerwise_holds_one_gradient_at_a_time(model: nn.Module) -> None:
     counted = count_memory(recipe, list_weights(model, recipe), 4)
     assert counted.held == 0
     assert counted.gradients_at_once == 4 * max(weight.numel() for weight in model.parameters())
-
-
-def test_groups_are_as_the_loop_underneath_makes_them(model: nn.Module) -> None:
-    optimizer = build(recipe_of(), model)
-    decay, free = optimizer.param_groups
-    assert (decay["weight_decay"], free["weight_decay"]) == (DECAY, 0.0)
-    assert sum(len(g["params"]) for g in optimizer.param_groups) == len([*model.parameters()])
-    assert all(weight.dim() == 1 for weight in free["params"])
-
-
-def rates(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, float]:
-    names = {weight: name for name, weight in model.named_parameters()}
-    return {names[w]: g["lr"] for g in optimizer.param_groups for w in g["params"]}
-
-
-@pytest.mark.parametrize("name", ["adamw", "muon", "galore", "adam_mini", "schedule_free"])
-def test_the_rate_of_a_layer_falls_with_the_layers_above_it(tmp_path: Path, name: str) -> None:
-    folder = tiny.make_model(tmp_path / "deep", "untied", num_hidden_layers=3)
-    model = load_model(folder, dtype=torch.float32, device=torch.device("cpu"))
-    found = rates(build(recipe_of(name, layer_decay=0.5), model), model)
-    assert len(found) == len([*model.parameters()])
-    shares = {
-        "model.embed_tokens.": 0.125,
-        "model.layers.0.": 0.25,
-        "model.layers.1.": 0.5,
-        "model.layers.2.": 1.0,
-        "model.norm.": 1.0,
-        "lm_head.": 1.0,
-    }
-    for weight, rate in found.items():
-        (share,) = (share for start, share in shares.items() if weight.startswith(start))
-        assert rate == pytest.approx(RATE * share), weight
-
-
-def test_in_lora_plus_the_matrices_that_begin_at_zero_learn_faster(model: nn.Module) -> None:
-    recipe = build_recipe(
-        {
-            "model": {"name": "m"},
-            "data": {"train": ["rows.jsonl"]},
-            "tuning": {"lora_plus_ratio": 16},
-            "optimizer": {"learning_rate": RATE},
-        }
-    )
-    adapted = apply_tuning(model, recipe.tuning)  # type: ignore[arg-type]
-    found = rates(build(recipe, adapted), adapted)
-    assert {rate for name, rate in found.items() if "lora_A" in name} == {RATE}
-    assert {rate for name, rate in found.items() if "lora_B" in name} == {16 * RATE}
-    assert all("lora_" in name for name in found)
 
 
 def test_paging_is_refused_where_there_is_no_gpu(model: nn.Module) -> None:
