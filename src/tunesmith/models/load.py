@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from logging import ERROR, getLogger
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,6 +79,8 @@ def quiet_libraries() -> None:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+    # bitsandbytes looks for a kernel of the hub's, and says so each time it is imported.
+    getLogger("bitsandbytes.backends.cpu.ops").setLevel(ERROR)
     # PEFT still uses the name that transformers 6 will drop.
     warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
 

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from tunesmith.errors import RecipeError
 from tunesmith.recipe.options import Recipe
-from tunesmith.recipe.schema import Option, list_options
+from tunesmith.recipe.schema import Option, list_options, name_kinds
 
 SECTIONS = tuple(Recipe.model_fields)
 
@@ -76,8 +76,8 @@ def _unknown(section: str, name: str) -> tuple[str, str]:
 def _place(option: Option) -> str:
     if not option.choice:
         return option.dotted
-    tag, value = option.choice
-    return f"{option.dotted}, where {option.section}.{tag} is {value}"
+    where = f"{option.section}.{option.choice[0]} is {name_kinds(option)}"
+    return f"{option.dotted}, where {where}"
 
 
 def _say_what(dotted: str) -> str:
@@ -94,6 +94,6 @@ def _either(words: list[str]) -> str:
 def _dotted(location: tuple[Any, ...]) -> str:
     """Leave out of a location what pydantic adds: the chosen kind and names of validators."""
     parts = [str(part) for part in location if not str(part).startswith(("function-", "tagged-"))]
-    if len(parts) > 1 and parts[0] in ("method", "tuning"):
+    if len(parts) > 1 and parts[0] in ("method", "tuning", "optimizer"):
         del parts[1]
     return ".".join(parts)

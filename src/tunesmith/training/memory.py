@@ -11,13 +11,14 @@ from tunesmith.models.roles import Roles
 from tunesmith.models.tuning import is_full, num_trainable
 from tunesmith.recipe.options import Recipe
 from tunesmith.runs.run import Run
+from tunesmith.training.optimizers.memory import Memory, count_memory
+from tunesmith.training.optimizers.weights import list_weights
 
 if TYPE_CHECKING:
     import torch
 
     from tunesmith.training.footprint import Footprint
 
-ADAM_BYTES = 8
 EFFICIENCY = 0.5
 """Share of the plain matrix product's rate that a whole step reaches."""
 STEP_SECONDS = 0.03
@@ -40,10 +41,9 @@ def free_gib(recipe: Recipe, device: torch.device, processes: int = 1) -> float:
     return memory_gib() + psutil.Process().memory_info().rss / GIB
 
 
-def checkpoint_bytes(num_weights: int, num_trained: int, *, full: bool) -> int:
+def checkpoint_bytes(num_saved: int, optimizer: Memory) -> int:
     """Estimate the size of one checkpoint: weights that are saved, and the optimizer's memory."""
-    saved = num_weights if full else num_trained
-    return 4 * saved + ADAM_BYTES * num_trained + 1_000_000
+    return 4 * num_saved + optimizer.saved + 1_000_000
 
 
 def check_disk(run: Run, roles: Roles, recipe: Recipe) -> None:
@@ -52,11 +52,15 @@ def check_disk(run: Run, roles: Roles, recipe: Recipe) -> None:
     Raises:
         RunError: naming the folder, what is needed and what is free.
     """
-    one = checkpoint_bytes(
-        sum(parameter.numel() for parameter in roles.policy.parameters()),
-        num_trainable(roles.policy),
-        full=is_full(recipe.tuning),
+    weights = roles.policy.parameters()
+    num_saved = (
+        sum(weight.numel() for weight in weights)
+        if is_full(recipe.tuning)
+        else num_trainable(roles.policy)
     )
+    width = 2 if roles.precision == "pure_bf16" else 4
+    trained = list_weights(roles.policy, recipe)
+    one = checkpoint_bytes(num_saved, count_memory(recipe, trained, width))
     there = sum(path.stat().st_size for path in run.checkpoints.rglob("*") if path.is_file())
     needed = max(one * (recipe.run.keep_checkpoints + 3) - there, 2 * one)
     free = disk_free(run.path)

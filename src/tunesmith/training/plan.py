@@ -85,7 +85,9 @@ def make_plan(prepared: Prepared) -> Plan:
         free_gib=round(batching.free_gib, 2),
         change="" if batching.fits else cheapest_change(prepared, footprint, batching.free_gib),
         disk_gib=round(
-            checkpoint_bytes(footprint.num_weights, footprint.num_trained, full=full)
+            checkpoint_bytes(
+                footprint.num_weights if full else footprint.num_trained, footprint.optimizer
+            )
             * (recipe.run.keep_checkpoints + 1)
             / 1024**3,
             3,

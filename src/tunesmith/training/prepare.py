@@ -10,12 +10,13 @@ from tunesmith.hardware import num_cores
 from tunesmith.logs import logger
 from tunesmith.methods import Method, build_method
 from tunesmith.methods.ranks import ALONE, Ranks
-from tunesmith.models.load import load_config
+from tunesmith.models.load import load_config, quiet_libraries
 from tunesmith.models.reader import Reader
 from tunesmith.models.roles import load_reader
 from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.rules import check_rules
 from tunesmith.settings import forbid_network
+from tunesmith.training.optimizers import packages_of
 from tunesmith.training.processes import num_processes
 
 log = logger(__name__)
@@ -37,6 +38,8 @@ def prepare_run(recipe: Recipe) -> Prepared:
     """Check the recipe, read the data, tokenize it: everything before weights are loaded."""
     forbid_network()
     check_rules(recipe)
+    quiet_libraries()
+    packages_of(recipe)
     use_threads(recipe)
     warn_of_rate(recipe)
     reader = load_reader(recipe)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tunesmith.errors import RecipeError
 from tunesmith.hardware import choose_device
+from tunesmith.recipe.optimizer import Layerwise
 from tunesmith.recipe.options import Recipe
 from tunesmith.training.order import update_rows
 
@@ -26,4 +27,6 @@ def num_processes(recipe: Recipe) -> int:
             hint=f"write compute.processes: {gpus}, or compute.device: cpu",
             where="compute.processes",
         )
+    if isinstance(recipe.optimizer, Layerwise) and recipe.optimizer.layerwise:
+        return 1
     return asked or (gpus if recipe.optimizer.update_tokens else min(gpus, update_rows(recipe)))

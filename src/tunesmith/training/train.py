@@ -245,6 +245,7 @@ def run_loop(run: Run, trainer: RunTrainer) -> None:
         keep_freed_memory()
         with sparing_what_is_loaded():
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        trainer.show_average()
     finally:
         screen.end()
     if ranks.is_first:

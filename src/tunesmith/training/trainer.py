@@ -28,6 +28,7 @@ from tunesmith.methods.method import Joining
 from tunesmith.methods.ranks import Share
 from tunesmith.models.adapter import note_base
 from tunesmith.models.roles import Roles
+from tunesmith.recipe.optimizer import Layerwise as LayerwiseOptions
 from tunesmith.recipe.options import Recipe
 from tunesmith.runs.run import Run
 from tunesmith.training.checkpoints import (
@@ -38,13 +39,15 @@ from tunesmith.training.checkpoints import (
     seal,
 )
 from tunesmith.training.gradients import sum_gradients
+from tunesmith.training.optimizers import build_optimizer
+from tunesmith.training.optimizers.layerwise import Layerwise
 from tunesmith.training.order import build_order
 from tunesmith.training.prepare import Prepared
 from tunesmith.training.stop import StopRequest
 from tunesmith.training.updates import Averages, UpdateBatches
 
-OPTIONS = ("initial_lr", "betas", "eps", "weight_decay")
-"""What a recipe says about a group of weights; the rest of an optimizer's state is its memory."""
+MEMORY = ("k", "lr_max", "scheduled_lr", "train_mode", "updates", "weight_sum")
+"""What optimizers remember of a group of weights; the rest of a group the recipe says."""
 
 
 class RunTrainer(Trainer):
@@ -74,6 +77,7 @@ class RunTrainer(Trainer):
         self.order = build_order(self.recipe, self.splits.train)
         self.num_steps = arguments.max_steps
         self.history: list[dict[str, Any]] = []
+        self.layerwise: Layerwise | None = None
         super().__init__(model=roles.policy, args=arguments, train_dataset=self.splits.train)
         self.model_accepts_loss_kwargs = True
         self.tokens_seen = 0
@@ -110,13 +114,37 @@ class RunTrainer(Trainer):
         self.history = self.state.log_history
         return self.is_over()
 
+    def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
+        """Build the optimizer of the recipe."""
+        policy = self.roles.policy if model is None else model
+        decaying = self.get_decay_parameter_names(policy)
+        self.optimizer = build_optimizer(self.recipe, policy, decaying=decaying)
+        return self.optimizer
+
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> Any:
+        """Build the schedule, around the optimizer as the loop will use it."""
+        options = self.recipe.optimizer
+        if isinstance(options, LayerwiseOptions) and options.layerwise:
+            assert self.optimizer is not None
+            self.layerwise = Layerwise(self.optimizer, self._gradient_diverged)
+        return super().create_scheduler(num_training_steps, optimizer)
+
+    def show_average(self) -> None:
+        """Measure and save averaged weights, if the optimizer averages; training puts them back."""
+        optimizer: Any = self.optimizer  # wrapped by accelerate, which knows who averages
+        if optimizer is not None:
+            optimizer.eval()
+
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         """Take the optimizer's memory from the checkpoint, and its options from the recipe."""
         optimizer, scheduler = self.optimizer, self.lr_scheduler
         assert optimizer is not None
         assert isinstance(scheduler, LambdaLR)
         groups = optimizer.param_groups
-        options = [{name: group[name] for name in OPTIONS if name in group} for group in groups]
+        told = {"params", "lr", *MEMORY}
+        options = [{k: v for k, v in group.items() if k not in told} for group in groups]
         super()._load_optimizer_and_scheduler(checkpoint)
         scheduler.base_lrs = [group["initial_lr"] for group in options]
         rates = [
@@ -141,10 +169,15 @@ class RunTrainer(Trainer):
 
     def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
         """Stop before a gradient that is no number reaches the weights."""
+        if self.layerwise is not None:
+            return self.layerwise.take_norm()
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)  # type: ignore[no-untyped-call]
         if not math.isfinite(norm):
-            raise self.diverged("the gradient is not a number any more", self.state.global_step + 1)
+            raise self._gradient_diverged()
         return norm
+
+    def _gradient_diverged(self) -> TrainingError:
+        return self.diverged("the gradient is not a number any more", self.state.global_step + 1)
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Load batches in our order."""
@@ -167,6 +200,8 @@ class RunTrainer(Trainer):
         """Add up the gradients of the batches that an update was split into, and dealt out in."""
         losses = []
         for left, batch in enumerate(inputs["batches"], 1 - len(inputs["batches"])):
+            if self.layerwise is not None:
+                self.layerwise.is_last_batch = not left
             with self.accelerator.no_sync(model) if left else nullcontext():
                 losses.append(super().training_step(model, batch, num_items_in_batch))
         self.tokens_seen += inputs["num_tokens"]
@@ -227,6 +262,7 @@ class RunTrainer(Trainer):
         rows = self.splits.validation
         if rows is None:
             return {}
+        self.show_average()
         with self.accelerator.autocast():
             measured = measure_held_out(
                 self.roles.policy,
@@ -275,6 +311,7 @@ class RunTrainer(Trainer):
         """Write aside, seal, then delete what is too old: never the other way round."""
         aside = partial_folder(self.checkpoints)
         written = aside / f"checkpoint-{self.state.global_step}"
+        self.show_average()
         try:
             if self.ranks.is_first:
                 super()._save_checkpoint(model, trial)
