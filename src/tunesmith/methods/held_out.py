@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tunesmith.data.token_rows import TokenRows
 from tunesmith.methods.batches import to_device
 from tunesmith.methods.method import Joining, Method
+from tunesmith.methods.ranks import WHOLE, Share
 
 if TYPE_CHECKING:
     import torch
@@ -20,7 +20,7 @@ def measure_held_out(
     *,
     how: Joining,
     batch_size: int,
-    give_up: Callable[[], bool] = lambda: False,
+    share: Share = WHOLE,
 ) -> dict[str, float] | None:
     """Average the loss over all learned tokens, or pairs, of the rows, in nats.
 
@@ -28,7 +28,7 @@ def measure_held_out(
 
     Args:
         batch_size: rows of one batch; changes speed and memory only.
-        give_up: asked before each batch whether to end without a figure.
+        share: what falls to this process; the figures are those of all.
 
     Returns:
         loss, and the method's other measures by name; None if it gave up, or nothing is learned.
@@ -36,21 +36,25 @@ def measure_held_out(
     import torch
 
     device = next(model.parameters()).device
-    was_training = model.training
+    was_training, gave_up = model.training, True
     model.eval()
-    totals: dict[str, float] = {}
-    count = 0
+    totals = {"count": 0.0, "loss": 0.0}
     order = sorted(range(len(rows)), key=lambda row: int(rows.lengths[row]))
-    for start in range(0, len(order), batch_size):
-        if give_up():
-            count = 0
+    for start in share.of(range(0, len(order), batch_size)):
+        if share.give_up():
             break
         chosen = [rows[row] for row in order[start : start + batch_size]]
         batch = method.collate(chosen, how)
         with torch.no_grad():
             summed = method.loss(model, to_device(batch, device))
+        totals["count"] += summed.count
         for name, value in {"loss": summed.total, **summed.measures}.items():
             totals[name] = totals.get(name, 0.0) + float(value)
-        count += summed.count
+    else:
+        gave_up = False
     model.train(was_training)
+    if share.ranks.any(gave_up):
+        return None
+    totals = share.ranks.totals(totals)
+    count = totals.pop("count")
     return {name: total / count for name, total in totals.items()} if count else None

@@ -9,10 +9,10 @@ from pydantic import ValidationError
 
 from tunesmith.errors import RecipeError
 from tunesmith.recipe.options import Recipe
-from tunesmith.recipe.schema import QUANTIZE, Option, list_options
+from tunesmith.recipe.schema import QUANTIZE, Option, list_options, name_kinds
 
 SECTIONS = tuple(Recipe.model_fields)
-UNIONS = ("method", "tuning", QUANTIZE)
+UNIONS = ("method", "tuning", "optimizer", QUANTIZE)
 
 
 def explain_mistake(problem: ValidationError, where: str) -> RecipeError:
@@ -80,8 +80,8 @@ def _unknown(section: str, name: str) -> tuple[str, str]:
 def _place(option: Option) -> str:
     if not option.choice:
         return option.dotted
-    tag, value = option.choice
-    return f"{option.dotted}, where {option.section}.{tag} is {value}"
+    where = f"{option.section}.{option.choice[0]} is {name_kinds(option)}"
+    return f"{option.dotted}, where {where}"
 
 
 def _say_what(dotted: str) -> str:

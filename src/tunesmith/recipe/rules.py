@@ -7,19 +7,26 @@ from collections.abc import Callable
 
 from tunesmith.errors import RecipeError
 from tunesmith.recipe.method import DPO, Pretrain
+from tunesmith.recipe.optimizer import Layerwise, Scheduled
 from tunesmith.recipe.options import Recipe
-from tunesmith.recipe.schema import QUANTIZE, list_options, spell
+from tunesmith.recipe.schema import QUANTIZE, spell
 from tunesmith.recipe.tuning import Freeze, Full, LoRA
 
-RARE = (
-    "adam_epsilon",
-    "full_determinism",
-    "lr_scheduler_kwargs",
-    "optim",
-    "optim_args",
-    "tf32",
-    "torch_empty_cache_steps",
-)
+RARE = ("full_determinism", "tf32", "torch_empty_cache_steps")
+OURS = {
+    "adam_epsilon": "optimizer.eps",
+    "lr_scheduler_kwargs": "optimizer.min_rate, decay, power or cycles",
+    "optim": "optimizer.name",
+    "optim_args": "the options of optimizer.name",
+}
+"""What we have a name of our own for."""
+SHAPED_BY = {
+    "min_rate": ("warmup_stable_decay", "polynomial", "cosine_with_min_lr"),
+    "decay": ("warmup_stable_decay",),
+    "power": ("polynomial",),
+    "cycles": ("cosine_with_restarts",),
+}
+"""The schedules that an option bends."""
 
 
 def check_rules(recipe: Recipe) -> None:
@@ -53,6 +60,29 @@ def one_size_of_update(recipe: Recipe) -> None:
             )
 
 
+def every_process_has_rows(recipe: Recipe) -> None:
+    """A process that never gets a row of an update only takes room."""
+    rows = recipe.optimizer.batch_size * recipe.optimizer.accumulation
+    processes = recipe.compute.processes or 1
+    if not recipe.optimizer.update_tokens and processes > rows:
+        raise RecipeError(
+            f"{processes} processes are to share the {rows} rows of an update",
+            hint=f"write compute.processes: {rows} at most, or raise optimizer.batch_size",
+            where="compute.processes",
+        )
+
+
+def layerwise_is_alone(recipe: Recipe) -> None:
+    """A gradient that is used at once cannot be added up over processes first."""
+    processes = recipe.compute.processes or 1
+    if processes > 1 and isinstance(recipe.optimizer, Layerwise) and recipe.optimizer.layerwise:
+        raise RecipeError(
+            "optimizer.layerwise moves weights before the gradients of other processes are there",
+            hint="write compute.processes: 1, or leave optimizer.layerwise out",
+            where="compute.processes",
+        )
+
+
 def one_validation(recipe: Recipe) -> None:
     """Held-out rows come from files or from the training rows."""
     if recipe.data.validation and recipe.data.validation_share:
@@ -79,8 +109,9 @@ def evaluation_needs_rows(recipe: Recipe) -> None:
 def has_default(recipe: Recipe, option: str) -> bool:
     """Whether an option has its default value; a run's recipe writes all of them out."""
     section, name = option.split(".")
-    (default,) = {known.default for known in list_options() if known.dotted == option}
-    return spell(recipe.model_dump()[section][name]) == default
+    chosen = dict(recipe)[section]
+    default = type(chosen).model_fields[name].get_default(call_default_factory=True)
+    return spell(chosen.model_dump()[name]) == spell(default)
 
 
 def samples_have_length(recipe: Recipe) -> None:
@@ -202,9 +233,92 @@ def freeze_counts_or_names(recipe: Recipe) -> None:
         )
 
 
+def schedules_have_their_own_options(recipe: Recipe) -> None:
+    """What bends one schedule means nothing to another."""
+    optimizer = recipe.optimizer
+    if not isinstance(optimizer, Scheduled):
+        return
+    for option, schedules in SHAPED_BY.items():
+        known = optimizer.scheduler in schedules
+        if not known and not has_default(recipe, f"optimizer.{option}"):
+            raise RecipeError(
+                f"optimizer.{option} has no effect on the schedule {optimizer.scheduler}",
+                hint=f"remove it, or write optimizer.scheduler: {' or '.join(schedules)}",
+                where=f"optimizer.{option}",
+            )
+    if optimizer.scheduler == "cosine_with_min_lr" and not optimizer.min_rate:
+        raise RecipeError(
+            "cosine_with_min_lr ends at optimizer.min_rate, which is 0: that is cosine",
+            hint="write optimizer.min_rate: 0.1, or optimizer.scheduler: cosine",
+            where="optimizer.min_rate",
+        )
+
+
+def decay_leaves_room_for_warmup(recipe: Recipe) -> None:
+    """A rate cannot rise and fall at once."""
+    optimizer = recipe.optimizer
+    if not isinstance(optimizer, Scheduled) or optimizer.scheduler != "warmup_stable_decay":
+        return
+    if optimizer.warmup < 1 < optimizer.warmup + optimizer.decay:
+        raise RecipeError(
+            "optimizer.warmup and optimizer.decay are shares of more than all steps",
+            hint="lower one of them",
+            where="optimizer.decay",
+        )
+
+
+def layers_learn_at_rates_of_their_own(recipe: Recipe) -> None:
+    """Matrices beside frozen layers are all of one age."""
+    if recipe.optimizer.layer_decay != 1 and isinstance(recipe.tuning, LoRA):
+        raise RecipeError(
+            "optimizer.layer_decay is for layers that are trained themselves, not for lora",
+            hint="remove it, or write tuning.kind: full or freeze",
+            where="optimizer.layer_decay",
+        )
+
+
+def memory_is_saved_where_there_is_some(recipe: Recipe) -> None:
+    """Some optimizers are made for whole matrices."""
+    whole = ("galore", "apollo", "apollo_mini", "adam_mini", "badam")
+    if recipe.optimizer.name in whole and isinstance(recipe.tuning, LoRA):
+        raise RecipeError(
+            f"{recipe.optimizer.name} saves memory on whole matrices, and lora trains small ones",
+            hint="write optimizer.name: adamw, or tuning.kind: full",
+            where="optimizer.name",
+        )
+
+
+def blocks_are_whole_models(recipe: Recipe) -> None:
+    """One layer after another is trained where all of them are open."""
+    if recipe.optimizer.name == "badam" and not isinstance(recipe.tuning, Full):
+        raise RecipeError(
+            f"badam goes through all layers, and tuning.kind is {recipe.tuning.kind}",
+            hint="write tuning.kind: full, or optimizer.name: adamw",
+            where="optimizer.name",
+        )
+
+
+def freed_gradients_are_not_shortened(recipe: Recipe) -> None:
+    """How long all gradients are together is known when the first of them are gone."""
+    optimizer = recipe.optimizer
+    if isinstance(optimizer, Layerwise) and optimizer.layerwise and optimizer.max_grad_norm:
+        raise RecipeError(
+            "optimizer.max_grad_norm has no effect with optimizer.layerwise: gradients are freed "
+            "before their length is known",
+            hint="write optimizer.max_grad_norm: 0",
+            where="optimizer.max_grad_norm",
+        )
+
+
 def rare_options_are_known(recipe: Recipe) -> None:
     """Of the options underneath only those are passed on that act and leave a resume exact."""
     for name in recipe.run.extra:
+        if name in OURS:
+            raise RecipeError(
+                f"{name} cannot be given here: there is an option of ours",
+                hint=f"write {OURS[name]}; see `tunesmith recipe explain optimizer`",
+                where=f"run.extra.{name}",
+            )
         if name not in RARE:
             near = difflib.get_close_matches(name, RARE, n=1)
             raise RecipeError(
@@ -219,6 +333,8 @@ def rare_options_are_known(recipe: Recipe) -> None:
 RULES: tuple[Callable[[Recipe], None], ...] = (
     one_length,
     one_size_of_update,
+    every_process_has_rows,
+    layerwise_is_alone,
     one_validation,
     evaluation_needs_rows,
     samples_have_length,
@@ -229,5 +345,11 @@ RULES: tuple[Callable[[Recipe], None], ...] = (
     plain_text_has_no_chat,
     weights_need_company,
     freeze_counts_or_names,
+    schedules_have_their_own_options,
+    decay_leaves_room_for_warmup,
+    layers_learn_at_rates_of_their_own,
+    memory_is_saved_where_there_is_some,
+    blocks_are_whole_models,
+    freed_gradients_are_not_shortened,
     rare_options_are_known,
 )

@@ -17,6 +17,7 @@ from tunesmith.data.token_rows import TokenRows
 from tunesmith.errors import RunError
 from tunesmith.logs import logger
 from tunesmith.methods.method import Joining
+from tunesmith.methods.ranks import Ranks, Share
 from tunesmith.methods.reference import Logps, reference_logps
 from tunesmith.models.quantize import package_of
 from tunesmith.models.roles import Roles, base_dtype
@@ -57,12 +58,13 @@ def with_reference(
         parts = [FORM, name, base_sha256, splits.fingerprint, *_way(prepared, roles, how)]
         key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
         file = read_settings().cache / "reference" / key
-        kept = _read(file, len(rows))
+        kept = _read_first(file, len(rows), prepared.ranks)
         if kept is None:
             kept = _compute(prepared, roles, rows, how, give_up)
             if kept is None:
                 return prepared
-            _write(file, kept)
+            if prepared.ranks.is_first:
+                _write(file, kept)
         found[name] = rows.beside(reference=kept)
     return replace(prepared, splits=replace(splits, **found))
 
@@ -99,8 +101,25 @@ def _compute(
     assert tokens is not None  # settled before the run began
     with mixed:
         return reference_logps(
-            roles.policy, prepared.method, rows, how=how, tokens=tokens, give_up=give_up
+            roles.policy,
+            prepared.method,
+            rows,
+            how=how,
+            tokens=tokens,
+            share=Share(prepared.ranks, give_up),
         )
+
+
+def _read_first(file: Path, rows: int, ranks: Ranks) -> Logps | None:
+    """Let the first process read what was kept, for all."""
+    import torch
+
+    kept = _read(file, rows) if ranks.is_first else None
+    if not ranks.any(kept is not None):
+        return None
+    numbers = np.zeros((rows, 2)) if kept is None else kept.copy()
+    ranks.first(torch.from_numpy(numbers))
+    return numbers
 
 
 def _read(file: Path, rows: int) -> Logps | None:

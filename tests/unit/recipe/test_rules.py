@@ -41,6 +41,15 @@ def build(*overrides: str):  # type: ignore[no-untyped-def]
         (["data.validation=[{path: a, weight: 2}]"], "data.validation.weight"),
         (["tuning={kind: freeze, names: [a], layers: 1}"], "tuning.layers"),
         (["tuning={kind: freeze, layers: 0}"], "tuning.layers"),
+        (
+            [
+                "compute.processes=2",
+                "optimizer.name=sgd",
+                "optimizer.layerwise=true",
+                "optimizer.max_grad_norm=0",
+            ],
+            "compute.processes",
+        ),
     ],
 )
 def test_options_that_contradict_each_other_are_refused(overrides: list[str], where: str) -> None:

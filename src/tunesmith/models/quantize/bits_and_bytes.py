@@ -1,7 +1,7 @@
 """Layers of bitsandbytes that compute the same in training, in measuring and in answering.
 
 As they come, they do not. On a CPU with bf16 instructions a 4-bit layer that was once in evaluation
-mode packs its weight anew and passes no gradient on from then on. An int8 layer rounds its inputs
+mode packs its weight anew, and goes another way back from then on. An int8 layer rounds its inputs
 too where it does not train, and sets columns apart by what else is in the batch. Both are left out:
 a weight is put together whole, and multiplied with. It is put together as one long row: on a CPU
 bitsandbytes 0.50 takes the wrong scales where the rows are no multiple of its blocks of 64.
