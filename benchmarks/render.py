@@ -34,8 +34,8 @@ a process of its own, on the same rows in the same order, in turn; figures are m
 
 All learn the same tokens: for the comparison we learn the newline after the end of a turn too, as the others do, so losses
 have to agree to 1e-4 at each of the first updates; those of pairs to 3e-4, since they are differences of sums of thousands
-of nats, which the others keep in fp32 and we in fp64. LLaMA-Factory's losses of pretraining are others than TRL's and ours,
-which agree; why was not looked into. A pair counts its question twice, as the others compute it. What a reference says of the
+of nats, which the others keep in fp32 and we in fp64. LLaMA-Factory divides its pretraining loss by all tokens, the first of
+each row among them, which is predicted from nothing; here it is divided by those that are. A pair counts its question twice, as the others compute it. What a reference says of the
 pairs is computed by us once, before the first update, and kept on disk for every later run over them; its processor time stands beside the table, and is in no rate. The share of the
 ceiling is the counted work (`benchmarks/flops.py`) over the rate of a plain product of 1,024 on one thread.
 

@@ -172,6 +172,8 @@ def run_case(
             found |= {"case": case.name, "contender": f"{contender}_{variant}"}
             found |= measures(found.pop("steps", []), tokens, found)
             found |= first_run(found, case)
+            if contender == "llamafactory" and case.method == "pretrain" and "losses" in found:
+                found["losses"] = over_predicted(found["losses"], tokens)
             if work and "tokens_per_cpu_second" in found:
                 found["share_of_ceiling"] = round(
                     work * found["tokens_per_cpu_second"] / product, 3
@@ -188,6 +190,18 @@ def first_run(found: dict[str, Any], case: Case) -> dict[str, float]:
     rate, share = found["tokens_per_cpu_second"], (case.updates - 1) / case.updates
     seconds = found["useful_tokens"] / rate + share * found["reference_cpu_seconds"]
     return {FIRST_RUN: found["useful_tokens"] / seconds}
+
+
+def over_predicted(losses: list[float], tokens: list[int]) -> list[float]:
+    """Average over the tokens that are predicted.
+
+    LLaMA-Factory's pretraining divides by all tokens, the first of each row among them, which
+    nothing comes before.
+    """
+    return [
+        round(loss * count / (count - UPDATE_ROWS), 5)
+        for loss, count in zip(losses, tokens, strict=False)
+    ]
 
 
 def work_of_a_token(case: Case, sizes: list[tuple[int, int]]) -> float:

@@ -24,6 +24,7 @@ PINNED = (
 INDEX = "https://pypi.org/simple/torch/"
 TORCH_LOCK = "locks/torch.sha256"
 """Apart from the rest: a machine may hold a build for the CPU or take one for CUDA."""
+EXTRAS = ("optim", "serve", "dev", "docs")
 PYTHONS = ("cp311", "cp312", "cp313")
 
 
@@ -34,7 +35,11 @@ def main() -> None:
         subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)  # noqa: S603
         subprocess.run([f"{venv}/bin/pip", "install", "--quiet", "pip-tools"], check=True)  # noqa: S603
         pinned.write_text("\n".join(PINNED) + "\n", encoding="utf-8")
-        extras = [part for extra in ("serve", "dev", "docs") for part in ("--extra", extra)]
+        extras = [
+            part
+            for extra in ("optim", "quant", "serve", "dev", "docs")
+            for part in ("--extra", extra)
+        ]
         plain = [f"--no-emit-{what}" for what in ("index-url", "find-links", "trusted-host")]
         options = ["--generate-hashes", "--strip-extras", "--allow-unsafe", "--no-header"]
         command = [f"{venv}/bin/pip-compile", "--quiet", "--no-annotate", *options, *plain, *extras]

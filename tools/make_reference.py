@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tunesmith.recipe.schema import describe_section, list_options
+from tunesmith.recipe.schema import Option, describe_section, list_options, name_kinds
 
 REFERENCE = Path(__file__).parent.parent / "docs" / "reference"
 COMMANDS = (
@@ -50,10 +50,19 @@ def recipe_page() -> str:
             lines += [f"## {section}", ""]
         if option.choice and option.choice != choice:
             choice = option.choice
-            lines += [f"### {choice[0]}: {choice[1]}", "", describe_section(section)[choice[1]], ""]
+            lines += [f"### {choice[0]}: {name_kinds(option)}", ""]
         default = f"default `{option.default}`" if option.default else "must be given"
         lines += [f"**`{option.name}`** ({option.type}, {default})  ", option.help, ""]
+        if chooses_kind(option):
+            kinds = describe_section(section).items()
+            lines += [*(f"- `{kind}`: {what}" for kind, what in kinds), ""]
     return "\n".join(lines)
+
+
+def chooses_kind(option: Option) -> bool:
+    """Whether an option is the one that the kinds of its section are told apart by."""
+    kinds = describe_section(option.section.split(".")[0])
+    return len(kinds) > 1 and option.type == " | ".join(kinds)
 
 
 def commands_page() -> str:

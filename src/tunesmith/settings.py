@@ -6,9 +6,13 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 from platformdirs import user_cache_path
 
 from tunesmith.paths import expand
+
+LOOPBACK = "127.0.0.1"
+VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 @dataclass(frozen=True)
@@ -49,3 +53,30 @@ def forbid_network() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+
+
+def stay_on_this_machine() -> None:
+    """Let processes that train together talk through the machine's own address alone.
+
+    Call before they meet.
+    """
+    names = [
+        name
+        for name, addresses in psutil.net_if_addrs().items()
+        if any(address.address == LOOPBACK for address in addresses)
+    ]
+    for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
+        os.environ[name] = names[0]
+
+
+def environment_with_gpu(number: int | None) -> dict[str, str]:
+    """Copy the environment for another process, which is to see one GPU of ours only.
+
+    Args:
+        number: which of them; None leaves all.
+    """
+    environment = dict(os.environ)
+    if number is not None:
+        seen = environment.get(VISIBLE)
+        environment[VISIBLE] = seen.split(",")[number].strip() if seen else str(number)
+    return environment

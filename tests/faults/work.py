@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import multiprocessing
 import os
 import time
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import orjson
 
 from tunesmith.runs.run import Run
 
-PRELOAD = ["tunesmith.training.trainer", "tunesmith.training.report", "tests.faults.work", "peft"]
+PRELOAD = [
+    "tunesmith.training.trainer",
+    "tunesmith.training.report",
+    "tunesmith.training.worker",
+    "tests.faults.work",
+    "peft",
+]
 
 
 def start(target: Callable[..., None], *arguments: Any) -> BaseProcess:
@@ -47,6 +54,44 @@ def resume_run(path: Path) -> None:
     from tunesmith.training.train import resume
 
     resume(Run(path))
+
+
+class ForkedWorker:
+    """One of the processes that train together, forked: it need not import everything anew."""
+
+    started: ClassVar[list[ForkedWorker]] = []
+
+    def __init__(self, run: Run, rank: int, processes: int, **_: Any) -> None:
+        self.started.append(self)
+        self.process = start(train_rank, run.path, rank, processes)
+        self.stdin = io.BytesIO()
+        self.poll, self.kill, self.wait = self._poll, self.process.kill, self.process.join
+
+    def _poll(self) -> int | None:
+        return self.process.exitcode
+
+
+def train_rank(path: Path, rank: int, processes: int) -> None:
+    """Do the part of one process."""
+    from tunesmith.methods.ranks import Ranks
+    from tunesmith.training.worker import work
+
+    os._exit(work(Run(path), Ranks(rank, processes)))
+
+
+def fail_in_second(path: Path, rank: int, processes: int) -> None:
+    """Do the part of one process, of which the second has a bug after three steps."""
+    from tunesmith.training.trainer import RunTrainer
+
+    whole = RunTrainer.compute_loss
+
+    def compute_loss(self: Any, *given: Any, **named: Any) -> Any:
+        if rank == 1 and self.state.global_step == 3:
+            raise ValueError("a slip")
+        return whole(self, *given, **named)
+
+    RunTrainer.compute_loss = compute_loss  # type: ignore[method-assign]
+    train_rank(path, rank, processes)
 
 
 def finish(process: BaseProcess) -> int:

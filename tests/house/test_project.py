@@ -115,7 +115,8 @@ def test_every_dependency_has_a_decision_record() -> None:
     records = "\n".join(
         path.read_text("utf-8") for path in sorted((ROOT / "docs" / "decisions").glob("*.md"))
     )
-    needed = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["serve"]]
+    extras = PROJECT["optional-dependencies"]
+    needed = [*PROJECT["dependencies"], *extras["optim"], *extras["serve"]]
     for line in needed:
         name = re.split(r"[<>=\[]", line)[0]
         assert f"`{name}`" in records, name

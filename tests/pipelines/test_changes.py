@@ -96,6 +96,20 @@ def test_a_change_is_refused_with_the_difference_and_can_be_accepted(
     assert "does not repeat" in run.report_file.read_text("utf-8")
 
 
+def test_a_run_from_before_an_option_existed_goes_on(run: Run) -> None:
+    environment = run.environment()
+    recipe = yaml.safe_load(run.recipe_file.read_text("utf-8"))
+    for written in (environment["recipe"], recipe):
+        for option in ("name", "layer_decay", "min_rate", "decay", "power", "cycles", "eps"):
+            del written["optimizer"][option]
+        del written["tuning"]["lora_plus_ratio"]
+    write_json(run.environment_file, environment)
+    run.recipe_file.write_text(yaml.safe_dump(recipe), "utf-8")
+    resume(run)
+    assert run.status().identical
+    assert run.status().state == "done"
+
+
 def test_without_a_change_the_run_stays_identical(run: Run) -> None:
     resume(run)
     assert run.status().identical

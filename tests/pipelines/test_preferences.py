@@ -110,9 +110,9 @@ def _ask_to_stop(patch: pytest.MonkeyPatch, during: str) -> None:
             self.run.stop_file.touch()
         whole_end(self, args, state, control, **rest)
 
-    def logps(*given: Any, give_up: Any, **rest: Any) -> Any:
-        give_up.__self__.file.touch()
-        return whole_logps(*given, give_up=give_up, **rest)
+    def logps(*given: Any, share: Any, **rest: Any) -> Any:
+        share.give_up.__self__.file.touch()
+        return whole_logps(*given, share=share, **rest)
 
     if during == "training":
         patch.setattr(Watch, "on_step_end", on_step_end)

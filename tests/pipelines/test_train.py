@@ -255,9 +255,9 @@ def test_pretraining_from_random_weights_learns_plain_text(
     assert losses(run)[-1] < losses(run)[0]
 
 
-def test_an_extra_option_reaches_the_loop_underneath(tmp_path: Path, tiny_model: Path) -> None:
+def test_what_keeps_steps_finite_changes_them(tmp_path: Path, tiny_model: Path) -> None:
     plain = run_recipe(tmp_path, tiny_model)
-    changed = run_recipe(tmp_path, tiny_model, run={"extra": {"adam_epsilon": 1e-2}, "steps": 8})
+    changed = run_recipe(tmp_path, tiny_model, optimizer={"eps": 1e-2})
     assert losses(changed) != losses(plain)
 
 
@@ -268,8 +268,12 @@ def test_an_extra_option_reaches_the_loop_underneath(tmp_path: Path, tiny_model:
         ({"save_only_model": True}, "recipe explain"),
         ({"num_train_epochs": 2}, "recipe explain"),
         ({"ignore_data_skip": True}, "recipe explain"),
-        ({"adam_epsilom": 1}, "did you mean adam_epsilon?"),
-        ({"optim": "none"}, "TrainingArguments"),
+        ({"tf33": True}, "did you mean tf32?"),
+        ({"tf32": "maybe"}, "TrainingArguments"),
+        ({"optim": "adafactor"}, "write optimizer.name"),
+        ({"optim_args": "rank=8"}, "write the options of optimizer.name"),
+        ({"adam_epsilon": 1e-6}, "write optimizer.eps"),
+        ({"lr_scheduler_kwargs": {"power": 2}}, "write optimizer.min_rate"),
     ],
 )
 def test_an_extra_option_that_means_nothing_is_refused(

@@ -8,7 +8,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from tunesmith.logs import console
-from tunesmith.recipe.schema import Option, describe_section
+from tunesmith.recipe.schema import Option, describe_section, name_kinds
 
 
 def show_options(options: Sequence[Option]) -> None:
@@ -20,8 +20,10 @@ def show_options(options: Sequence[Option]) -> None:
             console.print(Text(f"\n{section}", style="bold"))
         if option.choice != choice and option.choice is not None:
             choice = option.choice
-            what = describe_section(section.split(".")[0])[choice[1]]
-            console.print(Text(f"  {choice[0]}: {choice[1]}  {what}", style="italic"))
+            tag, *kinds = choice
+            known = describe_section(section)
+            what = f"  {known[kinds[0]]}" if len(kinds) == 1 else ""
+            console.print(Text(f"  {tag}: {name_kinds(option)}{what}", style="italic"))
         default = f", default {option.default}" if option.default else ", must be given"
         line = Text("  ").append(option.name, style="cyan").append(f"  {option.type}{default}")
         console.print(line)

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 def show_plan(plan: Plan) -> None:
     """Print the counts and estimates of a run that has not started."""
     checkpointing = ", activations computed twice" if plan.checkpointing else ""
+    several = plan.processes > 1
+    where = f"{plan.processes} processes, each on {plan.device}" if several else plan.device
+    each = ", for each process" if several else ""
     pairs(
         "The run would",
         {
@@ -23,10 +26,10 @@ def show_plan(plan: Plan) -> None:
             "train": f"{plan.num_trained:,} of {plan.num_weights:,} weights "
             f"({plan.num_trained / plan.num_weights:.1%})",
             "make": f"{plan.steps:,} updates, {plan.epochs:g} epochs",
-            "compute on": f"{plan.device} in {plan.precision}, {plan.tokens_per_batch:,} tokens at "
+            "compute on": f"{where} in {plan.precision}, {plan.tokens_per_batch:,} tokens at "
             f"once{checkpointing}",
-            "need": f"about {plan.memory_gib:.1f} GiB of memory ({plan.free_gib:.1f} are free), "
-            f"{plan.disk_gib:.2f} GiB of disk",
+            "need": f"about {plan.memory_gib:.1f} GiB of memory "
+            f"({plan.free_gib:.1f} are free{each}), {plan.disk_gib:.2f} GiB of disk",
             **({"not fit": f"{plan.change}"} if plan.change else {}),
             "take": f"about {spell_seconds(plan.seconds)}",
         },

@@ -48,7 +48,9 @@ class Exported:
 
     Attributes:
         near_ties: answers that differ only where two tokens were equally likely.
-        distance: of the stored model from the tuned one.
+        distance: of the stored model from the tuned one, on the base in full precision.
+        from_quantized: of the stored model from the adapter on the quantized base that it was
+            trained on; None if the base was not quantized.
     """
 
     folder: Path
@@ -57,13 +59,16 @@ class Exported:
     num_probes: int
     near_ties: int
     distance: Distance
+    from_quantized: Distance | None = None
 
 
 def export(name: str | Path, to: Path, *, precision: Precision = "auto") -> Exported:
     """Write a run's model as one folder of safetensors with everything a server needs.
 
-    The merged model must give the same greedy answers as the tuned one in fp32, and stay within
-    stated limits of it in the precision it is stored in; else nothing is published.
+    An adapter is merged into its base in full precision, whatever it was trained on: adding it to
+    few bits would round away most of what was learned. The merged model must give the same greedy
+    answers as the tuned one in fp32, and stay within stated limits of it in the precision it is
+    stored in; else nothing is published.
 
     Args:
         to: the folder to make; it must not exist, or be empty.
@@ -84,7 +89,8 @@ def export(name: str | Path, to: Path, *, precision: Precision = "auto") -> Expo
     check_target(to)
     probes = read_probes(run)
     stored = stored_precision(run) if precision == "auto" else precision
-    chat = load_subject(subject, precision="fp32", device="cpu")
+    trained = take_quantized_reference(subject, probes)
+    chat = load_subject(replace(subject, quantize=None), precision="fp32", device="cpu")
     check_room(to, chat, stored)
     check_tokens(chat, probes)
     reference = take_reference(chat, probes)
@@ -92,11 +98,22 @@ def export(name: str | Path, to: Path, *, precision: Precision = "auto") -> Expo
     ties = check_same_answers(merged, reference)
     with writing_aside(to) as aside:
         _write(merged, aside, stored)
-        distance = _compare_stored(aside, probes, reference)
+        written = _load_stored(aside, probes)
+        distance = measure_distance(written, reference)
         check_distance(distance, stored, str(to))
-        exported = Exported(to, stored, _size(aside), len(reference.prompts), ties, distance)
+        moved = None if trained is None else measure_distance(written, trained)
+        exported = Exported(to, stored, _size(aside), len(reference.prompts), ties, distance, moved)
         write_json(aside / REPORT, _report(run.name, exported))
     return exported
+
+
+def take_quantized_reference(
+    subject: Subject, probes: Sequence[dict[str, Any]]
+) -> Reference | None:
+    """Let the model answer that was trained, if its base was quantized."""
+    if subject.quantize is None:
+        return None
+    return take_reference(load_subject(subject, precision="fp32", device="cpu"), probes)
 
 
 def check_target(to: Path) -> None:
@@ -227,13 +244,11 @@ def _write(merged: ChatModel, folder: Path, precision: str) -> None:
     write_folder(model, merged, folder)
 
 
-def _compare_stored(
-    folder: Path, probes: Sequence[dict[str, Any]], reference: Reference
-) -> Distance:
-    """Load what was written, as a server would, and compare it."""
+def _load_stored(folder: Path, probes: Sequence[dict[str, Any]]) -> ChatModel:
+    """Load what was written, as a server would."""
     stored = load_subject(Subject(folder.name, folder), precision="fp32", device="cpu")
     check_tokens(stored, probes)
-    return measure_distance(stored, reference)
+    return stored
 
 
 def _report(run: str, exported: Exported) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tunesmith.methods.method import LossSum
+from tunesmith.methods.ranks import ALONE, Ranks
 
 if TYPE_CHECKING:
     import torch
@@ -14,8 +15,8 @@ class Averages:
     """What a method measures, averaged since it was last asked for."""
 
     def __init__(self) -> None:
-        self._totals: dict[str, torch.Tensor] = {}
-        self._counts: dict[str, torch.Tensor | int] = {}
+        self._totals: dict[str, torch.Tensor | float] = {"loss": 0.0}
+        self._counts: dict[str, torch.Tensor | int] = {"loss": 0}
 
     def add(self, summed: LossSum) -> None:
         """Add the sums of a batch; they stay on its device."""
@@ -24,15 +25,21 @@ class Averages:
             count = summed.counts.get(name, summed.count)
             self._counts[name] = self._counts.get(name, 0) + count
 
-    def take(self) -> dict[str, float]:
-        """Return the averages, but those of nothing, and begin anew."""
-        found = {
-            name: float(total) / float(self._counts[name])
+    def take(self, ranks: Ranks = ALONE) -> dict[str, float]:
+        """Return the averages over all processes, but those of nothing, and begin anew."""
+        ours = {
+            key: float(number)
             for name, total in self._totals.items()
-            if self._counts[name]
+            for key, number in (((name, "total"), total), ((name, "count"), self._counts[name]))
+        }
+        sums = ranks.totals(ours)
+        found = {
+            name: sums[name, "total"] / sums[name, "count"]
+            for name in self._totals
+            if sums[name, "count"]
         }
         if "rewards_chosen" in found and "rewards_rejected" in found:
             # where there are no pairs, only means can be compared
             found["rewards_margin"] = found["rewards_chosen"] - found["rewards_rejected"]
-        self._totals, self._counts = {}, {}
+        self._totals, self._counts = {"loss": 0.0}, {"loss": 0}
         return found

@@ -171,12 +171,26 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
 
 
 def split_update(lengths: Sequence[int], *, tokens: int, flat: bool) -> list[slice]:
-    """Split the rows of an update into batches of at most so many tokens, a row at least.
+    """Split the rows of an update into as few batches as can be, as even as can be.
 
     Args:
         lengths: tokens of each row, [rows]; for padded batches the longest first.
-        tokens: most tokens of a batch, padding included.
+        tokens: most tokens of a batch, padding included; a longer row is a batch of its own.
     """
+    parts = _fill(lengths, tokens, flat=flat)
+    low, high = -(-sum(lengths) // len(parts)), tokens
+    while low < high:  # the least that does not take more batches
+        middle = (low + high) // 2
+        evener = _fill(lengths, middle, flat=flat)
+        if len(evener) > len(parts):
+            low = middle + 1
+        else:
+            parts, high = evener, middle
+    return parts
+
+
+def _fill(lengths: Sequence[int], tokens: int, *, flat: bool) -> list[slice]:
+    """Fill one batch after the other, a row each at least."""
     parts: list[slice] = []
     start = held = widest = 0
     for row, length in enumerate(lengths):

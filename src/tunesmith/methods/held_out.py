@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from tunesmith.data.token_rows import TokenRows
 from tunesmith.methods.averages import Averages
 from tunesmith.methods.batches import to_device
 from tunesmith.methods.method import Batch, Joining, Method
+from tunesmith.methods.ranks import WHOLE, Share
 
 if TYPE_CHECKING:
     import torch
@@ -21,7 +22,7 @@ def measure_held_out(
     *,
     how: Joining,
     batch_size: int,
-    give_up: Callable[[], bool] = lambda: False,
+    share: Share = WHOLE,
 ) -> dict[str, float] | None:
     """Average the loss over all learned tokens, or pairs, of the rows, in nats.
 
@@ -29,7 +30,7 @@ def measure_held_out(
 
     Args:
         batch_size: rows of one batch; changes speed and memory only.
-        give_up: asked before each batch whether to end without a figure.
+        share: what falls to this process; the figures are those of all.
 
     Returns:
         loss, and the method's other measures by name; None if it gave up, or nothing is learned.
@@ -37,15 +38,14 @@ def measure_held_out(
     import torch
 
     device = next(model.parameters()).device
-    was_training = model.training
+    was_training, gave_up = model.training, False
     model.eval()
-    gave_up = False
     order = sorted(range(len(rows)), key=lambda row: int(rows.lengths[row]))
 
     def batches() -> Iterator[Batch]:
-        for start in range(0, len(order), batch_size):
-            nonlocal gave_up
-            gave_up = gave_up or give_up()
+        nonlocal gave_up
+        for start in share.of(range(0, len(order), batch_size)):
+            gave_up = gave_up or share.give_up()
             if gave_up:
                 return
             chosen = [rows[row] for row in order[start : start + batch_size]]
@@ -53,8 +53,10 @@ def measure_held_out(
 
     averages = Averages()
     with torch.no_grad():
-        ahead = method.look_ahead(model, batches())
+        ahead = method.look_ahead(model, batches(), share.ranks)
         for batch in batches():
             averages.add(method.loss(model, {**batch, **ahead}))
     model.train(was_training)
-    return None if gave_up else averages.take() or None
+    if share.ranks.any(gave_up):
+        return None
+    return averages.take(share.ranks) or None

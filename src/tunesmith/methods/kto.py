@@ -10,6 +10,7 @@ from tunesmith.data.rows import Learn
 from tunesmith.methods.batches import join, to_device
 from tunesmith.methods.learned import summed_logps
 from tunesmith.methods.method import Batch, Joining, LossSum, Method, Row
+from tunesmith.methods.ranks import ALONE, Ranks
 from tunesmith.recipe.method import KTO
 
 if TYPE_CHECKING:
@@ -60,7 +61,9 @@ class KTOMethod(Method):
         given = batch, batch["mismatched"]
         return torch.stack([summed_logps(model, each) for each in given], dim=1)
 
-    def look_ahead(self, model: torch.nn.Module, batches: Iterable[Batch]) -> Batch:
+    def look_ahead(
+        self, model: torch.nn.Module, batches: Iterable[Batch], ranks: Ranks = ALONE
+    ) -> Batch:
         """Estimate how far the model has gone from the reference, from answers to other questions.
 
         Returns:
@@ -69,15 +72,15 @@ class KTOMethod(Method):
         import torch
 
         device = next(model.parameters()).device
-        gained = []
+        gained = torch.zeros(2, dtype=torch.float64, device=device)  # summed, and of how many
         with torch.no_grad():
             for batch in batches:
                 here = to_device(batch, device)
                 known = here["reference"][:, 1]
-                gained.append(summed_logps(model, here["mismatched"]) - known)
-        if not gained:
-            return {}
-        return {"kl": torch.cat(gained).mean().clamp(min=0.0)}
+                gained[0] += (summed_logps(model, here["mismatched"]) - known).sum()
+                gained[1] += len(known)
+        total, count = ranks.total(gained)
+        return {"kl": (total / count.clamp(min=1)).clamp(min=0.0)}
 
     def loss(self, model: torch.nn.Module, batch: Batch) -> LossSum:
         """Sum the loss over the rows of a batch."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tunesmith.data.rows import Learn
+from tunesmith.methods.ranks import ALONE, Ranks
 
 if TYPE_CHECKING:
     import torch
@@ -65,13 +66,16 @@ class Method(Protocol):
     def count(self, batch: Batch) -> int:
         """Count what the loss of a batch is summed over."""
 
-    def look_ahead(self, model: torch.nn.Module, batches: Iterable[Batch]) -> Batch:
+    def look_ahead(
+        self, model: torch.nn.Module, batches: Iterable[Batch], ranks: Ranks = ALONE
+    ) -> Batch:
         """Find out of all batches of an update what the loss of each depends on.
 
         Draws no random number and changes no weight.
 
         Args:
             batches: what `collate` returns; gone through at most once.
+            ranks: the processes that share the update.
 
         Returns:
             what is added to each batch.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ from tunesmith.data.progress import track
 from tunesmith.data.token_rows import TokenRows
 from tunesmith.methods.batches import count_tokens, split_update, to_device
 from tunesmith.methods.method import Joining, Method
+from tunesmith.methods.ranks import WHOLE, Share
 
 if TYPE_CHECKING:
     import torch
@@ -27,12 +27,14 @@ def reference_logps(
     *,
     how: Joining,
     tokens: int,
-    give_up: Callable[[], bool] = lambda: False,
+    share: Share = WHOLE,
 ) -> Logps | None:
     """Ask a model what a method has to know of every row, an adapter switched off.
 
     Args:
         tokens: most tokens of a batch.
+        share: which of the batches fall to this process; the numbers are the same however many
+            share them.
 
     Returns:
         [rows, 2], or None if it gave up.
@@ -48,12 +50,16 @@ def reference_logps(
     model.eval()
     alone = model.disable_adapter() if isinstance(model, PeftModel) else nullcontext()
     with torch.no_grad(), alone:
-        for part in track(split_update(lengths, tokens=tokens, flat=how.flat), "reference, batch"):
-            if give_up():
+        parts = split_update(lengths, tokens=tokens, flat=how.flat)
+        for part in track(share.of(parts), "reference, batch"):
+            if share.give_up():
                 break
             batch = to_device(method.collate([rows[int(row)] for row in order[part]], how), device)
             found[order[part]] = method.logps(model, batch).cpu().numpy()
         else:
             gave_up = False
     model.train(was_training)
-    return None if gave_up else found
+    if share.ranks.any(gave_up):
+        return None
+    share.ranks.total(torch.from_numpy(found))
+    return found

@@ -27,6 +27,7 @@ from tunesmith.models.load import (
 from tunesmith.models.locate import locate
 from tunesmith.models.reader import find_reader
 from tunesmith.paths import exists, expand
+from tunesmith.recipe.quantize import Quantize
 from tunesmith.runs.run import Run
 from tunesmith.runs.store import is_run, list_runs, open_run, short_name
 
@@ -66,6 +67,7 @@ class Subject:
         adapter: folder of the adapter, if there is one.
         template: override of the base's own template.
         run: the run it belongs to, if it belongs to one.
+        quantize: how the base is kept; an adapter answers on what it was trained on.
     """
 
     name: str
@@ -73,6 +75,7 @@ class Subject:
     adapter: Path | None = None
     template: str | None = None
     run: Run | None = None
+    quantize: Quantize | None = None
 
 
 def load_chat_model(
@@ -103,14 +106,15 @@ def find_subject(name: str | Path, *, base_only: bool = False) -> Subject:
     if run is None or weights is None:
         return Subject(str(name), _locate(name))
     recipe = run.recipe()
+    template, quantize = recipe.model.template, recipe.model.quantize
     if base_only:
         base = locate(recipe.model.name)
-        return Subject(f"base of {run.name}", base, None, recipe.model.template, run)
+        return Subject(f"base of {run.name}", base, None, template, run, quantize)
     label = run.name if weights == run.model else f"{run.name}/{weights.name}"
     if (weights / "adapter_config.json").is_file():
-        return Subject(label, locate(recipe.model.name), weights, recipe.model.template, run)
+        return Subject(label, locate(recipe.model.name), weights, template, run, quantize)
     if (weights / "config.json").is_file():
-        return Subject(label, weights, None, recipe.model.template, run)
+        return Subject(label, weights, None, template, run)
     raise RunError(
         f"the run has no trained model yet; it is {run.status().state}",
         hint=f"wait for it, or `tunesmith runs resume {run.name}`{_or_checkpoint(run)}",
@@ -184,7 +188,7 @@ def load_subject(
     if subject.adapter is not None:
         refuse_scorer(subject.adapter)
     reader = find_reader(subject.base, subject.template)
-    base = load_model(subject.base, dtype=dtype, device=on)
+    base = load_model(subject.base, dtype=dtype, device=on, quantize=subject.quantize)
     check_vocabulary(subject.base, len(reader.tokenizer), count_embeddings(base))
     model: torch.nn.Module = base
     if subject.adapter is not None:

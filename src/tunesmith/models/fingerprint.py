@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 WEIGHTS = ("*.safetensors", "config.json")
 TOKENIZER = (
@@ -26,6 +30,18 @@ def weights_sha256(folder: Path) -> str:
 def tokenizer_sha256(folder: Path) -> str:
     """Hash all files that decide how text becomes tokens."""
     return _hash(folder, TOKENIZER)
+
+
+def weight_sums(model: torch.nn.Module) -> torch.Tensor:
+    """Add up the bits of each weight, read as whole numbers: far quicker than a hash, [weights]."""
+    import torch
+
+    whole = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+    sums = [
+        weight.detach().view(whole[weight.element_size()]).sum(dtype=torch.int64)
+        for weight in model.parameters()
+    ]
+    return torch.stack(sums).cpu()
 
 
 def file_sha256(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,9 @@ CHUNK_BYTES = 8 * 1024 * 1024
 """Logits computed at once, in bytes of fp32; small enough to stay near the processor."""
 CHUNK_POSITIONS = 256
 """Positions computed at once at least: each chunk is a pass over the whole weight."""
+
+SMALL_SHARE = 1e-30
+"""Below it numbers in fp32 begin to lose digits."""
 
 
 @dataclass(frozen=True)
@@ -148,9 +152,10 @@ def chunk_size(vocab: int, *, learns_weight: bool) -> int:
 
 
 def chunks(positions: int, vocab: int, *, learns_weight: bool = False) -> Iterator[slice]:
-    """Part the positions."""
+    """Part the positions as evenly as can be."""
     size = chunk_size(vocab, learns_weight=learns_weight)
-    for start in range(0, positions, size):
+    size = math.ceil(positions / max(1, math.ceil(positions / size)))
+    for start in range(0, positions, max(1, size)):
         yield slice(start, min(start + size, positions))
 
 
@@ -165,14 +170,16 @@ def losses_of(logits: torch.Tensor, wanted: Targets, *, learns: bool) -> torch.T
         Weighted nats, [positions].
     """
     picked = torch.arange(len(logits), device=logits.device), wanted.ids
-    logits -= logits.amax(dim=-1, keepdim=True)
-    losses = logits[picked] * (wanted.smoothing - 1.0)
+    largest, target = logits.amax(dim=-1), logits[picked]
+    losses = target * (wanted.smoothing - 1.0)
     if wanted.smoothing:
         losses -= wanted.smoothing * logits.mean(dim=-1)
-    sums = logits.exp_().sum(dim=-1, keepdim=True)
-    losses += sums.log().squeeze(1)
+    in_place = logits if logits.device.type == "cpu" else None
+    shares = torch.softmax(logits, dim=-1, out=in_place)
+    losses += _log_sum(shares, shares[picked], target, largest)
+    if learns and in_place is None:
+        logits.copy_(shares)
     if learns:
-        logits.mul_(sums.reciprocal_())
         logits[picked] -= 1.0 - wanted.smoothing
     if learns and wanted.smoothing:
         logits -= wanted.smoothing / logits.shape[1]
@@ -181,6 +188,38 @@ def losses_of(logits: torch.Tensor, wanted: Targets, *, learns: bool) -> torch.T
     if learns:
         logits *= wanted.weights[:, None]
     return losses * wanted.weights
+
+
+def _log_sum(
+    shares: torch.Tensor, share: torch.Tensor, target: torch.Tensor, largest: torch.Tensor
+) -> torch.Tensor:
+    """Find the logarithm of the sum of exponentials from one logit and its share in the sum.
+
+    Args:
+        share, target: those of the targets, [positions]; where a share is too small for its
+            logarithm to be exact, that of the largest logit serves.
+    """
+    found = target - share.log()
+    small = share < SMALL_SHARE
+    if small.is_cuda or small.any():  # a GPU would be waited for
+        found = torch.where(small, largest - shares.amax(dim=-1).log(), found)
+    return found
+
+
+class _Room:
+    """Memory for the logits of a chunk, always of one size, so that it is found again."""
+
+    def __init__(self, vocab: int, weight: torch.Tensor, *, learns_weight: bool) -> None:
+        size = chunk_size(vocab, learns_weight=learns_weight)
+        self.raw = weight.new_empty(size, vocab)
+        exact = weight.dtype == torch.float32
+        self.logits = self.raw if exact else self.raw.new_empty(size, vocab, dtype=torch.float32)
+
+    def product(self, given: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """Compute logits in fp32, valid until the next product."""
+        raw, logits = self.raw[: len(given)], self.logits[: len(given)]
+        torch.mm(given, weight.t(), out=raw)
+        return logits if raw.dtype == logits.dtype else logits.copy_(raw)
 
 
 def _add_product(whole: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> None:
@@ -203,9 +242,10 @@ class _PlainLoss(torch.autograd.Function):
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         to_hidden = torch.empty_like(hidden) if learns_hidden else None
         to_weight = torch.zeros_like(kept, dtype=torch.float32) if learns_weight else None
+        room = _Room(len(weight), weight, learns_weight=learns_weight)
         for part in chunks(len(hidden), len(weight), learns_weight=learns_weight):
             given = hidden[part].to(weight.dtype)
-            logits = (given @ weight.t()).float()
+            logits = room.product(given, weight)
             total += losses_of(
                 logits, targets.at(part), learns=learns_hidden or learns_weight
             ).sum()

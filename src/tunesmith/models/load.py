@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.errors import ModelError
 from tunesmith.models.inspect import ADAPTER, check_files, read_config
+from tunesmith.models.quantize import check_package, find_misfits, hush, loading_options, settle
 from tunesmith.models.reasons import few, reason_of
 from tunesmith.models.score import SCORE
+from tunesmith.recipe.quantize import Quantize
 from tunesmith.settings import forbid_network
 
 if TYPE_CHECKING:
@@ -22,10 +24,16 @@ LM_HEAD = "lm_head."
 """How the names of a language model's head begin, where it is stored at all."""
 
 
-def load_model(folder: Path, *, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
+def load_model(
+    folder: Path, *, dtype: torch.dtype, device: torch.device, quantize: Quantize | None = None
+) -> PreTrainedModel:
     """Load a causal language model from safetensors.
 
+    Args:
+        quantize: how its linear layers are kept, each from the moment it is read.
+
     Raises:
+        MissingPackage: if the kind of quantization needs a package that is not installed.
         ModelError: if a tensor is missing, left over or of the wrong shape, if a file is
             damaged, or if the folder asks for code of its own.
     """
@@ -33,8 +41,16 @@ def load_model(folder: Path, *, dtype: torch.dtype, device: torch.device) -> Pre
     load_config(folder)
     from transformers import AutoModelForCausalLM
 
-    model, loaded = _read(AutoModelForCausalLM, folder, dtype)
+    how: dict[str, Any] = {"dtype": dtype}
+    if quantize is not None:
+        check_package(quantize)
+        how = loading_options(quantize, dtype=dtype, device=device)
+    model, loaded = _read(AutoModelForCausalLM, folder, how)
     _refuse_partial(folder, loaded)
+    if quantize is not None:
+        _refuse_partial(folder, {**loaded, "mismatched_keys": find_misfits(model)})
+        settle(model, dtype)  # it lies on its device already
+        return model
     return _move(model, device)
 
 
@@ -63,7 +79,7 @@ def load_scorer(
     )
     if config.model_type not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES:
         raise unknown
-    model, loaded = _read(AutoModelForSequenceClassification, folder, dtype)
+    model, loaded = _read(AutoModelForSequenceClassification, folder, {"dtype": dtype})
     if SCORE not in model._modules:
         raise unknown
     if new_head and not is_scorer(folder):
@@ -95,7 +111,9 @@ def refuse_scorer(folder: Path) -> None:
         )
 
 
-def _read(kind: Any, folder: Path, dtype: torch.dtype) -> tuple[PreTrainedModel, dict[str, Any]]:
+def _read(
+    kind: Any, folder: Path, how: Mapping[str, Any]
+) -> tuple[PreTrainedModel, dict[str, Any]]:
     """Read weights, and what did not fit among them."""
     _refuse_quantized(folder, check_files(folder))
     quiet_libraries()
@@ -105,7 +123,7 @@ def _read(kind: Any, folder: Path, dtype: torch.dtype) -> tuple[PreTrainedModel,
             found: Any = kind.from_pretrained(
                 str(folder),
                 **one_score,
-                dtype=dtype,
+                **how,
                 local_files_only=True,
                 trust_remote_code=False,
                 use_safetensors=True,
@@ -163,6 +181,7 @@ def quiet_libraries() -> None:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+    hush()
     # PEFT still uses the name that transformers 6 will drop.
     warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
 

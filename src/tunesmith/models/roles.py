@@ -118,8 +118,10 @@ def load_base(
 ) -> PreTrainedModel:
     """Load what the policy is made of: a language model, or one with a head that scores."""
     if not isinstance(recipe.method, Reward):
-        build = build_random_model if recipe.model.from_scratch else load_model
-        return build(reader.folder, dtype=dtype, device=device)
+        if recipe.model.from_scratch:
+            return build_random_model(reader.folder, dtype=dtype, device=device)
+        quantize = recipe.model.quantize
+        return load_model(reader.folder, dtype=dtype, device=device, quantize=quantize)
     model = load_scorer(reader.folder, dtype=dtype, device=device, new_head=True)
     config: Any = model.config.get_text_config()
     if config.pad_token_id is None:  # transformers scores several texts only if it knows one

@@ -35,7 +35,6 @@ def apply_tuning(model: PreTrainedModel, tuning: Tuning) -> torch.nn.Module:
 def add_lora(model: PreTrainedModel, tuning: LoRA) -> torch.nn.Module:
     """Add low-rank matrices to the chosen linear layers and freeze all else."""
     from peft import LoraConfig, get_peft_model
-    from transformers.pytorch_utils import Conv1D
 
     from tunesmith.models.thin_lora import use_thin_products
 
@@ -46,12 +45,19 @@ def add_lora(model: PreTrainedModel, tuning: LoRA) -> torch.nn.Module:
         lora_alpha=tuning.alpha or 2 * tuning.rank,
         lora_dropout=tuning.dropout,
         target_modules=ALL if ALL in tuning.targets else list(tuning.targets),
-        fan_in_fan_out=any(isinstance(layer, Conv1D) for layer in layers.values()),
+        fan_in_fan_out=any(is_transposed(layer) for layer in layers.values()),
         task_type="SEQ_CLS" if find_score(model) is not None else "CAUSAL_LM",
     )
     adapted: torch.nn.Module = get_peft_model(model, config, autocast_adapter_dtype=True)
     use_thin_products(adapted)
     return adapted
+
+
+def is_transposed(layer: torch.nn.Module) -> bool:
+    """Whether a layer keeps its weight as [in, out], or did before it was quantized."""
+    from transformers.pytorch_utils import Conv1D
+
+    return vars(layer).get("source_cls", type(layer)) is Conv1D
 
 
 def find_linear(model: PreTrainedModel) -> dict[str, torch.nn.Module]:

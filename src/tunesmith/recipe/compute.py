@@ -15,12 +15,16 @@ class Compute(Section):
     precision: Literal["auto", "fp32", "bf16", "pure_bf16"] = "auto"
     """`auto` takes bf16 where the hardware has it, else fp32. Trained weights stay fp32 unless
     `pure_bf16` is asked for."""
+    processes: Count | None = None
+    """Processes that share the rows of each update; if not given, one for each GPU, or one on a
+    CPU. What is learned stays the same, to the bit only at the same number."""
     threads: CountOrZero = 0
-    """CPU threads; 0 takes all cores. Results repeat to the bit only at the same number."""
+    """CPU threads of a process; 0 parts all cores among the processes. Results repeat to the bit
+    only at the same number."""
     tokens_per_batch: Count | None = None
     """Most tokens computed at once; an update is split into such batches. What is learned stays
     the same, to the bit only at the same number. Chosen from the free memory if not given."""
     gradient_checkpointing: Literal["auto", "on", "off"] = "auto"
     """Compute activations twice to save memory; `auto` does so when memory demands it."""
     memory_gib: Positive | None = None
-    """Memory the run may use; the device's free memory if not given."""
+    """Memory the run may use, on each GPU where there are several; what is free if not given."""

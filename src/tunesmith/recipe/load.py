@@ -17,7 +17,11 @@ from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.schema import list_options
 from tunesmith.recipe.yaml_file import parse_value, read_yaml
 
-DEFAULT_CHOICE = {"method": ("name", "sft"), "tuning": ("kind", "lora")}
+DEFAULT_CHOICE = {
+    "method": ("name", "sft"),
+    "tuning": ("kind", "lora"),
+    "optimizer": ("name", "adamw"),
+}
 """What a section means that does not say which of its kinds it is."""
 
 

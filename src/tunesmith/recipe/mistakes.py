@@ -9,9 +9,10 @@ from pydantic import ValidationError
 
 from tunesmith.errors import RecipeError
 from tunesmith.recipe.options import Recipe
-from tunesmith.recipe.schema import Option, list_options
+from tunesmith.recipe.schema import QUANTIZE, Option, list_options, name_kinds
 
 SECTIONS = tuple(Recipe.model_fields)
+UNIONS = ("method", "tuning", "optimizer", QUANTIZE)
 
 
 def explain_mistake(problem: ValidationError, where: str) -> RecipeError:
@@ -39,10 +40,13 @@ def _describe(mistake: Any, dotted: str) -> tuple[str, str]:
         guess = f"did you mean {near[0]}? " if near else ""
         name = context["discriminator"].strip("'")
         return f"{dotted}.{name} cannot be {context['tag']!r}", f"{guess}write {_either(tags)}"
+    if kind == "union_tag_not_found":
+        name = context["discriminator"].strip("'")
+        return f"{dotted}.{name} is missing", _say_what(f"{dotted}.{name}")
     if kind == "literal_error":
         return f"{dotted} cannot be {given!r}", f"write {context['expected']}"
     if kind in ("model_type", "model_attributes_type", "dict_type"):
-        section = dotted.split(".", maxsplit=1)[0]
+        section = dotted if dotted == QUANTIZE else dotted.split(".", maxsplit=1)[0]
         return (
             f"{dotted} is a section, not {given!r}",
             f"write options under it; see `tunesmith recipe explain {section}`",
@@ -76,8 +80,8 @@ def _unknown(section: str, name: str) -> tuple[str, str]:
 def _place(option: Option) -> str:
     if not option.choice:
         return option.dotted
-    tag, value = option.choice
-    return f"{option.dotted}, where {option.section}.{tag} is {value}"
+    where = f"{option.section}.{option.choice[0]} is {name_kinds(option)}"
+    return f"{option.dotted}, where {where}"
 
 
 def _say_what(dotted: str) -> str:
@@ -94,6 +98,8 @@ def _either(words: list[str]) -> str:
 def _dotted(location: tuple[Any, ...]) -> str:
     """Leave out of a location what pydantic adds: the chosen kind and names of validators."""
     parts = [str(part) for part in location if not str(part).startswith(("function-", "tagged-"))]
-    if len(parts) > 1 and parts[0] in ("method", "tuning"):
-        del parts[1]
+    for place in range(1, len(parts)):
+        if ".".join(parts[:place]) in UNIONS:
+            del parts[place]
+            break
     return ".".join(parts)

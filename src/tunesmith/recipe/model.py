@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from tunesmith.recipe.quantize import Quantize
 from tunesmith.recipe.section import Section
 
 
@@ -16,3 +17,5 @@ class Model(Section):
     """Start from random weights of the folder's config.json instead of its weights."""
     template: str | None = None
     """Chat template for models that ship none: `chatml`, `alpaca`, or a path to a .jinja file."""
+    quantize: Quantize | None = None
+    """Keep the frozen base in fewer bits, such as `{kind: nf4}`; what LoRA adds stays exact."""

@@ -99,7 +99,7 @@ def compose(answers: Mapping[str, str]) -> str:
     for option in list_options():
         if option.dotted not in chosen and option.dotted not in SHOWN:
             continue
-        if option.choice and option.choice[1] not in (answers["method"], answers["tuning"]):
+        if option.choice and not {answers["method"], answers["tuning"]} & {*option.choice}:
             continue
         if option.section != section:
             section = option.section

@@ -7,7 +7,7 @@ from tunesmith.recipe.data import Data
 from tunesmith.recipe.evaluate import Evaluate
 from tunesmith.recipe.method import SFT, Method
 from tunesmith.recipe.model import Model
-from tunesmith.recipe.optimizer import Optimizer
+from tunesmith.recipe.optimizer import AdamW, Optimizer
 from tunesmith.recipe.run import RunOptions
 from tunesmith.recipe.section import Section
 from tunesmith.recipe.tuning import LoRA, Tuning
@@ -24,7 +24,7 @@ class Recipe(Section):
     """What the loss is."""
     tuning: Tuning = LoRA()
     """Which weights move."""
-    optimizer: Optimizer = Optimizer()
+    optimizer: Optimizer = AdamW()
     """How weights move."""
     compute: Compute = Compute()
     """The device and its numbers."""

@@ -27,6 +27,5 @@ class RunOptions(Section):
     keep_checkpoints: Count = 3
     """Newest checkpoints kept, besides the best one."""
     extra: dict[str, Any] = Field(default={})
-    """Rare options of transformers' TrainingArguments, by their names there: `adam_epsilon`,
-    `optim`, `optim_args`, `lr_scheduler_kwargs`, `tf32`, `full_determinism`, `torch_compile` with
-    its `_backend` and `_mode`, `torch_empty_cache_steps`."""
+    """Rare options of transformers' TrainingArguments, by their names there: `tf32`,
+    `full_determinism`, `torch_empty_cache_steps`."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, get_args
 
@@ -14,7 +15,10 @@ from pydantic_core import PydanticUndefined
 from tunesmith.errors import RecipeError
 from tunesmith.recipe.data import Source
 from tunesmith.recipe.options import Recipe
+from tunesmith.recipe.quantize import Quantize
 from tunesmith.recipe.section import MOST
+
+QUANTIZE = "model.quantize"
 
 
 @dataclass(frozen=True)
@@ -22,8 +26,10 @@ class Option:
     """One option of a recipe.
 
     Attributes:
-        section: the section it stands in, `data.train` for the options of one source.
-        choice: tag and value of the kind it belongs to, such as (`kind`, `lora`).
+        section: the section it stands in, `data.train` for the options of one source,
+            `model.quantize` for those of a quantization.
+        choice: tag and values of the kinds it belongs to, such as (`kind`, `lora`), if it does not
+            belong to all of its section.
         type: how its values are spelled, for people.
         default: its default, spelled as YAML spells it; empty if it must be given.
         help: its docstring.
@@ -31,7 +37,7 @@ class Option:
 
     section: str
     name: str
-    choice: tuple[str, str] | None
+    choice: tuple[str, ...] | None
     type: str
     default: str
     help: str
@@ -61,36 +67,66 @@ def list_options() -> tuple[Option, ...]:
     found: list[Option] = []
     for section, field in Recipe.model_fields.items():
         found += _tag_of(section)
-        for model in _models(field.annotation):
-            found += _options_of(section, model)
+        found += _options_of(section, _models(field.annotation))
+        if section == "model":
+            found += _options_of_quantize()
         if section == "data":
-            found += _options_of("data.train", Source)
+            found += _options_of("data.train", [Source])
     return tuple(found)
+
+
+def _options_of_quantize() -> list[Option]:
+    kinds = describe_section(QUANTIZE)
+    what = f"How to keep the base: {', '.join(kinds)}."
+    tag = Option(QUANTIZE, "kind", None, " | ".join(kinds), "", what)
+    return [tag, *_options_of(QUANTIZE, _models(Quantize))]
 
 
 def describe_section(section: str) -> dict[str, str]:
     """Say what each kind of a section is for: docstring by tag value, or by an empty text."""
     kinds = {}
-    for model in _models(Recipe.model_fields[section].annotation):
+    field = Recipe.model_fields[section.split(".", maxsplit=1)[0]]
+    annotation = Quantize if section == QUANTIZE else field.annotation
+    for model in _models(annotation):
         choice = _choice(model)
-        kinds[choice[1] if choice else ""] = (model.__doc__ or "").strip()
+        kinds[choice[1] if choice else ""] = " ".join((model.__doc__ or "").split())
     return kinds
 
 
-def _options_of(section: str, model: type[BaseModel]) -> list[Option]:
-    choice = _choice(model)
-    return [
-        Option(
-            section=section,
-            name=name,
-            choice=choice,
-            type=_spell_type(field, model, name),
-            default=_spell_default(field),
-            help=" ".join((field.description or "").split()),
-        )
-        for name, field in model.model_fields.items()
-        if not (choice and name == choice[0])
-    ]
+def name_kinds(option: Option) -> str:
+    """Name the kinds of its section that an option belongs to, or the few that it does not."""
+    _, *kinds = option.choice or ("",)
+    others = [kind for kind in describe_section(option.section) if kind not in kinds]
+    few = len(others) < len(kinds) - len(others)
+    return f"any but {', '.join(others)}" if few and others else ", ".join(kinds)
+
+
+def _options_of(section: str, models: Sequence[type[BaseModel]]) -> list[Option]:
+    """List what all kinds of a section share, then the rest, each option once."""
+    kinds: dict[Option, list[str]] = {}
+    for model in models:
+        tag, *kind = _choice(model) or ("",)
+        for name, field in model.model_fields.items():
+            if name != tag:
+                kinds.setdefault(_describe(section, name, field, model), []).extend(kind)
+    shared = [option for option, owners in kinds.items() if len(owners) in (0, len(models))]
+    tag = (_choice(models[0]) or ("",))[0]
+    return [*shared, *(_owned(o, tag, k) for o, k in kinds.items() if o not in shared)]
+
+
+def _owned(option: Option, tag: str, kinds: Sequence[str]) -> Option:
+    return replace(option, choice=(tag, *kinds))
+
+
+def _describe(section: str, name: str, field: FieldInfo, model: type[BaseModel]) -> Option:
+    return Option(
+        section=section,
+        name=name,
+        choice=None,
+        type=_spell_type(field, model, name),
+        default=_spell_default(field),
+        help=" ".join((field.description or "").split()),
+    )
 
 
 def _tag_of(section: str) -> list[Option]:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from tunesmith.recipe.section import Count, Number, Section, WholeNumber
+from tunesmith.recipe.section import Count, Number, Positive, Section, WholeNumber
 
 
 class Full(Section):
@@ -37,6 +37,9 @@ class LoRA(Section):
     """Scale: the product is multiplied by alpha / rank; twice the rank if not given."""
     dropout: Number = Field(default=0.0, ge=0.0, lt=1.0)
     """Share of the adapter's inputs dropped in training."""
+    lora_plus_ratio: Positive = 1.0
+    """Learning rate of the matrices that begin at zero over that of the others; 16 usual
+    (LoRA+, arXiv:2402.12354)."""
     targets: tuple[str, ...] = ("all-linear",)
     """Names of the linear layers to adapt, such as q_proj; `all-linear` takes all but the head."""
 

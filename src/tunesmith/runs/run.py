@@ -128,6 +128,11 @@ class Run:
         return self.path / "loss.png"
 
     @property
+    def meeting(self) -> Path:
+        """Where the processes that train this run find each other, while they do."""
+        return self.path / ".processes"
+
+    @property
     def stop_file(self) -> Path:
         """Exists while somebody asks the run to stop; works where signals do not."""
         return self.path / "stop"

@@ -10,12 +10,12 @@ from tunesmith.hardware import Precision
 from tunesmith.logs import logger
 from tunesmith.recipe.options import Recipe
 from tunesmith.training.order import update_rows
+from tunesmith.training.schedule import describe_schedule
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
 
 log = logger(__name__)
-SCHEDULERS = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
 
 
 def build_arguments(
@@ -39,12 +39,10 @@ def build_arguments(
         "output_dir": str(folder),
         "per_device_train_batch_size": update_rows(recipe),
         "learning_rate": optimizer.learning_rate,
-        "lr_scheduler_type": SCHEDULERS[optimizer.scheduler],
+        **describe_schedule(optimizer, num_steps),
         "warmup_steps": optimizer.warmup,
         "weight_decay": optimizer.weight_decay,
         "max_grad_norm": optimizer.max_grad_norm,
-        "adam_beta1": optimizer.beta1,
-        "adam_beta2": optimizer.beta2,
         "max_steps": num_steps,
         "seed": run.seed,
         "use_cpu": cpu,

@@ -18,7 +18,8 @@ from tunesmith.runs.write import sync_folder, sync_tree, write_json
 MANIFEST = "manifest.json"
 PARTIAL = ".partial"
 DELETED = ".deleted-"
-REQUIRED = ("trainer_state.json", "optimizer.pt", "scheduler.pt", "rng_state.pth")
+RANDOM = "rng_state.pth"
+REQUIRED = ("trainer_state.json", "optimizer.pt", "scheduler.pt", RANDOM)
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,11 @@ def checkpoint_folder(checkpoints: Path, step: int) -> Path:
     return checkpoints / f"step-{step:06d}"
 
 
+def random_folder(checkpoint: Path, rank: int) -> Path:
+    """Return where a process keeps the state of its random numbers."""
+    return checkpoint / "ranks" / str(rank) if rank else checkpoint
+
+
 def step_of(path: Path) -> int:
     """Tell the step from the name of a sealed checkpoint."""
     return int(path.name.removeprefix("step-"))
@@ -55,7 +61,7 @@ def clear_partial(checkpoints: Path) -> None:
         shutil.rmtree(leftover, ignore_errors=True)
 
 
-def seal(written: Path, checkpoints: Path, step: int) -> Path:
+def seal(written: Path, checkpoints: Path, step: int, *, processes: int = 1) -> Path:
     """Make a written folder durable and give it its name, `step-000200`.
 
     Returns:
@@ -67,7 +73,7 @@ def seal(written: Path, checkpoints: Path, step: int) -> Path:
             "bytes": path.stat().st_size,
             "sha256": file_sha256(path),
         }
-    write_json(written / MANIFEST, {"step": step, "files": files})
+    write_json(written / MANIFEST, {"step": step, "processes": processes, "files": files})
     sync_tree(written)
     target = checkpoint_folder(checkpoints, step)
     if target.exists():
@@ -86,17 +92,20 @@ def verify(path: Path) -> Checkpoint:
             str(name): (int(entry["bytes"]), str(entry["sha256"]))
             for name, entry in manifest["files"].items()
         }
+        ranks = range(int(manifest["processes"]))
         sound = manifest["step"] == step
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         sound = False
     if not sound:
         return Checkpoint(path, step, f"{MANIFEST} is missing or damaged")
-    return Checkpoint(path, step, _find_damage(path, files))
+    randoms = [random_folder(path, rank) / RANDOM for rank in ranks]
+    required = [*REQUIRED, *(str(file.relative_to(path)) for file in randoms)]
+    return Checkpoint(path, step, _find_damage(path, files, required))
 
 
-def _find_damage(path: Path, files: dict[str, tuple[int, str]]) -> str:
+def _find_damage(path: Path, files: dict[str, tuple[int, str]], required: list[str]) -> str:
     """Say which file is not what was sealed; nothing if all are."""
-    for name in REQUIRED:
+    for name in required:
         if name not in files:
             return f"{name} is not listed"
     for name, (size, sha256) in files.items():

@@ -8,11 +8,13 @@ from importlib.metadata import version
 from typing import Any
 
 from tunesmith.data.prepare import Splits
-from tunesmith.errors import RunError
+from tunesmith.errors import RecipeError, RunError
 from tunesmith.hardware import describe_machine
 from tunesmith.models.fingerprint import tokenizer_sha256, weights_sha256
+from tunesmith.models.quantize import package_of
 from tunesmith.models.reader import Reader
 from tunesmith.models.roles import find_reference
+from tunesmith.recipe.load import build_recipe
 from tunesmith.recipe.options import Recipe
 from tunesmith.runs.run import Run
 
@@ -34,10 +36,13 @@ def describe_environment(recipe: Recipe, reader: Reader, splits: Splits) -> dict
     import torch
 
     from tunesmith.hardware import choose_device, choose_precision
+    from tunesmith.training.optimizers import packages_of
 
     device = choose_device(recipe.compute.device)
     reference = find_reference(recipe)
     other = {} if reference is None else {"reference_weights": weights_sha256(reference)}
+    quantize = recipe.model.quantize
+    packages = PACKAGES if quantize is None else (*PACKAGES, package_of(quantize))
     return {
         "recipe": recipe.model_dump(mode="json"),
         "data": splits.fingerprint,
@@ -48,7 +53,7 @@ def describe_environment(recipe: Recipe, reader: Reader, splits: Splits) -> dict
         "device": device.type,
         "precision": choose_precision(recipe.compute.precision, device),
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in PACKAGES},
+        "versions": {name: version(name) for name in sorted({*packages, *packages_of(recipe)})},
         "machine": asdict(describe_machine(device)),
     }
 
@@ -75,7 +80,8 @@ def check_unchanged(run: Run, now: dict[str, Any], *, accept: bool) -> bool:
     Raises:
         RunError: with the differences.
     """
-    differing = changes(run.environment(), now) if run.environment() else []
+    before = run.environment()
+    differing = changes(_with_defaults(before), now) if before else []
     if differing and not accept:
         raise RunError(
             "the run cannot go on to the same weights, these changed: " + "; ".join(differing),
@@ -83,6 +89,15 @@ def check_unchanged(run: Run, now: dict[str, Any], *, accept: bool) -> bool:
             where=str(run.path),
         )
     return not differing
+
+
+def _with_defaults(before: dict[str, Any]) -> dict[str, Any]:
+    """Write out the options that did not exist yet when a run began."""
+    try:
+        recipe = build_recipe(before["recipe"])
+    except (KeyError, RecipeError):
+        return before
+    return {**before, "recipe": recipe.model_dump(mode="json")}
 
 
 def _flatten(value: Any, name: str = "") -> dict[str, Any]:

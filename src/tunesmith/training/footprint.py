@@ -20,6 +20,7 @@ from tunesmith.models.head import chunk_size
 from tunesmith.models.inner import inner_model
 from tunesmith.models.layout import check_architecture
 from tunesmith.models.load import load_config, quiet_libraries
+from tunesmith.models.quantize.storage import Storage, measure_storage
 from tunesmith.models.roles import base_dtype
 from tunesmith.models.row_attention import (
     CannotLieFlat,
@@ -29,6 +30,8 @@ from tunesmith.models.row_attention import (
 )
 from tunesmith.models.tuning import apply_tuning, num_trainable
 from tunesmith.recipe.options import Recipe
+from tunesmith.training.optimizers.memory import Memory, count_memory
+from tunesmith.training.optimizers.weights import list_weights
 
 log = logger(__name__)
 UNCOUNTED = 1.05
@@ -60,7 +63,7 @@ class Footprint:
         num_weights: all numbers of the model, adapters included.
         num_trained: numbers that training changes.
         held: libraries, weights and the optimizer's memory.
-        gradients: those of all weights that learn.
+        optimizer: what the optimizer holds and saves, and the gradients it moves by.
         head_gradient: what the loss sums up for the head, if it learns.
         logits: what computing logits takes for each token, and the most tokens at once.
         kept: finds out what a forward pass keeps, told whether activations are computed twice.
@@ -71,7 +74,7 @@ class Footprint:
     num_weights: int
     num_trained: int
     held: int
-    gradients: int
+    optimizer: Memory
     head_gradient: int
     kept: Callable[[bool], Kept]
     passing: float
@@ -88,8 +91,8 @@ class Footprint:
         kept = self.kept(checkpointing)
         logits = self.logits[0] * min(tokens, self.logits[1])
         forward = kept.fixed + tokens * kept.per_token + logits + self.head_gradient
-        backward = self.gradients + self.head_gradient
-        working = forward + self.gradients if split else max(forward, backward)
+        backward = self.optimizer.gradients_at_once + self.head_gradient
+        working = forward + self.optimizer.gradients if split else max(forward, backward)
         return (self.held + working + tokens * self.passing) * UNCOUNTED / GIB
 
 
@@ -102,10 +105,15 @@ def measure_footprint(recipe: Recipe, folder: Path, longest: int) -> Footprint:
     quiet_libraries()
     device = choose_device(recipe.compute.device)
     precision = choose_precision(recipe.compute.precision, device)
-    model = _without_numbers(recipe, folder, precision)
+    model, storage = _without_numbers(recipe, folder, precision)
     weights, trained = list(model.parameters()), num_trainable(model)
-    moved = 2 if precision == "pure_bf16" else 4
+    optimizer = count_memory(
+        recipe, list_weights(model, recipe), 2 if precision == "pure_bf16" else 4
+    )
     stored = sum(weight.numel() * weight.element_size() for weight in weights)
+    if storage is not None:
+        whole = storage.largest * (4 if precision == "fp32" else 2)
+        stored += storage.quantized - storage.plain + whole
     libraries = psutil.Process().memory_info().rss if device.type == "cpu" else CUDA_BYTES
     flat = _may_lie_flat(model)
     sizes = _read_sizes(model, precision)
@@ -115,8 +123,8 @@ def measure_footprint(recipe: Recipe, folder: Path, longest: int) -> Footprint:
     return Footprint(
         num_weights=sum(weight.numel() for weight in weights),
         num_trained=trained,
-        held=libraries + stored + 2 * moved * trained,
-        gradients=moved * trained,
+        held=libraries + stored + optimizer.held,
+        optimizer=optimizer,
         head_gradient=4 * head.numel() if head.requires_grad else 0,  # summed apart
         kept=_trials(model, precision, sizes, longest=longest, flat=flat),
         passing=float(sizes.width * (3 * sizes.inner + 4 * sizes.hidden)),
@@ -133,16 +141,20 @@ def _may_lie_flat(model: torch.nn.Module) -> bool:
     return True
 
 
-def _without_numbers(recipe: Recipe, folder: Path, precision: Precision) -> torch.nn.Module:
-    """Build the tuned model from shapes alone."""
+def _without_numbers(
+    recipe: Recipe, folder: Path, precision: Precision
+) -> tuple[torch.nn.Module, Storage | None]:
+    """Build the tuned model from shapes alone, and see what its layers take if quantized."""
     from transformers import AutoModelForCausalLM
 
     dtype = base_dtype(recipe, precision)
     with torch.device("meta"):
         base = AutoModelForCausalLM.from_config(load_config(folder), dtype=dtype)
+        quantize = recipe.model.quantize
+        storage = None if quantize is None else measure_storage(base, quantize)
         model: torch.nn.Module = apply_tuning(base, recipe.tuning)
     use_few_passes(model)
-    return model.train()
+    return model.train(), storage
 
 
 @dataclass(frozen=True)

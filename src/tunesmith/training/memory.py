@@ -11,36 +11,39 @@ from tunesmith.models.roles import Roles
 from tunesmith.models.tuning import is_full, num_trainable
 from tunesmith.recipe.options import Recipe
 from tunesmith.runs.run import Run
+from tunesmith.training.optimizers.memory import Memory, count_memory
+from tunesmith.training.optimizers.weights import list_weights
 
 if TYPE_CHECKING:
     import torch
 
     from tunesmith.training.footprint import Footprint
 
-ADAM_BYTES = 8
 EFFICIENCY = 0.5
 """Share of the plain matrix product's rate that a whole step reaches."""
 STEP_SECONDS = 0.03
 """What an update costs besides its products, however small it is."""
 
 
-def free_gib(recipe: Recipe, device: torch.device) -> float:
-    """Measure the memory the run may use, in GiB, what it holds already included."""
+def free_gib(recipe: Recipe, device: torch.device, processes: int = 1) -> float:
+    """Measure the memory a process of the run may use, in GiB, what it holds already included."""
     import psutil
     import torch
 
-    if recipe.compute.memory_gib is not None:
-        return recipe.compute.memory_gib
     if device.type == "cuda":
         held = torch.cuda.memory_reserved(device)
-        return (torch.cuda.mem_get_info(device)[0] + held) / GIB
+        free = torch.cuda.mem_get_info(device)[0]  # to look at other GPUs takes room on them
+        return recipe.compute.memory_gib or (free + held) / GIB
+    if recipe.compute.memory_gib is not None:
+        return recipe.compute.memory_gib / processes
+    if processes > 1:  # this one only waits for them
+        return memory_gib() / processes
     return memory_gib() + psutil.Process().memory_info().rss / GIB
 
 
-def checkpoint_bytes(num_weights: int, num_trained: int, *, full: bool) -> int:
+def checkpoint_bytes(num_saved: int, optimizer: Memory) -> int:
     """Estimate the size of one checkpoint: weights that are saved, and the optimizer's memory."""
-    saved = num_weights if full else num_trained
-    return 4 * saved + ADAM_BYTES * num_trained + 1_000_000
+    return 4 * num_saved + optimizer.saved + 1_000_000
 
 
 def check_disk(run: Run, roles: Roles, recipe: Recipe) -> None:
@@ -49,11 +52,15 @@ def check_disk(run: Run, roles: Roles, recipe: Recipe) -> None:
     Raises:
         RunError: naming the folder, what is needed and what is free.
     """
-    one = checkpoint_bytes(
-        sum(parameter.numel() for parameter in roles.policy.parameters()),
-        num_trainable(roles.policy),
-        full=is_full(recipe.tuning),
+    weights = roles.policy.parameters()
+    num_saved = (
+        sum(weight.numel() for weight in weights)
+        if is_full(recipe.tuning)
+        else num_trainable(roles.policy)
     )
+    width = 2 if roles.precision == "pure_bf16" else 4
+    trained = list_weights(roles.policy, recipe)
+    one = checkpoint_bytes(num_saved, count_memory(recipe, trained, width))
     there = sum(path.stat().st_size for path in run.checkpoints.rglob("*") if path.is_file())
     needed = max(one * (recipe.run.keep_checkpoints + 3) - there, 2 * one)
     free = disk_free(run.path)
@@ -75,7 +82,7 @@ def estimate_seconds(
     precision: Precision,
     device: torch.device,
 ) -> float:
-    """Estimate the time for learning from `tokens` tokens, from a product timed just now."""
+    """Estimate how long a process learns from `tokens` tokens, from a product timed just now."""
     gradient_work = 6 if full else 4
     work = tokens * footprint.num_weights * gradient_work
     rate = product_rate(device, precision)

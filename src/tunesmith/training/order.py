@@ -51,15 +51,22 @@ class UpdateOrder:
             longest_first = np.argsort(-self.lengths[update], kind="stable")
             yield [int(row) for row in update[longest_first]]
 
-    def largest_update(self, steps: int) -> int:
-        """Count the tokens of the largest of the first updates."""
-        largest = 0
+    def sizes(self, steps: int) -> npt.NDArray[np.int64]:
+        """Count the tokens of each of the first updates and of its longest row, [2, steps]."""
+        epochs = []
         for epoch in range(-(-steps // len(self))):
             lengths = self.lengths[self._shuffled(epoch)]
             starts = np.concatenate([[0], self._edges(lengths)])
-            sums = np.add.reduceat(lengths, starts, dtype=np.int64)
-            largest = max(largest, int(sums[: steps - epoch * len(self)].max()))
-        return largest
+            both = (at.reduceat(lengths, starts, dtype=np.int64) for at in (np.add, np.maximum))
+            epochs.append(np.stack([*both]))
+        found: npt.NDArray[np.int64] = np.concatenate(epochs, axis=1)[:, :steps]
+        return found
+
+    def lengths_of(self, step: int) -> list[int]:
+        """List the tokens of each row of an update, counted from 0, the longest first."""
+        epoch, update = divmod(step, len(self))
+        lengths = self.lengths[self._shuffled(epoch)]
+        return sorted(np.split(lengths, self._edges(lengths))[update].tolist(), reverse=True)
 
     def _shuffled(self, epoch: int) -> npt.NDArray[np.int64]:
         return np.random.default_rng([self.seed, epoch]).permutation(len(self.lengths))

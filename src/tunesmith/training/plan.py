@@ -19,7 +19,7 @@ class Plan:
 
     Attributes:
         learned_share: share of the tokens that are learned, 0 to 1.
-        memory_gib: estimated peak; free_gib is what there is.
+        memory_gib: estimated peak of a process; free_gib is what there is for it.
         change: what would make it fit; empty if it fits.
         seconds: estimated time of training alone.
     """
@@ -37,6 +37,7 @@ class Plan:
     precision: str
     checkpointing: bool
     tokens_per_batch: int
+    processes: int
     epochs: float
     steps: int
     memory_gib: float
@@ -77,13 +78,16 @@ def make_plan(prepared: Prepared) -> Plan:
         precision=precision,
         checkpointing=batching.checkpointing,
         tokens_per_batch=batching.tokens,
+        processes=batching.processes,
         epochs=round(epochs, 2),
         steps=steps,
         memory_gib=round(batching.gib, 2),
         free_gib=round(batching.free_gib, 2),
         change="" if batching.fits else cheapest_change(prepared, footprint, batching.free_gib),
         disk_gib=round(
-            checkpoint_bytes(footprint.num_weights, footprint.num_trained, full=full)
+            checkpoint_bytes(
+                footprint.num_weights if full else footprint.num_trained, footprint.optimizer
+            )
             * (recipe.run.keep_checkpoints + 1)
             / 1024**3,
             3,
@@ -91,7 +95,7 @@ def make_plan(prepared: Prepared) -> Plan:
         seconds=round(
             estimate_seconds(
                 footprint,
-                tokens=int(splits.train.num_tokens * epochs),
+                tokens=int(splits.train.num_tokens * epochs / batching.processes),
                 steps=steps,
                 full=full,
                 precision=precision,

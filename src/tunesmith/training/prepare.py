@@ -9,13 +9,17 @@ from tunesmith.errors import RecipeError
 from tunesmith.hardware import num_cores
 from tunesmith.logs import logger
 from tunesmith.methods import Method, build_method
-from tunesmith.models.load import load_config
+from tunesmith.methods.ranks import ALONE, Ranks
+from tunesmith.models.load import load_config, quiet_libraries
+from tunesmith.models.quantize import check_package
 from tunesmith.models.reader import Reader
 from tunesmith.models.roles import check_reference, load_reader
 from tunesmith.recipe.method import Preference
 from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.rules import check_rules
 from tunesmith.settings import forbid_network
+from tunesmith.training.optimizers import packages_of
+from tunesmith.training.processes import num_processes
 
 log = logger(__name__)
 HIGHEST_FOR_PAIRS = 1e-4
@@ -29,12 +33,17 @@ class Prepared:
     reader: Reader
     method: Method
     splits: Splits
+    ranks: Ranks = ALONE
 
 
 def prepare_run(recipe: Recipe) -> Prepared:
     """Check the recipe, read the data, tokenize it: everything before weights are loaded."""
     forbid_network()
     check_rules(recipe)
+    quiet_libraries()
+    packages_of(recipe)
+    if recipe.model.quantize is not None:
+        check_package(recipe.model.quantize)
     use_threads(recipe)
     warn_of_rate(recipe)
     reader = load_reader(recipe)
@@ -75,7 +84,8 @@ def check_lengths(reader: Reader, splits: Splits) -> None:
 
 
 def use_threads(recipe: Recipe) -> None:
-    """Let torch use the threads of the recipe: all cores unless it names a number."""
+    """Let torch use the threads of the recipe, or a process's part of all cores."""
     import torch
 
-    torch.set_num_threads(recipe.compute.threads or num_cores())
+    cores = max(num_cores() // num_processes(recipe), 1)
+    torch.set_num_threads(recipe.compute.threads or cores)

@@ -17,7 +17,9 @@ from tunesmith.data.token_rows import TokenRows
 from tunesmith.errors import RunError
 from tunesmith.logs import logger
 from tunesmith.methods.method import Joining
+from tunesmith.methods.ranks import Ranks, Share
 from tunesmith.methods.reference import Logps, reference_logps
+from tunesmith.models.quantize import package_of
 from tunesmith.models.roles import Roles, base_dtype, find_reference, load_reference
 from tunesmith.runs.write import write_bytes
 from tunesmith.settings import read_settings
@@ -57,12 +59,13 @@ def with_reference(
         parts = [FORM, name, sha256, splits.fingerprint, *_way(prepared, roles, how)]
         key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
         file = read_settings().cache / "reference" / key
-        kept = _read(file, len(rows))
+        kept = _read_first(file, len(rows), prepared.ranks)
         if kept is None:
             kept = _compute(prepared, roles, rows, how, give_up)
             if kept is None:
                 return prepared
-            _write(file, kept)
+            if prepared.ranks.is_first:
+                _write(file, kept)
         found[name] = rows.beside(reference=kept)
     return replace(prepared, splits=replace(splits, **found))
 
@@ -72,8 +75,12 @@ def _way(prepared: Prepared, roles: Roles, how: Joining) -> list[Any]:
     import torch
 
     recipe = prepared.recipe
-    versions = [version(name) for name in ("tunesmith", "torch", "transformers", "peft")]
-    stored = str(base_dtype(recipe, roles.precision))
+    quantize = recipe.model.quantize
+    packages = ["tunesmith", "torch", "transformers", "peft"]
+    packages += [] if quantize is None else [package_of(quantize)]
+    versions = [version(name) for name in packages]
+    few_bits = None if quantize is None else quantize.model_dump()
+    stored = [str(base_dtype(recipe, roles.precision)), few_bits]
     cuda = roles.device.type == "cuda"
     machine = torch.cuda.get_device_name(roles.device) if cuda else torch.get_num_threads()
     computed = [recipe.compute.tokens_per_batch, roles.precision, stored, how.flat, how.coarse]
@@ -103,8 +110,25 @@ def _compute(
         how = replace(how, flat=find_layout(model).is_flat)
     with mixed:
         return reference_logps(
-            model, prepared.method, rows, how=how, tokens=tokens, give_up=give_up
+            model,
+            prepared.method,
+            rows,
+            how=how,
+            tokens=tokens,
+            share=Share(prepared.ranks, give_up),
         )
+
+
+def _read_first(file: Path, rows: int, ranks: Ranks) -> Logps | None:
+    """Let the first process read what was kept, for all."""
+    import torch
+
+    kept = _read(file, rows) if ranks.is_first else None
+    if not ranks.any(kept is not None):
+        return None
+    numbers = np.zeros((rows, 2)) if kept is None else kept.copy()
+    ranks.first(torch.from_numpy(numbers))
+    return numbers
 
 
 def _read(file: Path, rows: int) -> Logps | None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING
 
-from tunesmith.errors import RunError
+from tunesmith.errors import RunError, TrainingError
 from tunesmith.hardware import keep_freed_memory
 from tunesmith.logs import logger, remembering, telling
+from tunesmith.methods.ranks import ALONE, Ranks
 from tunesmith.models.roles import Roles, load_roles
 from tunesmith.models.score import find_score
 from tunesmith.recipe.options import Recipe
@@ -33,6 +34,7 @@ from tunesmith.training.session import (
     working_on,
 )
 from tunesmith.training.stop import StopRequest
+from tunesmith.training.workers import train_together
 
 if TYPE_CHECKING:
     from tunesmith.models.layout import Layout
@@ -76,10 +78,8 @@ def resume(run: Run, *, accept_changes: bool = False) -> Run:
 def carry_out(
     run: Run, prepared: Prepared, stop: StopRequest, *, accept_changes: bool = False
 ) -> None:
-    """Load the models, train, and write what the run leaves behind."""
+    """Write down what the run is made of, and train it, here or in processes of its own."""
     from tunesmith.training.probes import write_probes
-    from tunesmith.training.report import write_report
-    from tunesmith.training.samples import answer_samples
 
     environment = describe_environment(prepared.recipe, prepared.reader, prepared.splits)
     same = check_unchanged(run, environment, accept=accept_changes)
@@ -89,17 +89,36 @@ def carry_out(
     write_probes(run, prepared.splits, prepared.reader)
     if note_stop(run, stop):
         return
+    processes = prepared.recipe.compute.processes or 1
+    if processes == 1:
+        learn(run, prepared, stop)
+    else:
+        train_together(run, processes, stop, on_gpus=environment["device"] == "cuda")
+
+
+def learn(run: Run, prepared: Prepared, stop: StopRequest) -> None:
+    """Load the models, train, and write what the run leaves behind.
+
+    Every process of a run does so; the first alone writes.
+    """
+    from tunesmith.training.report import write_report
+    from tunesmith.training.samples import answer_samples
+
+    ranks = prepared.ranks
     with collecting_late():
         roles = load_policy(prepared)
-    if not run.samples_file.exists():
+    check_alike(roles, ranks)
+    if ranks.is_first and not run.samples_file.exists():
         answer_samples(run, roles, prepared.splits, prepared.recipe, when="before")
     with collecting_late():
         trainer = build_trainer(run, prepared, roles, stop)
-    if note_stop(run, stop):
+    if note_stop(run, stop, ranks):
         return
     run_loop(run, trainer)
     if not trainer.is_over():
-        note_stop(run, stop)
+        note_stop(run, stop, ranks)
+        return
+    if not ranks.is_first:
         return
     publish_model(run, trainer)
     answer_samples(run, roles, prepared.splits, prepared.recipe, when="after")
@@ -107,10 +126,12 @@ def carry_out(
     write_report(run)
 
 
-def note_stop(run: Run, stop: StopRequest) -> bool:
+def note_stop(run: Run, stop: StopRequest, ranks: Ranks = ALONE) -> bool:
     """Write down that the run was stopped, if somebody asked for it."""
-    if not stop.is_asked():
+    if not ranks.any(stop.is_asked()):
         return False
+    if not ranks.is_first:
+        return True
     run.write_status(
         state="stopped",
         message=f"stopped at step {run.status().step}, saved" if run.status().step else "stopped",
@@ -130,6 +151,27 @@ def load_policy(prepared: Prepared) -> Roles:
     if prepared.method.needs_reference:  # it drops nothing either
         drop_nothing(roles.policy)
     return roles
+
+
+def check_alike(roles: Roles, ranks: Ranks) -> None:
+    """Refuse to train together models that are not the same to the bit.
+
+    Raises:
+        TrainingError: if this process has loaded another one than the first process.
+    """
+    if ranks.count == 1:
+        return
+    import torch
+
+    from tunesmith.models.fingerprint import weight_sums
+
+    ours = weight_sums(roles.policy)
+    if not torch.equal(ranks.first(ours.clone()), ours):
+        raise TrainingError(
+            f"process {ranks.rank} has loaded other weights than process 0",
+            hint="see whether somebody writes to the model's folder, then resume the run",
+            where=str(roles.reader.folder),
+        )
 
 
 def build_trainer(run: Run, prepared: Prepared, roles: Roles, stop: StopRequest) -> RunTrainer:
@@ -194,29 +236,44 @@ def run_loop(run: Run, trainer: RunTrainer) -> None:
     from tunesmith.training.screen import Screen
     from tunesmith.training.watch import Watch
 
-    clear_partial(run.checkpoints)
-    checkpoint, damaged = newest_whole(run.checkpoints)
-    for bad in damaged:
-        log.warning("checkpoint %s is damaged (%s): set aside", bad.path.name, bad.problem)
-    step = step_of(checkpoint) if checkpoint else 0
-    if step:
-        log.info("going on from step %d", step)
-    run.keep_metrics_until(step)
-    run.write_status(step=step, num_steps=trainer.num_steps)
+    ranks = trainer.ranks
+    step = find_step(run, ranks)
+    checkpoint = checkpoint_folder(run.checkpoints, step) if step else None
+    if ranks.is_first:
+        run.keep_metrics_until(step)
+        run.write_status(step=step, num_steps=trainer.num_steps)
     screen = Screen()
     screen.begin(step, trainer.num_steps)
     trainer.add_callback(Watch(trainer.recipe, run, trainer, screen))
     try:
         if checkpoint and trainer.catch_up(checkpoint):
             return
-        set_seed(trainer.recipe.run.seed)
+        set_seed(trainer.recipe.run.seed + ranks.rank)  # each drops other weights
         keep_freed_memory()
         with sparing_what_is_loaded():
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        trainer.show_average()
     finally:
         screen.end()
-    clear_partial(run.checkpoints)
-    run.write_status(step=trainer.state.global_step)
+    if ranks.is_first:
+        clear_partial(run.checkpoints)
+        run.write_status(step=trainer.state.global_step)
+
+
+def find_step(run: Run, ranks: Ranks) -> int:
+    """Let the first process find the newest whole checkpoint; return its step, 0 for none."""
+    import torch
+
+    step = torch.tensor(0)
+    if ranks.is_first:
+        clear_partial(run.checkpoints)
+        checkpoint, damaged = newest_whole(run.checkpoints)
+        for bad in damaged:
+            log.warning("checkpoint %s is damaged (%s): set aside", bad.path.name, bad.problem)
+        step.fill_(step_of(checkpoint) if checkpoint else 0)
+        if step:
+            log.info("going on from step %d", step)
+    return int(ranks.first(step))
 
 
 def publish_model(run: Run, trainer: RunTrainer) -> None:

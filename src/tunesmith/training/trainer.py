@@ -24,24 +24,38 @@ from transformers.trainer_callback import ProgressCallback
 from tunesmith.errors import RunError, TrainingError
 from tunesmith.hardware import disk_free
 from tunesmith.methods.averages import Averages
-from tunesmith.methods.batches import count_tokens, split_update
 from tunesmith.methods.held_out import measure_held_out
-from tunesmith.methods.method import Joining, Method, Row
+from tunesmith.methods.method import Joining
+from tunesmith.methods.ranks import Share
 from tunesmith.models.adapter import note_base
 from tunesmith.models.roles import Roles
+from tunesmith.recipe.optimizer import Layerwise as LayerwiseOptions
 from tunesmith.recipe.options import Recipe
 from tunesmith.runs.run import Run
-from tunesmith.training.checkpoints import clear_partial, partial_folder, rotate, seal
+from tunesmith.training.checkpoints import (
+    clear_partial,
+    partial_folder,
+    random_folder,
+    rotate,
+    seal,
+)
+from tunesmith.training.gradients import sum_gradients
+from tunesmith.training.optimizers import build_optimizer
+from tunesmith.training.optimizers.layerwise import Layerwise
 from tunesmith.training.order import build_order
 from tunesmith.training.prepare import Prepared
 from tunesmith.training.stop import StopRequest
+from tunesmith.training.updates import UpdateBatches
 
-OPTIONS = ("initial_lr", "betas", "eps", "weight_decay")
-"""What a recipe says about a group of weights; the rest of an optimizer's state is its memory."""
+MEMORY = ("k", "lr_max", "scheduled_lr", "train_mode", "updates", "weight_sum")
+"""What optimizers remember of a group of weights; the rest of a group the recipe says."""
 
 
 class RunTrainer(Trainer):
-    """transformers' Trainer for one run of ours."""
+    """transformers' Trainer for one run of ours.
+
+    It knows of no other process; what several of them share is added up here.
+    """
 
     def __init__(
         self,
@@ -54,7 +68,7 @@ class RunTrainer(Trainer):
         run: Run,
     ) -> None:
         self.recipe, self.method, self.splits = prepared.recipe, prepared.method, prepared.splits
-        self.roles = roles
+        self.roles, self.ranks = roles, prepared.ranks
         self.stop, self.checkpoints = stop, run.checkpoints
         self.base_sha256 = str(run.environment()["base_weights"])
         assert self.recipe.compute.tokens_per_batch is not None  # settled before the run began
@@ -64,6 +78,7 @@ class RunTrainer(Trainer):
         self.order = build_order(self.recipe, self.splits.train)
         self.num_steps = arguments.max_steps
         self.history: list[dict[str, Any]] = []
+        self.layerwise: Layerwise | None = None
         super().__init__(model=roles.policy, args=arguments, train_dataset=self.splits.train)
         self.model_accepts_loss_kwargs = True
         self.tokens_seen = 0
@@ -100,13 +115,37 @@ class RunTrainer(Trainer):
         self.history = self.state.log_history
         return self.is_over()
 
+    def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
+        """Build the optimizer of the recipe."""
+        policy = self.roles.policy if model is None else model
+        decaying = self.get_decay_parameter_names(policy)
+        self.optimizer = build_optimizer(self.recipe, policy, decaying=decaying)
+        return self.optimizer
+
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> Any:
+        """Build the schedule, around the optimizer as the loop will use it."""
+        options = self.recipe.optimizer
+        if isinstance(options, LayerwiseOptions) and options.layerwise:
+            assert self.optimizer is not None
+            self.layerwise = Layerwise(self.optimizer, self._gradient_diverged)
+        return super().create_scheduler(num_training_steps, optimizer)
+
+    def show_average(self) -> None:
+        """Measure and save averaged weights, if the optimizer averages; training puts them back."""
+        optimizer: Any = self.optimizer  # wrapped by accelerate, which knows who averages
+        if optimizer is not None:
+            optimizer.eval()
+
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         """Take the optimizer's memory from the checkpoint, and its options from the recipe."""
         optimizer, scheduler = self.optimizer, self.lr_scheduler
         assert optimizer is not None
         assert isinstance(scheduler, LambdaLR)
         groups = optimizer.param_groups
-        options = [{name: group[name] for name in OPTIONS if name in group} for group in groups]
+        told = {"params", "lr", *MEMORY}
+        options = [{k: v for k, v in group.items() if k not in told} for group in groups]
         super()._load_optimizer_and_scheduler(checkpoint)
         scheduler.base_lrs = [group["initial_lr"] for group in options]
         rates = [
@@ -131,17 +170,22 @@ class RunTrainer(Trainer):
 
     def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
         """Stop before a gradient that is no number reaches the weights."""
+        if self.layerwise is not None:
+            return self.layerwise.take_norm()
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)  # type: ignore[no-untyped-call]
         if not math.isfinite(norm):
-            raise self.diverged("the gradient is not a number any more", self.state.global_step + 1)
+            raise self._gradient_diverged()
         return norm
+
+    def _gradient_diverged(self) -> TrainingError:
+        return self.diverged("the gradient is not a number any more", self.state.global_step + 1)
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Load batches in our order."""
         loader: DataLoader[Any] = DataLoader(
             self.splits.train,  # type: ignore[arg-type]
             batch_sampler=self.order,
-            collate_fn=UpdateBatches(self.method, self.how, self.tokens_per_batch),
+            collate_fn=UpdateBatches(self.method, self.how, self.tokens_per_batch, self.ranks),
             num_workers=self.args.dataloader_num_workers,
             pin_memory=self.args.dataloader_pin_memory,
         )
@@ -154,16 +198,21 @@ class RunTrainer(Trainer):
         inputs: Mapping[str, Any],
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor:
-        """Add up the gradients of the batches that an update was split into."""
+        """Add up the gradients of the batches that an update was split into, and dealt out in."""
         losses = []
         with self.accelerator.autocast():
-            ahead = self.method.look_ahead(model, inputs["batches"])
+            ahead = self.method.look_ahead(model, inputs["batches"], self.ranks)
         for left, batch in enumerate(inputs["batches"], 1 - len(inputs["batches"])):
+            if self.layerwise is not None:
+                self.layerwise.is_last_batch = not left
             with self.accelerator.no_sync(model) if left else nullcontext():
                 given = {**batch, **ahead}
                 losses.append(super().training_step(model, given, num_items_in_batch))
         self.tokens_seen += inputs["num_tokens"]
-        loss = torch.stack(losses).sum()
+        loss = torch.stack(losses).sum() if losses else torch.zeros((), device=self.args.device)
+        if self.ranks.count > 1:
+            sum_gradients(model.parameters(), self.ranks)
+            self.ranks.total(loss)
         if not torch.isfinite(loss):  # once an update: a GPU is waited for here
             raise self.diverged("the loss is not a number any more", self.state.global_step + 1)
         return loss
@@ -183,13 +232,14 @@ class RunTrainer(Trainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log what the method measures beside its loss."""
-        super().log({**self.watched.take(), **logs} if "loss" in logs else logs, start_time)
+        measured = {**self.watched.take(self.ranks), **logs} if "loss" in logs else logs
+        super().log(measured, start_time)
 
     def _get_num_items_in_batch(
         self, batch_samples: list[dict[str, Any]], device: torch.device
     ) -> torch.Tensor:
         counts = [update["num_learned"] for update in batch_samples]
-        return torch.stack(counts).sum().clamp(min=1).to(device)
+        return self.ranks.total(torch.stack(counts).sum()).clamp(min=1).to(device)
 
     def floating_point_ops(self, inputs: Mapping[str, Any]) -> int:
         """Count nothing: what the loop underneath would count is not what is computed."""
@@ -215,6 +265,7 @@ class RunTrainer(Trainer):
         rows = self.splits.validation
         if rows is None:
             return {}
+        self.show_average()
         with self.accelerator.autocast():
             measured = measure_held_out(
                 self.roles.policy,
@@ -222,7 +273,7 @@ class RunTrainer(Trainer):
                 rows,
                 how=self.how,
                 batch_size=self.recipe.evaluate.batch_size,
-                give_up=self.stop.is_asked,
+                share=Share(self.ranks, self.stop.is_asked),
             )
         if measured is None:
             self.control.should_save = self.control.should_training_stop = True
@@ -263,9 +314,17 @@ class RunTrainer(Trainer):
         """Write aside, seal, then delete what is too old: never the other way round."""
         aside = partial_folder(self.checkpoints)
         written = aside / f"checkpoint-{self.state.global_step}"
+        self.show_average()
         try:
-            super()._save_checkpoint(model, trial)
-            seal(written, self.checkpoints, self.state.global_step)
+            if self.ranks.is_first:
+                super()._save_checkpoint(model, trial)
+            else:
+                self._save_rng_state(str(written))
+            self.ranks.wait()
+            if not self.ranks.is_first:
+                return
+            step, processes = self.state.global_step, self.ranks.count
+            seal(written, self.checkpoints, step, processes=processes)
         except (OSError, RuntimeError, SafetensorError) as problem:
             failure = self._no_room(written, problem)
             clear_partial(self.checkpoints)  # what was written of it is room for the last words
@@ -276,6 +335,13 @@ class RunTrainer(Trainer):
             best_step=best_step(self.state.log_history),
         )
 
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(str(random_folder(Path(output_dir), self.ranks.rank)))
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        if checkpoint is not None:
+            super()._load_rng_state(str(random_folder(Path(checkpoint), self.ranks.rank)))
+
     def _no_room(self, written: Path, problem: Exception) -> RunError:
         size = sum(path.stat().st_size for path in written.rglob("*") if path.is_file())
         free = disk_free(self.checkpoints)
@@ -285,29 +351,6 @@ class RunTrainer(Trainer):
             hint="free some space, then resume the run; the checkpoints before it are whole",
             where=str(written),
         )
-
-
-class UpdateBatches:
-    """Split the rows of an update into batches of at most so many tokens."""
-
-    def __init__(self, method: Method, how: Joining, tokens: int) -> None:
-        self.method, self.how, self.tokens = method, how, tokens
-
-    def __call__(self, rows: list[Row]) -> dict[str, Any]:
-        """Join the rows of an update.
-
-        Returns:
-            batches; num_tokens, padding left out; num_learned, which the loss is averaged over.
-        """
-        lengths = [len(row["input_ids"]) for row in rows]
-        sizes = [count_tokens(row, flat=self.how.flat) for row in rows]
-        parts = split_update(sizes, tokens=self.tokens, flat=self.how.flat)
-        batches = [self.method.collate(rows[part], self.how) for part in parts]
-        return {
-            "batches": batches,
-            "num_tokens": sum(lengths),
-            "num_learned": torch.tensor(sum(self.method.count(batch) for batch in batches)),
-        }
 
 
 def best_step(history: list[dict[str, Any]]) -> int | None:

@@ -30,7 +30,7 @@ class Watch(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Ask the loop for what is due now."""
         step, last = state.global_step, state.global_step >= state.max_steps
-        stopping = self.trainer.stop.is_asked()
+        stopping = self.trainer.ranks.any(self.trainer.stop.is_asked())
         measure = self.trainer.is_evaluation_due(step)
         control.should_evaluate = measure and not stopping  # made up for when the run goes on
         control.should_save = last or stopping or step % self.save_every == 0
@@ -42,7 +42,8 @@ class Watch(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
         """Append what was measured to metrics.jsonl and show it."""
         logs: dict[str, float] = rest["logs"]
-        if "loss" not in logs and "eval_loss" not in logs:
+        measured = "loss" in logs or "eval_loss" in logs
+        if not measured or not self.trainer.ranks.is_first:
             return
         record: dict[str, Any] = {"step": state.global_step, **logs}
         if "loss" in logs:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import pytest
 import torch
@@ -96,8 +96,8 @@ def test_batches_are_as_wide_as_the_longest_row_in_steps_of_eight(longest: int, 
     assert join(rows, Joining(flat=True))["input_ids"].shape == (1, longest)
 
 
-@given(st.lists(st.integers(1, 50), min_size=1, max_size=40), st.integers(1, 200), st.booleans())
-def test_an_update_is_split_into_few_batches_that_keep_to_the_limit(
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=8), st.integers(1, 200), st.booleans())
+def test_an_update_is_split_into_as_few_and_even_batches_as_can_be(
     lengths: list[int], tokens: int, flat: bool
 ) -> None:
     def size(part: list[int]) -> int:
@@ -107,5 +107,10 @@ def test_an_update_is_split_into_few_batches_that_keep_to_the_limit(
     parts = [lengths[part] for part in split_update(lengths, tokens=tokens, flat=flat)]
     assert [length for part in parts for length in part] == lengths
     assert all(len(part) == 1 or size(part) <= tokens for part in parts)
-    for part, following in pairwise(parts):
-        assert size([*part, following[0]]) > tokens
+    for edges in combinations(range(1, len(lengths)), len(parts) - 1):
+        others = [lengths[start:end] for start, end in pairwise([0, *edges, len(lengths)])]
+        assert max(map(size, others)) >= min(max(map(size, parts)), max(tokens, 1))
+    if len(parts) > 1:
+        for edges in combinations(range(1, len(lengths)), len(parts) - 2):
+            fewer = [lengths[start:end] for start, end in pairwise([0, *edges, len(lengths)])]
+            assert any(len(part) > 1 and size(part) > tokens for part in fewer)

@@ -19,6 +19,7 @@ from tunesmith.methods.batches import count_tokens, split_update
 from tunesmith.methods.dpo import dpo_loss
 from tunesmith.methods.learned import answer_logps
 from tunesmith.methods.method import Joining
+from tunesmith.methods.ranks import Share
 from tunesmith.methods.reference import reference_logps
 from tunesmith.models.load import load_model
 from tunesmith.models.tuning import add_lora
@@ -217,7 +218,7 @@ def test_it_gives_up_when_asked(models: dict[str, Any], tmp_path: Path) -> None:
         Rows(pairs()),  # type: ignore[arg-type]
         how=Joining(flat=True),
         tokens=1,
-        give_up=lambda: True,
+        share=Share(give_up=lambda: True),
     )
     assert found is None
     assert models["qwen3"].training

@@ -27,6 +27,13 @@ def build(*overrides: str):  # type: ignore[no-untyped-def]
         (["evaluate.batch_size=3"], "evaluate.batch_size"),
         (["evaluate.sample_rows=0", "evaluate.sample_tokens=9"], "evaluate.sample_tokens"),
         (["model.from_scratch=true"], "tuning.kind"),
+        (["model.quantize.kind=nf4", "tuning.kind=full"], "model.quantize"),
+        (["model.quantize.kind=int8", "tuning.kind=freeze"], "model.quantize"),
+        (
+            ["model.quantize.kind=nf4", "model.from_scratch=true", "tuning.kind=full"],
+            "model.quantize",
+        ),
+        (["model.quantize.kind=fp4", "compute.precision=pure_bf16"], "compute.precision"),
         (["method.name=pretrain", "data.system=hi"], "data.system"),
         (["method.name=pretrain", "model.template=chatml"], "model.template"),
         (["method.name=pretrain", "data.on_long_row=skip"], "data.on_long_row"),
@@ -46,6 +53,15 @@ def build(*overrides: str):  # type: ignore[no-untyped-def]
         (["method={name: dpo}", "tuning.dropout=0.1"], "tuning.dropout"),
         (["method={name: orpo}", "model.from_scratch=true", "tuning.kind=full"], "method.name"),
         (["tuning={kind: freeze, layers: 0}"], "tuning.layers"),
+        (
+            [
+                "compute.processes=2",
+                "optimizer.name=sgd",
+                "optimizer.layerwise=true",
+                "optimizer.max_grad_norm=0",
+            ],
+            "compute.processes",
+        ),
     ],
 )
 def test_options_that_contradict_each_other_are_refused(overrides: list[str], where: str) -> None:
@@ -71,6 +87,7 @@ def test_options_that_contradict_each_other_are_refused(overrides: list[str], wh
         ["method.name=simpo", "tuning.dropout=0.1"],
         ["method.name=reward", "evaluate.sample_rows=0", "tuning.dropout=0.1"],
         ["method={name: kto, desirable_weight: 0}"],
+        ["model.quantize={kind: nf4, double: false}"],
     ],
 )
 def test_a_sound_recipe_passes_and_so_does_what_its_run_writes_out(overrides: list[str]) -> None:

@@ -56,6 +56,7 @@ def test_a_section_or_an_option_is_found_by_name() -> None:
         "rank",
         "alpha",
         "dropout",
+        "lora_plus_ratio",
         "targets",
     ]
     assert [option.dotted for option in find_options("full")] == ["tuning.kind"]

@@ -41,17 +41,20 @@ def test_updates_of_tokens_hold_about_as_many_and_every_row_once(
 
 
 @given(st.integers(1, 60), st.integers(1, 40), st.integers(1, 99), st.booleans())
-def test_the_largest_update_is_known_before_it_comes(
+def test_the_sizes_of_updates_are_known_before_they_come(
     count: int, size: int, steps: int, by_tokens: bool
 ) -> None:
     lengths = order(count, 1).lengths
     tokens = 20 * size if by_tokens else None
     found = UpdateOrder(lengths, update_rows=size, update_tokens=tokens, seed=0)
-    sums: list[int] = []
-    while len(sums) < steps:
-        sums += [int(lengths[update].sum()) for update in found]
+    updates: list[list[int]] = []
+    while len(updates) < steps:
+        updates += [lengths[update].tolist() for update in found]
         found.epoch += 1
-    assert found.largest_update(steps) == max(sums[:steps])
+    totals, longest = found.sizes(steps)
+    assert totals.tolist() == [sum(update) for update in updates[:steps]]
+    assert longest.tolist() == [max(update) for update in updates[:steps]]
+    assert found.lengths_of(steps - 1) == updates[steps - 1]
 
 
 def test_an_epoch_repeats_and_the_next_one_differs() -> None:

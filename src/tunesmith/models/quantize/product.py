@@ -1,0 +1,63 @@
+"""Products with a frozen weight that is put together only for as long as it is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from tunesmith.models.autocast import product_type
+
+Put = Callable[[torch.dtype], torch.Tensor]
+"""Puts a weight together in a type; [out, in]."""
+
+
+class Whole(torch.nn.Module):
+    """A quantized linear layer that multiplies with its whole weight; it has a bias or None."""
+
+    in_features: int
+    out_features: int
+    bias: torch.Tensor | None
+
+    def whole(self, dtype: torch.dtype) -> torch.Tensor:
+        """Put the weight together; [out, in]."""
+        raise NotImplementedError
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Compute x W' + bias; [..., in] to [..., out]."""
+        dtype, bias = product_type(x), self.bias
+        product: Callable[..., torch.Tensor] = _Product.apply
+        return product(x.to(dtype), None if bias is None else bias.to(dtype), self)
+
+
+class _Product(torch.autograd.Function):
+    """Keeps neither x nor W for the way back."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, bias: Any, layer: Whole) -> torch.Tensor:
+        ctx.layer = layer
+        flat = x.reshape(-1, x.shape[-1])
+        with torch.autocast(x.device.type, enabled=False):
+            out = multiply(flat, layer.whole, layer.out_features, transposed=True)
+        if bias is not None:
+            out.add_(bias)
+        return out.view(*x.shape[:-1], out.shape[-1])
+
+    @staticmethod
+    def backward(ctx: Any, *upper: torch.Tensor) -> Any:
+        flat = upper[0].reshape(-1, upper[0].shape[-1])
+        to_x = multiply(flat, ctx.layer.whole, ctx.layer.in_features, transposed=False)
+        return to_x.view(*upper[0].shape[:-1], to_x.shape[-1]), None, None
+
+
+def multiply(x: torch.Tensor, put: Put, width: int, *, transposed: bool) -> torch.Tensor:
+    """Compute x W' or x W; [rows, any] to [rows, width].
+
+    Room for the result is taken before the weight's: the weight then comes and goes at the end of
+    the heap, where it leaves no hole that later, larger results do not fit into. With the holes a
+    model of 100 million weights takes 0.6 GiB more.
+    """
+    out = x.new_empty(len(x), width)
+    weight = put(x.dtype)
+    return torch.mm(x, weight.t() if transposed else weight, out=out)

@@ -1,0 +1,34 @@
+"""In how many bits the frozen base is kept: one class a kind."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from tunesmith.recipe.section import Section
+
+
+class NF4(Section):
+    """Keep the base in 4 bits spaced like a bell curve (Dettmers et al. 2023, arXiv:2305.14314)."""
+
+    kind: Literal["nf4"] = "nf4"
+    double: bool = True
+    """Quantize the scales of the blocks too: 4.1 bits a weight instead of 4.5."""
+
+
+class FP4(Section):
+    """Keep the base in floating-point numbers of 4 bits."""
+
+    kind: Literal["fp4"] = "fp4"
+    double: bool = True
+    """Quantize the scales of the blocks too: 4.1 bits a weight instead of 4.5."""
+
+
+class Int8(Section):
+    """Keep the base in whole numbers of 8 bits with a scale a row (arXiv:2208.07339)."""
+
+    kind: Literal["int8"] = "int8"
+
+
+Quantize = Annotated[NF4 | FP4 | Int8, Field(discriminator="kind")]

@@ -1,0 +1,133 @@
+"""Rules on methods and their rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tunesmith.errors import RecipeError
+from tunesmith.recipe.method import DPO, KTO, Method, Preference, Pretrain, Reward
+from tunesmith.recipe.options import Recipe
+from tunesmith.recipe.rules.defaults import has_default
+from tunesmith.recipe.tuning import LoRA
+
+
+def preferences_begin_with_answers(recipe: Recipe) -> None:
+    """Preferences are learned by moving away from a model that can answer already."""
+    if isinstance(recipe.method, Preference) and recipe.model.from_scratch:
+        raise RecipeError(
+            "a model from scratch has no answers of its own that others could be preferred to",
+            hint="train it with method.name: sft first, and name the model that comes out",
+            where="method.name",
+        )
+
+
+def preferences_drop_nothing(recipe: Recipe) -> None:
+    """What is compared with a reference must be computed as the reference was."""
+    tuning = recipe.tuning
+    if has_reference(recipe.method) and isinstance(tuning, LoRA) and tuning.dropout:
+        raise RecipeError(
+            f"tuning.dropout has no effect: {recipe.method.name} compares with a reference that "
+            "drops nothing",
+            hint="remove it",
+            where="tuning.dropout",
+        )
+
+
+def losses_of_pairs_fit(recipe: Recipe) -> None:
+    """Each loss of dpo takes some of its options."""
+    method = recipe.method
+    if not isinstance(method, DPO):
+        return
+    smoothed = method.loss in ("sigmoid", "robust")
+    refused = {
+        "label_smoothing": (
+            bool(method.label_smoothing) and not smoothed,
+            f"label_smoothing has no effect on the loss {method.loss}",
+        ),
+        "length_normalize": (
+            method.length_normalize and method.loss == "ipo",
+            "length_normalize has no effect: ipo compares log-probabilities a token anyway",
+        ),
+        "loss": (
+            method.loss == "robust" and not method.label_smoothing,
+            "the loss robust has no effect: without wrong labels it is sigmoid",
+        ),
+    }
+    for option, (wrong, why) in refused.items():
+        if wrong:
+            hint = "write method.label_smoothing: 0.1" if option == "loss" else "remove it"
+            raise RecipeError(why, hint=hint, where=f"method.{option}")
+
+
+def judgements_count(recipe: Recipe) -> None:
+    """Rows that weigh nothing teach nothing."""
+    method = recipe.method
+    if isinstance(method, KTO) and not (method.desirable_weight or method.undesirable_weight):
+        raise RecipeError(
+            "nothing would be learned: both weights of kto are 0",
+            hint="leave one of them above 0",
+            where="method.desirable_weight",
+        )
+
+
+def scores_are_no_answers(recipe: Recipe) -> None:
+    """A reward model cannot be asked anything."""
+    if not isinstance(recipe.method, Reward) or not recipe.evaluate.sample_rows:
+        return
+    for option in ("evaluate.sample_rows", "evaluate.sample_tokens"):
+        if not has_default(recipe, option):
+            raise RecipeError(
+                f"{option} has no effect: a reward model scores answers and gives none",
+                hint="remove it",
+                where=option,
+            )
+
+
+def plain_text_has_no_chat(recipe: Recipe) -> None:
+    """Pretraining reads texts, not conversations, and cuts none."""
+    if not isinstance(recipe.method, Pretrain):
+        return
+    given = {
+        "data.system": recipe.data.system is not None,
+        "model.template": recipe.model.template is not None,
+        "data.on_long_row": not has_default(recipe, "data.on_long_row"),
+    }
+    for option, asked in given.items():
+        if asked:
+            raise RecipeError(
+                f"{option} has no effect: pretraining learns plain text in rows of data.max_tokens",
+                hint="remove it, or write method.name: sft",
+                where=option,
+            )
+
+
+def weights_need_company(recipe: Recipe) -> None:
+    """The share of one set alone is always all of it."""
+    if len(recipe.data.train) == 1 and recipe.data.train[0].weight is not None:
+        raise RecipeError(
+            "a weight has no effect: there is one set only",
+            hint="remove it, or name another set to mix it with",
+            where="data.train.weight",
+        )
+    if any(source.weight is not None for source in recipe.data.validation):
+        raise RecipeError(
+            "a weight has no effect on validation rows: each is measured once",
+            hint="remove it",
+            where="data.validation.weight",
+        )
+
+
+def has_reference(method: Method) -> bool:
+    """Whether answers are compared with what a reference says of them."""
+    return isinstance(method, KTO) or (isinstance(method, DPO) and method.reference != "none")
+
+
+RULES: tuple[Callable[[Recipe], None], ...] = (
+    preferences_begin_with_answers,
+    preferences_drop_nothing,
+    losses_of_pairs_fit,
+    judgements_count,
+    scores_are_no_answers,
+    plain_text_has_no_chat,
+    weights_need_company,
+)
