@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 
 from tunesmith.errors import ModelError
+from tunesmith.models.beginnings import without_beginnings, write_plain
 from tunesmith.models.fingerprint import weights_sha256
 from tunesmith.models.inspect import ADAPTER, check_config, check_files
 from tunesmith.models.reasons import few, reason_of
@@ -25,6 +27,28 @@ BELONGS_TO = "base.json"
 def note_base(folder: Path, *, base: Path, sha256: str) -> None:
     """Write beside an adapter which base it was trained on."""
     write_json(folder / BELONGS_TO, {"base": str(base), "weights_sha256": sha256})
+
+
+def save_adapter(adapted: PeftModel, folder: Path, *, base: Path, sha256: str) -> None:
+    """Write an adapter that adds to its original base what it adds in training."""
+    adapted.save_pretrained(str(folder))
+    write_plain(adapted, folder / WEIGHTS)
+    note_base(folder, base=base, sha256=sha256)
+
+
+def restore_adapter(adapted: PeftModel, folder: Path) -> None:
+    """Put the weights of a saved adapter into one that is being trained, to the bit.
+
+    Raises:
+        ModelError: if it does not fit tensor by tensor.
+    """
+    from peft import set_peft_model_state_dict
+
+    _stored_shapes(folder)
+    weights = without_beginnings(adapted, load_file(folder / WEIGHTS))
+    stored = {name: tuple(weight.shape) for name, weight in weights.items()}
+    _check_fit(folder, stored, _expected_shapes(adapted))
+    set_peft_model_state_dict(adapted, weights)
 
 
 def load_adapter(model: PreTrainedModel, folder: Path, base: Path) -> PeftModel:

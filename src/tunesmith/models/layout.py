@@ -67,9 +67,18 @@ def find_layout(model: torch.nn.Module) -> Layout:
 def _head(model: torch.nn.Module) -> Head | None:
     try:
         head = find_head(model)
+        if _has_tokens_of_its_own(head.module):
+            return None
         return head if is_head_of(head, model, _ids(model, FIRST)) else None
     except FAILURES:
         return None
+
+
+def _has_tokens_of_its_own(head: torch.nn.Module) -> bool:
+    """Whether rows of a head are trained alone: they may be parameters of the embeddings."""
+    from peft.utils.other import TrainableTokensWrapper
+
+    return isinstance(head, TrainableTokensWrapper)
 
 
 def _why_padded(model: torch.nn.Module) -> str:

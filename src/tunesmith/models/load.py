@@ -184,6 +184,8 @@ def quiet_libraries() -> None:
     hush()
     # PEFT still uses the name that transformers 6 will drop.
     warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
+    # Which it would do otherwise than we do.
+    warnings.filterwarnings("ignore", message="Using Rank-Stabilized LoRA with rank_pattern")
 
 
 def count_embeddings(model: PreTrainedModel) -> int:

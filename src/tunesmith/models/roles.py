@@ -18,9 +18,11 @@ from tunesmith.models.load import (
 )
 from tunesmith.models.locate import locate
 from tunesmith.models.reader import Reader, find_reader
+from tunesmith.models.targets import find_tokens
 from tunesmith.models.tuning import apply_tuning, is_full
 from tunesmith.recipe.method import DPO, Reward
 from tunesmith.recipe.options import Recipe
+from tunesmith.recipe.tuning import LoRA
 
 if TYPE_CHECKING:
     import torch
@@ -102,7 +104,8 @@ def load_roles(recipe: Recipe, reader: Reader) -> Roles:
     dtype = base_dtype(recipe, precision)
     base = load_base(recipe, reader, dtype=dtype, device=device)
     check_vocabulary(reader.folder, len(reader.tokenizer), count_embeddings(base))
-    policy = apply_tuning(base, recipe.tuning)
+    tokens = recipe.tuning.tokens if isinstance(recipe.tuning, LoRA) else ()
+    policy = apply_tuning(base, recipe.tuning, find_tokens(reader.tokenizer, tokens))
     for weight in policy.parameters():  # what moves stays fp32, a new head too
         if weight.requires_grad:
             weight.data = weight.data.float()

@@ -103,7 +103,9 @@ class _Products(torch.autograd.Function):
                 out = flat @ weight.t() if bias is None else torch.addmm(bias, flat, weight.t())
             out.addmm_(thin, up.t())
         ctx.quantized = weight if isinstance(weight, Whole) else None
-        ctx.save_for_backward(read, thin, None if ctx.quantized else weight, down, up)
+        learns_down = ctx.needs_input_grad[4]  # what it reads is kept for its gradient alone
+        kept = read if learns_down else None
+        ctx.save_for_backward(kept, thin, None if ctx.quantized else weight, down, up)
         ctx.scale, ctx.shape, ctx.drops = scale, x.shape, dropped is not None
         return out.view(*x.shape[:-1], out.shape[-1])
 
@@ -113,7 +115,7 @@ class _Products(torch.autograd.Function):
         gradient = upper[0].reshape(-1, upper[0].shape[-1])
         to_thin = (gradient @ up).mul_(ctx.scale)
         to_up = (thin.t() @ gradient).t()  # the thin matrix first: the faster way round
-        to_down = to_thin.t() @ read
+        to_down = to_thin.t() @ read if ctx.needs_input_grad[4] else None
         to_x = to_dropped = None
         if ctx.needs_input_grad[0]:
             if ctx.quantized is None:

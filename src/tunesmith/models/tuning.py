@@ -2,119 +2,119 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from tunesmith.errors import RecipeError
-from tunesmith.models.score import SCORE, find_score
-from tunesmith.recipe.tuning import Freeze, Full, LoRA, Tuning
+from tunesmith.models.beginnings import keep_beginnings
+from tunesmith.models.score import find_score
+from tunesmith.models.targets import (
+    check_modules,
+    check_patterns,
+    choose_layers,
+    find_linear,
+    find_targets,
+    is_transposed,
+    near_name,
+)
+from tunesmith.recipe.tuning import RESIDUAL, Adapter, Freeze, LoRA, Tuning
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-ALL = "all-linear"
 LAYER = re.compile(r"\.(?:layers|h|blocks)\.(\d+)\.")
 
 
-def apply_tuning(model: PreTrainedModel, tuning: Tuning) -> torch.nn.Module:
+def apply_tuning(
+    model: PreTrainedModel, tuning: Tuning, tokens: Sequence[int] = ()
+) -> torch.nn.Module:
     """Return the model with exactly the weights of `tuning` open to training, in fp32.
+
+    Args:
+        tokens: ids of the tokens that `tuning` names.
 
     Raises:
         RecipeError: if the tuning names layers that the model does not have.
     """
     if isinstance(tuning, LoRA):
-        return add_lora(model, tuning)
+        return add_lora(model, tuning, tokens)
     if isinstance(tuning, Freeze):
         open_layers(model, tuning)
     return model
 
 
-def add_lora(model: PreTrainedModel, tuning: LoRA) -> torch.nn.Module:
+def add_lora(model: PreTrainedModel, tuning: LoRA, tokens: Sequence[int] = ()) -> torch.nn.Module:
     """Add low-rank matrices to the chosen linear layers and freeze all else."""
     from peft import LoraConfig, get_peft_model
 
     from tunesmith.models.thin_lora import use_thin_products
 
-    layers = find_linear(model)
-    check_targets(model, layers, tuning.targets)
+    common = describe_common(model, tuning)
+    targets = find_targets(model, tuning)
+    check_patterns(tuning.rank_pattern, targets, "tuning.rank_pattern")
+    check_patterns(tuning.alpha_pattern, targets, "tuning.alpha_pattern")
+    if tuning.init == "olora" and common["fan_in_fan_out"]:
+        raise RecipeError(
+            "olora cannot begin with layers that keep their weights the other way round",
+            hint="write tuning.init: pissa",
+            where="tuning.init",
+        )
+    twice = {} if tuning.alpha else {name: 2 * rank for name, rank in tuning.rank_pattern.items()}
     config = LoraConfig(
         r=tuning.rank,
         lora_alpha=tuning.alpha or 2 * tuning.rank,
+        rank_pattern=dict(tuning.rank_pattern),
+        alpha_pattern={**tuning.alpha_pattern, **twice, **tuning.alpha_pattern},
         lora_dropout=tuning.dropout,
-        target_modules=ALL if ALL in tuning.targets else list(tuning.targets),
-        fan_in_fan_out=any(is_transposed(layer) for layer in layers.values()),
-        task_type="SEQ_CLS" if find_score(model) is not None else "CAUSAL_LM",
+        use_rslora=tuning.rslora,
+        use_dora=tuning.dora,
+        init_lora_weights=INITS[tuning.init],
+        trainable_token_indices=_places(model, tokens) or None,
+        **common,
     )
     adapted: torch.nn.Module = get_peft_model(model, config, autocast_adapter_dtype=True)
+    if tuning.init in RESIDUAL:
+        keep_beginnings(adapted)
+    if tuning.freeze_a:
+        for name, weight in adapted.named_parameters():
+            if ".lora_A." in name:
+                weight.requires_grad_(False)
     use_thin_products(adapted)
     return adapted
 
 
-def is_transposed(layer: torch.nn.Module) -> bool:
-    """Whether a layer keeps its weight as [in, out], or did before it was quantized."""
-    from transformers.pytorch_utils import Conv1D
+INITS: dict[str, Any] = {
+    "default": True,
+    "orthogonal": "orthogonal",
+    "pissa": "pissa",
+    "pissa_niter": "pissa_niter_16",
+    "olora": "olora",
+}
+"""What PEFT calls the ways to begin; 16 rounds are what the authors of PiSSA advise."""
 
-    return vars(layer).get("source_cls", type(layer)) is Conv1D
 
-
-def find_linear(model: PreTrainedModel) -> dict[str, torch.nn.Module]:
-    """Find the layers that matrices can be added to, by name."""
-    import torch
-    from transformers.pytorch_utils import Conv1D
-
+def describe_common(model: PreTrainedModel, tuning: Adapter) -> dict[str, Any]:
+    """Say to PEFT what all its adapters ask."""
+    check_modules(model, tuning, find_targets(model, tuning))
     return {
-        name: module
-        for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear | Conv1D) and name != SCORE
+        "target_modules": choose_layers(model, tuning),
+        "modules_to_save": list(tuning.modules) or None,
+        "fan_in_fan_out": any(is_transposed(layer) for layer in find_linear(model).values()),
+        "task_type": "SEQ_CLS" if find_score(model) is not None else "CAUSAL_LM",
     }
 
 
-def check_targets(
-    model: PreTrainedModel, layers: dict[str, torch.nn.Module], targets: tuple[str, ...]
-) -> None:
-    """Refuse a target that matches no linear layer; PEFT alone would ignore it."""
-    if not targets:
-        raise _bad_target("no linear layer is named", f"write {ALL}, or names such as q_proj")
-    for target in targets:
-        found = [name for name in layers if name == target or name.endswith(f".{target}")]
-        if target == ALL:
-            continue
-        if not found:
-            near = _near(target, layers, tails=True)
-            known = ", ".join(sorted({name.rsplit(".", 1)[-1] for name in layers}))
-            raise _bad_target(
-                f"no linear layer of the model is called {target}",
-                f"did you mean {near}?" if near else f"choose of {known}",
-            )
-        if ALL in targets:
-            raise _bad_target(f"{target} has no effect beside {ALL}", "remove one of them")
-        if any(_is_tied(model, layers[name]) for name in found):
-            raise _bad_target(
-                f"{target} cannot be adapted: it is one with the embeddings",
-                "leave it out, or write tuning.kind: full",
-            )
-
-
-def _bad_target(message: str, hint: str) -> RecipeError:
-    return RecipeError(message, hint=hint, where="tuning.targets")
-
-
-def _is_tied(model: PreTrainedModel, layer: torch.nn.Module) -> bool:
-    return layer.weight is model.get_input_embeddings().weight
-
-
-def _near(wanted: str, names: Iterable[str], *, tails: bool = False) -> str | None:
-    """Find the part of a dotted name, of as many words, that is nearest to `wanted`."""
-    size = wanted.count(".") + 1
-    parts = {
-        ".".join(words[at : at + size])
-        for words in (name.split(".") for name in names)
-        for at in range(max(0, len(words) - size) if tails else 0, len(words) - size + 1)
-    }
-    return next(iter(difflib.get_close_matches(wanted, sorted(parts), n=1)), None)
+def _places(model: PreTrainedModel, tokens: Sequence[int]) -> dict[str, list[int]]:
+    """Say where tokens have numbers of their own: in the embeddings, and in a head apart."""
+    if not tokens:
+        return {}
+    ends = [model.get_input_embeddings(), model.get_output_embeddings()]
+    if ends[1] is None or ends[1].weight is ends[0].weight:
+        del ends[1]
+    names = {id(module): name for name, module in model.named_modules()}
+    return {names[id(end)].rsplit(".", 1)[-1]: list(tokens) for end in ends}
 
 
 def open_layers(model: PreTrainedModel, tuning: Freeze) -> None:
@@ -129,7 +129,7 @@ def open_layers(model: PreTrainedModel, tuning: Freeze) -> None:
         )
     for wanted in tuning.names:
         if not any(wanted in name for name in names):
-            near = _near(wanted, names)
+            near = near_name(wanted, names)
             some = names[len(names) // 2]
             raise RecipeError(
                 f"no parameter's name contains {wanted}",
@@ -167,4 +167,4 @@ def num_trainable(model: torch.nn.Module) -> int:
 
 def is_full(tuning: Tuning) -> bool:
     """Whether a run saves whole models rather than adapters."""
-    return isinstance(tuning, Full | Freeze)
+    return not isinstance(tuning, Adapter)

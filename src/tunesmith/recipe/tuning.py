@@ -8,6 +8,10 @@ from pydantic import Field
 
 from tunesmith.recipe.section import Count, Number, Positive, Section, WholeNumber
 
+Init = Literal["default", "orthogonal", "pissa", "pissa_niter", "olora"]
+RESIDUAL: tuple[Init, ...] = ("pissa", "pissa_niter", "olora")
+"""Ways to begin that take from the frozen weights what the matrices begin with."""
+
 
 class Full(Section):
     """Train every weight."""
@@ -27,7 +31,18 @@ class Freeze(Section):
     """Also train the embeddings and the head."""
 
 
-class LoRA(Section):
+class Adapter(Section):
+    """What all kinds share that train something beside frozen weights."""
+
+    targets: tuple[str, ...] = ("all-linear",)
+    """Names of the linear layers to adapt, such as q_proj; `all-linear` takes all but the head."""
+    target_pattern: str | None = None
+    """Adapt the linear layers whose whole names match this regular expression, instead."""
+    modules: tuple[str, ...] = ()
+    """Names of modules to train whole beside, such as embed_tokens; the adapter holds them."""
+
+
+class LoRA(Adapter):
     """Train small low-rank matrices beside frozen weights (Hu et al. 2021, arXiv:2106.09685)."""
 
     kind: Literal["lora"] = "lora"
@@ -35,13 +50,27 @@ class LoRA(Section):
     """Width of the added matrices."""
     alpha: Count | None = None
     """Scale: the product is multiplied by alpha / rank; twice the rank if not given."""
+    rank_pattern: dict[str, Count] = Field(default_factory=dict)
+    """Other ranks for layers whose names end with a pattern: `{v_proj: 16}`."""
+    alpha_pattern: dict[str, Count] = Field(default_factory=dict)
+    """Other scales for layers whose names end with a pattern."""
     dropout: Number = Field(default=0.0, ge=0.0, lt=1.0)
     """Share of the adapter's inputs dropped in training."""
     lora_plus_ratio: Positive = 1.0
     """Learning rate of the matrices that begin at zero over that of the others; 16 usual
     (LoRA+, arXiv:2402.12354)."""
-    targets: tuple[str, ...] = ("all-linear",)
-    """Names of the linear layers to adapt, such as q_proj; `all-linear` takes all but the head."""
+    rslora: bool = False
+    """Multiply by alpha / sqrt(rank), so that large ranks learn as fast (arXiv:2312.03732)."""
+    dora: bool = False
+    """Train the length of each output's weights apart from their direction (arXiv:2402.09353)."""
+    init: Init = "default"
+    """How the matrices begin: `default` with a product of zero, `orthogonal` too, at right angles;
+    `pissa` (arXiv:2404.02948), the faster `pissa_niter` and `olora` (arXiv:2406.01775) with the
+    main part of the weights, which is taken out of them."""
+    freeze_a: bool = False
+    """Train only the second matrix: fewer activations are kept (LoRA-FA, arXiv:2308.03303)."""
+    tokens: tuple[int | str, ...] = ()
+    """Tokens whose embeddings are trained beside, by id or text."""
 
 
 Tuning = Annotated[Full | Freeze | LoRA, Field(discriminator="kind")]

@@ -30,6 +30,8 @@ from tunesmith.models.row_attention import (
 )
 from tunesmith.models.tuning import apply_tuning, num_trainable
 from tunesmith.recipe.options import Recipe
+from tunesmith.recipe.section import MOST
+from tunesmith.recipe.tuning import LoRA, Tuning
 from tunesmith.training.optimizers.memory import Memory, count_memory
 from tunesmith.training.optimizers.weights import list_weights
 
@@ -128,9 +130,16 @@ def measure_footprint(recipe: Recipe, folder: Path, longest: int) -> Footprint:
         head_gradient=4 * head.numel() if head.requires_grad else 0,  # summed apart
         kept=_trials(model, precision, sizes, longest=longest, flat=flat),
         passing=float(sizes.width * (3 * sizes.inner + 4 * sizes.hidden)),
-        logits=(8 * len(head), chunk_size(len(head), learns_weight=head.requires_grad)),
+        logits=(8 * len(head), _logits_at_once(recipe, head)),
         flat=flat,
     )
+
+
+def _logits_at_once(recipe: Recipe, head: torch.Tensor) -> int:
+    """Count the positions whose logits are computed at once: all if tokens are trained alone."""
+    if isinstance(recipe.tuning, LoRA) and recipe.tuning.tokens:
+        return MOST
+    return chunk_size(len(head), learns_weight=head.requires_grad)
 
 
 def _may_lie_flat(model: torch.nn.Module) -> bool:
@@ -152,9 +161,16 @@ def _without_numbers(
         base = AutoModelForCausalLM.from_config(load_config(folder), dtype=dtype)
         quantize = recipe.model.quantize
         storage = None if quantize is None else measure_storage(base, quantize)
-        model: torch.nn.Module = apply_tuning(base, recipe.tuning)
+        model: torch.nn.Module = apply_tuning(base, *_tuning_by_shapes(recipe.tuning))
     use_few_passes(model)
     return model.train(), storage
+
+
+def _tuning_by_shapes(tuning: Tuning) -> tuple[Tuning, range]:
+    """Leave out of a tuning what asks for numbers."""
+    if not isinstance(tuning, LoRA):
+        return tuning, range(0)
+    return tuning.model_copy(update={"init": "default"}), range(len(tuning.tokens))
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import PeftModel
 from safetensors import SafetensorError
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
@@ -27,7 +28,7 @@ from tunesmith.methods.averages import Averages
 from tunesmith.methods.held_out import measure_held_out
 from tunesmith.methods.method import Joining
 from tunesmith.methods.ranks import Share
-from tunesmith.models.adapter import note_base
+from tunesmith.models.adapter import restore_adapter, save_adapter
 from tunesmith.models.roles import Roles
 from tunesmith.recipe.optimizer import Layerwise as LayerwiseOptions
 from tunesmith.recipe.options import Recipe
@@ -304,11 +305,21 @@ class RunTrainer(Trainer):
         if not all(bool(torch.isfinite(weight).all()) for weight in trained):
             raise self.diverged("a weight is not a number any more", self.state.global_step)
         folder.mkdir(parents=True, exist_ok=True)
-        self.roles.policy.save_pretrained(str(folder))  # type: ignore[operator]
-        if (folder / "adapter_config.json").exists():
-            note_base(folder, base=self.roles.reader.folder, sha256=self.base_sha256)
+        policy, reader = self.roles.policy, self.roles.reader
+        if isinstance(policy, PeftModel):
+            save_adapter(policy, folder, base=reader.folder, sha256=self.base_sha256)
         else:
-            self.roles.reader.tokenizer.save_pretrained(str(folder))
+            policy.save_pretrained(str(folder))  # type: ignore[operator]
+            reader.tokenizer.save_pretrained(str(folder))
+
+    def _load_from_checkpoint(
+        self, resume_from_checkpoint: str, model: torch.nn.Module | None = None
+    ) -> None:
+        """Put back what was trained, and no more: what is frozen beside it stays so."""
+        if isinstance(self.roles.policy, PeftModel):
+            restore_adapter(self.roles.policy, Path(resume_from_checkpoint))
+        else:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         """Write aside, seal, then delete what is too old: never the other way round."""

@@ -114,6 +114,30 @@ def test_frozen_weights_get_no_gradient_and_open_ones_are_left_to_peft() -> None
     assert layer.base_layer.weight.grad is not None
 
 
+def test_a_frozen_first_matrix_gets_no_gradient_and_keeps_no_input() -> None:
+    kept = []
+    for frozen in (False, True):
+        theirs, ours = pair()
+        for model in (theirs, ours):
+            for name, weight in model.named_parameters():
+                if ".lora_A." in name and frozen:
+                    weight.requires_grad_(False)
+        x = torch.randn(3, 12)
+        expected, gradients = run(theirs, x)
+        out, found = run(ours, x)
+        torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-6)
+        assert found.keys() == gradients.keys()
+        for name, gradient in gradients.items():
+            torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-4, msg=name)
+        saved: list[torch.Tensor] = []
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda given, saved=saved: saved.append(given) or given, lambda given: given
+        ):
+            ours.base_model.model.first(x)
+        kept.append(any(given.shape == x.shape for given in saved))
+    assert kept == [True, False]
+
+
 def test_only_plain_linear_layers_are_changed() -> None:
     class Special(torch.nn.Linear):
         """As a quantized layer is."""

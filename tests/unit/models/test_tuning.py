@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from tests import tiny
 from tunesmith.errors import RecipeError
+from tunesmith.models.layout import find_layout
 from tunesmith.models.load import load_model
+from tunesmith.models.reader import find_reader
+from tunesmith.models.targets import find_tokens
 from tunesmith.models.tuning import apply_tuning, is_full, num_trainable
-from tunesmith.recipe.tuning import Freeze, Full, LoRA, Tuning
+from tunesmith.recipe.tuning import Freeze, Full, Init, LoRA, Tuning
 
 LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
@@ -228,6 +232,79 @@ def test_a_head_that_is_tied_to_the_embeddings_cannot_be_adapted(
     problem = refusal(folders["qwen3"], LoRA(rank=4, targets=("q_proj", "lm_head")))
     assert problem.message == "lm_head cannot be adapted: it is one with the embeddings"
     assert len(adapted(tune(folders["llama"], LoRA(rank=4, targets=("lm_head",))))) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "where", "message"),
+    [
+        ({"target_pattern": "q_proj"}, "target_pattern", "whole name matches q_proj"),
+        ({"target_pattern": "("}, "target_pattern", "is no regular expression"),
+        ({"target_pattern": ".*head"}, "target_pattern", "one with the embeddings"),
+        ({"rank_pattern": {"q": 3}}, "rank_pattern", "no adapted layer ends with q"),
+        (
+            {"targets": ("q_proj",), "alpha_pattern": {"v_proj": 3}},
+            "alpha_pattern",
+            "no adapted layer ends with v_proj",
+        ),
+        ({"modules": ("norms",)}, "modules", "no module of the model is called norms"),
+        ({"modules": ("mlp",)}, "modules", "gate_proj in it is adapted"),
+        ({"modules": ("lm_head",)}, "modules", "embeddings and head are one"),
+        ({"modules": ("embed_tokens",)}, "modules", "embeddings and head are one"),
+    ],
+)
+def test_what_a_model_does_not_have_or_cannot_do_is_refused(
+    folders: dict[str, Path], options: dict[str, Any], where: str, message: str
+) -> None:
+    problem = refusal(folders["qwen3"], LoRA(**options))
+    assert message in problem.message
+    assert problem.where == f"tuning.{where}"
+
+
+def test_olora_does_not_begin_with_transposed_weights(folders: dict[str, Path]) -> None:
+    assert refusal(folders["gpt2"], LoRA(init="olora")).where == "tuning.init"
+
+
+@pytest.mark.parametrize("shape", ["qwen3", "gpt2"])
+@pytest.mark.parametrize("init", ["pissa", "pissa_niter", "olora", "orthogonal"])
+def test_wherever_matrices_begin_the_model_says_what_it_said(
+    folders: dict[str, Path], shape: str, init: Init
+) -> None:
+    if (shape, init) == ("gpt2", "olora"):
+        return
+    ids = torch.tensor([[5, 6, 7, 8]])
+    with torch.no_grad():
+        plain = tune(folders[shape], Full()).eval()(input_ids=ids).logits
+        adapted = tune(folders[shape], LoRA(rank=4, init=init))
+        assert all(bool(p.any()) for n, p in adapted.named_parameters() if "lora_" in n)
+        torch.testing.assert_close(adapted.eval()(input_ids=ids).logits, plain)
+
+
+@pytest.mark.parametrize("shape", ["qwen3", "llama"])
+def test_trained_tokens_learn_as_the_whole_matrices_would(
+    folders: dict[str, Path], shape: str
+) -> None:
+    model = load_model(folders[shape], dtype=torch.float32, device=torch.device("cpu"))
+    tuned = apply_tuning(model, LoRA(rank=4), [5, 9])
+    whole = tune(folders[shape], Full())
+    assert find_layout(tuned).head is None
+    ids = torch.tensor([[5, 6, 9, 8]])
+    for each in (tuned, whole):
+        each(input_ids=ids, labels=ids).loss.backward()
+    rows = [p.grad for n, p in tuned.named_parameters() if "trainable_tokens_delta" in n]
+    names = ["model.embed_tokens.weight", "lm_head.weight"][: len(rows)]
+    assert len(rows) == (1 if shape == "qwen3" else 2)
+    for row, name in zip(rows, names, strict=True):
+        assert row is not None
+        torch.testing.assert_close(row, whole.get_parameter(name).grad[[5, 9]])
+
+
+def test_tokens_are_found_by_text_and_by_id(folders: dict[str, Path]) -> None:
+    tokenizer = find_reader(folders["qwen3"]).tokenizer
+    assert find_tokens(tokenizer, ("<|im_end|>", 7)) == [2, 7]
+    for tokens in (("question and answer",), (400,), (-1,), (2, "<|im_end|>")):
+        with pytest.raises(RecipeError) as caught:
+            find_tokens(tokenizer, tokens)
+        assert caught.value.where == "tuning.tokens"
 
 
 def test_runs_of_full_and_frozen_tuning_save_whole_models() -> None:

@@ -53,11 +53,20 @@ def test_a_section_or_an_option_is_found_by_name() -> None:
     assert find_options("learning_rate") == find_options("optimizer.learning_rate")
     assert [option.name for option in find_options("lora")] == [
         "kind",
+        "targets",
+        "target_pattern",
+        "modules",
         "rank",
         "alpha",
+        "rank_pattern",
+        "alpha_pattern",
         "dropout",
         "lora_plus_ratio",
-        "targets",
+        "rslora",
+        "dora",
+        "init",
+        "freeze_a",
+        "tokens",
     ]
     assert [option.dotted for option in find_options("full")] == ["tuning.kind"]
     assert find_options(None) == list_options()

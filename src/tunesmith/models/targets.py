@@ -1,0 +1,213 @@
+"""Find the layers of a model that a tuning names, or say that there are none."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from tunesmith.errors import RecipeError
+from tunesmith.models.score import SCORE
+from tunesmith.recipe.tuning import Adapter
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+ALL = "all-linear"
+
+
+def choose_layers(model: PreTrainedModel, tuning: Adapter) -> str | list[str]:
+    """Choose the layers to adapt, as PEFT takes them.
+
+    Raises:
+        RecipeError: if a name or pattern means no linear layer; PEFT alone would ignore it.
+    """
+    layers = find_linear(model)
+    if tuning.target_pattern is None:
+        check_targets(model, layers, tuning.targets)
+        return ALL if ALL in tuning.targets else list(tuning.targets)
+    pattern = _compile(tuning.target_pattern, "tuning.target_pattern")
+    found = [name for name in layers if pattern.fullmatch(name)]
+    if not found:
+        raise RecipeError(
+            f"no linear layer's whole name matches {tuning.target_pattern}",
+            hint=f"names look like {next(iter(layers))}",
+            where="tuning.target_pattern",
+        )
+    for name in found:
+        _refuse_tied(model, layers[name], name, "tuning.target_pattern")
+    return found
+
+
+def find_targets(model: PreTrainedModel, tuning: Adapter) -> list[str]:
+    """List the whole names of the layers to adapt."""
+    chosen = choose_layers(model, tuning)
+    layers, head = find_linear(model), model.get_output_embeddings()
+    if chosen == ALL:
+        return [name for name, layer in layers.items() if layer is not head]
+    return [name for name in layers if any(is_called(name, target) for target in chosen)]
+
+
+def is_called(name: str, target: str) -> bool:
+    """Whether a dotted name is or ends with another."""
+    return name == target or name.endswith(f".{target}")
+
+
+def is_transposed(layer: torch.nn.Module) -> bool:
+    """Whether a layer keeps its weight as [in, out], or did before it was quantized."""
+    from transformers.pytorch_utils import Conv1D
+
+    return vars(layer).get("source_cls", type(layer)) is Conv1D
+
+
+def find_linear(model: PreTrainedModel) -> dict[str, torch.nn.Module]:
+    """Find the layers that matrices can be added to, by name."""
+    import torch
+    from transformers.pytorch_utils import Conv1D
+
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear | Conv1D) and name != SCORE
+    }
+
+
+def check_targets(
+    model: PreTrainedModel, layers: dict[str, torch.nn.Module], targets: tuple[str, ...]
+) -> None:
+    """Refuse a target that matches no linear layer; PEFT alone would ignore it."""
+    if not targets:
+        raise _bad_target("no linear layer is named", f"write {ALL}, or names such as q_proj")
+    for target in targets:
+        found = [name for name in layers if is_called(name, target)]
+        if target == ALL:
+            continue
+        if not found:
+            near = near_name(target, layers, tails=True)
+            known = ", ".join(sorted({name.rsplit(".", 1)[-1] for name in layers}))
+            raise _bad_target(
+                f"no linear layer of the model is called {target}",
+                f"did you mean {near}?" if near else f"choose of {known}",
+            )
+        if ALL in targets:
+            raise _bad_target(f"{target} has no effect beside {ALL}", "remove one of them")
+        for name in found:
+            _refuse_tied(model, layers[name], target, "tuning.targets")
+
+
+def _bad_target(message: str, hint: str) -> RecipeError:
+    return RecipeError(message, hint=hint, where="tuning.targets")
+
+
+def _refuse_tied(model: PreTrainedModel, layer: torch.nn.Module, name: str, where: str) -> None:
+    if layer.weight is model.get_input_embeddings().weight:
+        raise RecipeError(
+            f"{name} cannot be adapted: it is one with the embeddings",
+            hint="leave it out, or write tuning.kind: full",
+            where=where,
+        )
+
+
+def check_modules(model: PreTrainedModel, tuning: Adapter, targets: Sequence[str]) -> None:
+    """Refuse modules to train whole that are not there, or cannot be.
+
+    Args:
+        targets: whole names of the layers that are adapted.
+    """
+    ends = (model.get_input_embeddings(), model.get_output_embeddings())
+    tied = ends[1] is not None and ends[0].weight is ends[1].weight
+    names = [name for name, module in model.named_modules() if name and list(module.parameters())]
+    for wanted in tuning.modules:
+        found = [name for name in names if is_called(name, wanted)]
+        if not found:
+            near = near_name(wanted, names, tails=True)
+            raise RecipeError(
+                f"no module of the model is called {wanted}",
+                hint=f"did you mean {near}?" if near else "names look like embed_tokens",
+                where="tuning.modules",
+            )
+        both = [t for t in targets for name in found if t == name or t.startswith(f"{name}.")]
+        if both:
+            raise RecipeError(
+                f"{wanted} cannot be trained whole: {both[0]} in it is adapted",
+                hint="take it out of tuning.targets or of tuning.modules",
+                where="tuning.modules",
+            )
+        modules = [model.get_submodule(name) for name in found]
+        if tied and any(end is module for end in ends for module in modules):
+            raise RecipeError(
+                f"{wanted} cannot be trained apart: embeddings and head are one",
+                hint="name single tokens in tuning.tokens, or write tuning.kind: freeze with "
+                "tuning.embeddings: true",
+                where="tuning.modules",
+            )
+        if not all(w.is_floating_point() for module in modules for w in module.parameters()):
+            raise RecipeError(
+                f"{wanted} cannot be trained: it is quantized",
+                hint="leave it out, or remove model.quantize",
+                where="tuning.modules",
+            )
+
+
+def check_patterns(patterns: Iterable[str], targets: Sequence[str], where: str) -> None:
+    """Refuse a pattern that the name of no adapted layer ends with."""
+    for pattern in patterns:
+        compiled = _compile(rf"(?:.*\.)?(?:{pattern})", where)
+        if not any(compiled.fullmatch(name) for name in targets):
+            raise RecipeError(
+                f"the name of no adapted layer ends with {pattern}",
+                hint=f"names look like {targets[0]}",
+                where=where,
+            )
+
+
+def _compile(pattern: str, where: str) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern)
+    except re.error as problem:
+        raise RecipeError(
+            f"{pattern!r} is no regular expression: {problem}",
+            hint=r"write one such as .*\.[qv]_proj",
+            where=where,
+        ) from None
+
+
+def find_tokens(tokenizer: PreTrainedTokenizerFast, tokens: Sequence[int | str]) -> list[int]:
+    """Find the ids of tokens that are given by id or by text.
+
+    Raises:
+        RecipeError: if one is no token, or given twice.
+    """
+    found: list[int] = []
+    for token in tokens:
+        ids = tokenizer.encode(token, add_special_tokens=False) if _is_text(token) else [token]
+        if len(ids) != 1:
+            raise _bad_token(f"{token!r} is {len(ids)} tokens, not one")
+        if not 0 <= int(ids[0]) < len(tokenizer):
+            raise _bad_token(f"there is no token {token}: the tokenizer has {len(tokenizer):,}")
+        if ids[0] in found:
+            raise _bad_token(f"the token {token!r} is named twice")
+        found.append(int(ids[0]))
+    return found
+
+
+def _is_text(token: int | str) -> bool:
+    return isinstance(token, str)
+
+
+def _bad_token(message: str) -> RecipeError:
+    hint = "name tokens as they stand in tokenizer.json, or by their ids"
+    return RecipeError(message, hint=hint, where="tuning.tokens")
+
+
+def near_name(wanted: str, names: Iterable[str], *, tails: bool = False) -> str | None:
+    """Find the part of a dotted name, of as many words, that is nearest to `wanted`."""
+    size = wanted.count(".") + 1
+    parts = {
+        ".".join(words[at : at + size])
+        for words in (name.split(".") for name in names)
+        for at in range(max(0, len(words) - size) if tails else 0, len(words) - size + 1)
+    }
+    return next(iter(difflib.get_close_matches(wanted, sorted(parts), n=1)), None)

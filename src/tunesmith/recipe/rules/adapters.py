@@ -1,0 +1,96 @@
+"""Rules on what is trained beside frozen weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tunesmith.errors import RecipeError
+from tunesmith.recipe.method import KTO
+from tunesmith.recipe.options import Recipe
+from tunesmith.recipe.rules.defaults import has_default
+from tunesmith.recipe.rules.methods import has_reference
+from tunesmith.recipe.tuning import RESIDUAL, Adapter, LoRA
+
+
+def targets_or_a_pattern(recipe: Recipe) -> None:
+    """Layers are chosen by their names or by a pattern of them."""
+    tuning = recipe.tuning
+    if not isinstance(tuning, Adapter) or tuning.target_pattern is None:
+        return
+    if not has_default(recipe, "tuning.targets"):
+        raise RecipeError(
+            "tuning.targets has no effect: tuning.target_pattern says what is adapted",
+            hint="remove one of them",
+            where="tuning.targets",
+        )
+
+
+def what_is_frozen_learns_at_no_rate(recipe: Recipe) -> None:
+    """A ratio is one of two."""
+    tuning = recipe.tuning
+    if isinstance(tuning, LoRA) and tuning.freeze_a and tuning.lora_plus_ratio != 1:
+        raise RecipeError(
+            "tuning.lora_plus_ratio has no effect: with tuning.freeze_a one matrix learns only",
+            hint="raise optimizer.learning_rate instead",
+            where="tuning.lora_plus_ratio",
+        )
+
+
+def right_angles_come_in_pairs(recipe: Recipe) -> None:
+    """Half of the directions go into one matrix, half into the other."""
+    tuning = recipe.tuning
+    if not isinstance(tuning, LoRA) or tuning.init != "orthogonal":
+        return
+    ranks = {"rank": [tuning.rank], "rank_pattern": list(tuning.rank_pattern.values())}
+    for option, given in ranks.items():
+        for rank in given:
+            if rank % 2:
+                raise RecipeError(
+                    f"tuning.init: orthogonal needs even ranks, and one is {rank}",
+                    hint=f"write {rank + 1}",
+                    where=f"tuning.{option}",
+                )
+
+
+def weights_are_whole_where_they_are_looked_at(recipe: Recipe) -> None:
+    """Lengths and main parts of weights are measured on all of their bits."""
+    tuning = recipe.tuning
+    if not isinstance(tuning, LoRA):
+        return
+    begins = tuning.init in RESIDUAL
+    if begins and tuning.dora:
+        raise RecipeError(
+            f"tuning.dora measures weights that tuning.init: {tuning.init} takes a part out of",
+            hint="remove one of them",
+            where="tuning.dora",
+        )
+    if recipe.model.quantize is not None and (begins or tuning.dora):
+        what = f"tuning.init: {tuning.init}" if begins else "tuning.dora"
+        raise RecipeError(
+            f"{what} looks at whole weights, and model.quantize keeps a few bits of them",
+            hint="remove one of them",
+            where="tuning.init" if begins else "tuning.dora",
+        )
+
+
+def references_are_whole(recipe: Recipe) -> None:
+    """The model before training is the base only where nothing was taken out of it."""
+    tuning, method = recipe.tuning, recipe.method
+    if not isinstance(tuning, LoRA) or tuning.init not in RESIDUAL or not has_reference(method):
+        return
+    if isinstance(method, KTO) or method.model_dump().get("reference") == "base":
+        other = "" if isinstance(method, KTO) else f", or method.reference: {recipe.model.name}"
+        raise RecipeError(
+            f"{method.name} asks the base, and tuning.init: {tuning.init} takes a part out of it",
+            hint=f"write tuning.init: default{other}",
+            where="tuning.init",
+        )
+
+
+RULES: tuple[Callable[[Recipe], None], ...] = (
+    targets_or_a_pattern,
+    what_is_frozen_learns_at_no_rate,
+    right_angles_come_in_pairs,
+    weights_are_whole_where_they_are_looked_at,
+    references_are_whole,
+)

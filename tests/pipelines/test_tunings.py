@@ -1,0 +1,193 @@
+"""Every kind of adapter: trained, stopped and resumed, answering, exported."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests import tiny
+from tests.pipelines.test_going_on import stop_at
+from tunesmith.evaluation.evaluate import evaluate
+from tunesmith.export.export import export
+from tunesmith.methods import build_method
+from tunesmith.methods.method import Joining
+from tunesmith.models.chat import find_subject, load_chat_model, load_subject
+from tunesmith.models.roles import load_reader, load_roles
+from tunesmith.recipe.load import load_recipe
+from tunesmith.runs.run import Run
+from tunesmith.training import train as training
+from tunesmith.training.train import resume, train
+
+LORA = {"kind": "lora", "rank": 4}
+TUNINGS: dict[str, dict[str, Any]] = {
+    "rslora": {**LORA, "rslora": True},
+    "dora": {**LORA, "dora": True},
+    "rsdora": {**LORA, "dora": True, "rslora": True, "targets": ["q_proj", "down_proj"]},
+    "orthogonal": {**LORA, "init": "orthogonal"},
+    "pissa": {**LORA, "init": "pissa"},
+    "pissa rslora": {
+        **LORA,
+        "init": "pissa",
+        "rslora": True,
+        "rank_pattern": {"v_proj": 6},
+        "targets": ["v_proj", "up_proj"],
+    },
+    "pissa niter": {**LORA, "init": "pissa_niter"},
+    "olora": {**LORA, "init": "olora"},
+    "ranks": {**LORA, "rank_pattern": {"q_proj": 2, r"layers\.1\.mlp\.up_proj": 7}},
+    "scales": {**LORA, "alpha_pattern": {"q_proj": 1}},
+    "pattern": {**LORA, "target_pattern": r".*layers\.1\..*\.[qv]_proj"},
+    "frozen a": {**LORA, "freeze_a": True},
+    "frozen a, dropout": {**LORA, "freeze_a": True, "dropout": 0.2},
+    "modules": {**LORA, "modules": ["input_layernorm"], "targets": ["q_proj"]},
+    "tokens": {**LORA, "tokens": ["<|im_end|>", 7]},
+}
+MOVED: dict[str, Any] = {
+    "dora": (".lora_A.", ".lora_B.", ".lora_magnitude_vector."),
+    "rsdora": (".lora_A.", ".lora_B.", ".lora_magnitude_vector."),
+    "frozen a": (".lora_B.",),
+    "frozen a, dropout": (".lora_B.",),
+    "modules": (".lora_A.", ".lora_B.", ".input_layernorm.modules_to_save."),
+    "tokens": (".lora_A.", ".lora_B.", ".trainable_tokens_delta."),
+}
+LORA_MOVES = (".lora_A.", ".lora_B.")
+HELD_OUT: dict[str, Any] = {
+    "data": {"validation_share": 0.2},
+    "evaluate": {"every_steps": 3},
+    "run": {"steps": 6, "save_every_steps": 3},
+}
+
+
+@pytest.fixture(params=TUNINGS)
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def write(folder: Path, model: Path, kind: str, **sections: Any) -> Path:
+    folder.mkdir(exist_ok=True)
+    data = tiny.write_pairs(folder / "pairs.jsonl", 20)
+    given = {"tuning": TUNINGS[kind], **HELD_OUT, **sections}
+    return tiny.write_recipe(folder / "r.json", model, data, **given)
+
+
+def train_on(folder: Path, model: Path, kind: str, **sections: Any) -> Run:
+    return train(load_recipe(write(folder, model, kind, **sections)))
+
+
+def adapter(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "adapter_model.safetensors")
+
+
+def logits(model: torch.nn.Module) -> torch.Tensor:
+    with torch.no_grad():
+        out: torch.Tensor = model.eval()(input_ids=torch.arange(5, 25)[None]).logits
+    return out
+
+
+def watched(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Keep the policy that is trained, its weights before, and what it says after."""
+    seen: dict[str, Any] = {}
+    load, publish = training.load_policy, training.publish_model
+
+    def load_policy(prepared: Any) -> Any:
+        roles = load(prepared)
+        seen["policy"] = roles.policy
+        seen["before"] = {n: p.detach().clone() for n, p in roles.policy.named_parameters()}
+        return roles
+
+    def publish_model(run: Run, trainer: Any) -> None:
+        publish(run, trainer)
+        seen["logits"] = logits(trainer.roles.policy)
+
+    monkeypatch.setattr(training, "load_policy", load_policy)
+    monkeypatch.setattr(training, "publish_model", publish_model)
+    return seen
+
+
+def close(one: torch.Tensor, other: torch.Tensor, share: float = 1e-5) -> bool:
+    return float((one - other).abs().max()) <= share * float(other.abs().max())
+
+
+def test_the_right_weights_move_and_what_is_saved_says_what_was_trained(
+    tmp_path: Path, tiny_model: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = watched(monkeypatch)
+    run = train_on(tmp_path, tiny_model, kind)
+    moves = MOVED.get(kind, LORA_MOVES)
+    for name, weight in seen["policy"].named_parameters():
+        moved = not torch.equal(weight, seen["before"][name])
+        assert moved == any(part in name for part in moves), name
+    losses = [record["loss"] for record in run.metrics() if "loss" in record]
+    assert losses[-1] < losses[0]
+    base = logits(load_chat_model(tiny_model, precision="fp32", device="cpu").model)
+    loaded = load_chat_model(run.path, precision="fp32", device="cpu")
+    assert not close(base, seen["logits"], 1e-3)
+    assert close(logits(loaded.model), seen["logits"])
+    exported = export(run.path, tmp_path / "out")
+    merged = load_chat_model(exported.folder, precision="fp32", device="cpu")
+    assert close(logits(merged.model), seen["logits"])
+    assert evaluate(run.path) is not None
+
+
+def test_a_stop_and_a_resume_leave_the_same_bits(
+    tmp_path: Path, tiny_model: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train_on(tmp_path / "whole", tiny_model, kind)
+    stop_at(monkeypatch, 4)
+    stopped = train_on(tmp_path / "stopped", tiny_model, kind)
+    assert stopped.status().state == "stopped"
+    monkeypatch.undo()
+    monkeypatch.setenv("TUNESMITH_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("TUNESMITH_CACHE", str(tmp_path / "cache"))
+    resume(stopped)
+    one, other = adapter(whole.model), adapter(stopped.model)
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    ours, theirs = (
+        torch.load(run.checkpoints / "step-000006" / "optimizer.pt", weights_only=True)["state"]
+        for run in (whole, stopped)
+    )
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[n]["exp_avg"], theirs[n]["exp_avg"]) for n in ours)
+
+
+def test_flat_batches_give_the_gradients_of_padded_ones(
+    tmp_path: Path, tiny_model: Path, kind: str
+) -> None:
+    path = write(tmp_path, tiny_model, kind, data={}, evaluate={})
+    recipe = load_recipe(path, ["tuning.dropout=0"] if "dropout" in kind else [])
+    method, found = build_method(recipe.method), []
+    for flat in (True, False):
+        torch.manual_seed(0)
+        policy = load_roles(recipe, load_reader(recipe)).policy
+        shake(policy)
+        rows = training.prepare_run(recipe).splits.train
+        batch = method.collate([rows[at] for at in (0, 1, 2)], Joining(flat=flat, coarse=False))
+        method.loss(policy, batch).total.backward()
+        found.append({n: p.grad for n, p in policy.named_parameters() if p.grad is not None})
+    assert found[0].keys() == found[1].keys()
+    assert found[0].keys() == {n for n, p in policy.named_parameters() if p.requires_grad}
+    largest = max(float(gradient.abs().max()) for gradient in found[1].values())
+    for name, gradient in found[1].items():
+        assert float((found[0][name] - gradient).abs().max()) <= 1e-5 * largest, name
+
+
+def shake(policy: torch.nn.Module) -> None:
+    """Move what is trained away from where it begins, which is often no change at all."""
+    torch.manual_seed(1)
+    for weight in policy.parameters():
+        if weight.requires_grad:
+            weight.data += 0.02 * torch.randn_like(weight)
+
+
+def test_answers_in_bf16_and_from_a_checkpoint(tmp_path: Path, tiny_model: Path, kind: str) -> None:
+    run = train_on(tmp_path, tiny_model, kind, data={}, evaluate={})
+    exact = logits(load_chat_model(run.path, precision="fp32", device="cpu").model)
+    rough = logits(load_chat_model(run.path, precision="bf16", device="cpu").model).float()
+    assert close(rough, exact, 0.1)
+    kept = load_subject(find_subject(run.checkpoints / "step-000006"), "fp32", "cpu")
+    assert torch.equal(logits(kept.model), exact)
