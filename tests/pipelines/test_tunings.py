@@ -11,13 +11,18 @@ from safetensors.torch import load_file
 
 from tests import tiny
 from tests.pipelines.test_going_on import stop_at
+from tunesmith.errors import RecipeError
 from tunesmith.evaluation.evaluate import evaluate
 from tunesmith.export.export import export
 from tunesmith.methods import build_method
 from tunesmith.methods.method import Joining
+from tunesmith.models.adapter import load_adapter, save_adapter
 from tunesmith.models.chat import find_subject, load_chat_model, load_subject
+from tunesmith.models.fingerprint import weights_sha256
+from tunesmith.models.load import load_model
 from tunesmith.models.roles import load_reader, load_roles
 from tunesmith.recipe.load import load_recipe
+from tunesmith.recipe.tuning import RESIDUAL
 from tunesmith.runs.run import Run
 from tunesmith.training import train as training
 from tunesmith.training.train import resume, train
@@ -45,6 +50,12 @@ TUNINGS: dict[str, dict[str, Any]] = {
     "frozen a, dropout": {**LORA, "freeze_a": True, "dropout": 0.2},
     "modules": {**LORA, "modules": ["input_layernorm"], "targets": ["q_proj"]},
     "tokens": {**LORA, "tokens": ["<|im_end|>", 7]},
+    "vera": {"kind": "vera", "rank": 16},
+    "oft": {"kind": "oft", "block_size": 8},
+    "ia3": {"kind": "ia3"},
+    "hra": {"kind": "hra", "rank": 4},
+    "loha": {"kind": "loha", "rank": 4},
+    "lokr": {"kind": "lokr", "rank": 4, "modules": ["norm"]},
 }
 MOVED: dict[str, Any] = {
     "dora": (".lora_A.", ".lora_B.", ".lora_magnitude_vector."),
@@ -53,6 +64,12 @@ MOVED: dict[str, Any] = {
     "frozen a, dropout": (".lora_B.",),
     "modules": (".lora_A.", ".lora_B.", ".input_layernorm.modules_to_save."),
     "tokens": (".lora_A.", ".lora_B.", ".trainable_tokens_delta."),
+    "vera": (".vera_lambda_",),
+    "oft": (".oft_R.",),
+    "ia3": (".ia3_l.",),
+    "hra": (".hra_u.",),
+    "loha": (".hada_w",),
+    "lokr": (".lokr_w", ".norm.modules_to_save."),
 }
 LORA_MOVES = (".lora_A.", ".lora_B.")
 HELD_OUT: dict[str, Any] = {
@@ -174,6 +191,45 @@ def test_flat_batches_give_the_gradients_of_padded_ones(
     largest = max(float(gradient.abs().max()) for gradient in found[1].values())
     for name, gradient in found[1].items():
         assert float((found[0][name] - gradient).abs().max()) <= 1e-5 * largest, name
+
+
+def test_switched_off_an_adapter_leaves_the_base(
+    tmp_path: Path, tiny_model: Path, kind: str
+) -> None:
+    if TUNINGS[kind].get("init") in RESIDUAL:  # such a reference is refused
+        return
+    recipe = load_recipe(write(tmp_path, tiny_model, kind, data={}, evaluate={}))
+    policy: Any = load_roles(recipe, load_reader(recipe)).policy
+    shake(policy)
+    base = logits(load_chat_model(tiny_model, precision="fp32", device="cpu").model)
+    assert not close(logits(policy), base, 1e-3)
+    with policy.disable_adapter():
+        assert torch.equal(logits(policy), base)
+
+
+FEW = ["dora", "pissa", "tokens", "vera", "oft", "ia3", "hra"]
+FITTING = {"gpt2": {"targets": ["c_attn", "mlp.c_proj"], "feedforward": ["mlp.c_proj"]}}
+
+
+@pytest.mark.parametrize("shape", ["llama", "gpt2", "gemma3"])
+@pytest.mark.parametrize("kind", FEW)
+def test_other_families_merge_into_what_was_trained(tmp_path: Path, shape: str, kind: str) -> None:
+    model = tiny.make_model(tmp_path / "model", shape)
+    tuning = {**TUNINGS[kind], **(FITTING.get(shape, {}) if kind == "ia3" else {})}
+    path = write(tmp_path, model, kind, tuning=tuning, data={}, evaluate={})
+    recipe = load_recipe(path)
+    if (shape, kind) == ("gpt2", "hra"):
+        with pytest.raises(RecipeError, match="the other way round"):
+            load_roles(recipe, load_reader(recipe))
+        return
+    policy: Any = load_roles(recipe, load_reader(recipe)).policy
+    shake(policy)
+    said = logits(policy)
+    save_adapter(policy, tmp_path / "saved", base=model, sha256=weights_sha256(model))
+    base = load_model(model, dtype=torch.float32, device=torch.device("cpu"))
+    loaded = load_adapter(base, tmp_path / "saved", model)
+    assert close(logits(loaded), said)
+    assert close(logits(loaded.merge_and_unload(safe_merge=True)), said)
 
 
 def shake(policy: torch.nn.Module) -> None:

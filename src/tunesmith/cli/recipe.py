@@ -22,7 +22,7 @@ def new(
         Optional[str],
         typer.Option(help="Such as sft, pretrain or dpo; `recipe explain method` lists them."),
     ] = None,
-    tuning: Annotated[Optional[str], typer.Option(help="lora, full or freeze.")] = None,
+    tuning: Annotated[Optional[str], typer.Option(help="lora, full, freeze and others.")] = None,
     name: Annotated[Optional[str], typer.Option(help="What to call the run.")] = None,
 ) -> None:
     """Ask a few questions and write a recipe with a comment on every option."""

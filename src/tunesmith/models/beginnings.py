@@ -39,6 +39,13 @@ def find_beginnings(model: torch.nn.Module) -> dict[str, Any]:
     return {name: layer for name, layer in _layers(model) if FIRST_A in layer._buffers}
 
 
+def kept_numbers(model: torch.nn.Module) -> list[torch.Tensor]:
+    """List what is kept of how the matrices began."""
+    return [
+        kept for layer in find_beginnings(model).values() for kept in (layer.first_A, layer.first_B)
+    ]
+
+
 def write_plain(model: torch.nn.Module, file: Path) -> None:
     """Turn a saved adapter into the plain one that adds as much to the original base."""
     import torch

@@ -110,12 +110,16 @@ def _refuse_tied(model: PreTrainedModel, layer: torch.nn.Module, name: str, wher
         )
 
 
-def check_modules(model: PreTrainedModel, tuning: Adapter, targets: Sequence[str]) -> None:
-    """Refuse modules to train whole that are not there, or cannot be.
+def choose_modules(model: PreTrainedModel, tuning: Adapter, targets: Sequence[str]) -> list[str]:
+    """List the whole names of the modules to train whole: PEFT takes norm for q_norm too.
 
     Args:
         targets: whole names of the layers that are adapted.
+
+    Raises:
+        RecipeError: if one is not there, or cannot be trained so.
     """
+    chosen: list[str] = []
     ends = (model.get_input_embeddings(), model.get_output_embeddings())
     tied = ends[1] is not None and ends[0].weight is ends[1].weight
     names = [name for name, module in model.named_modules() if name and list(module.parameters())]
@@ -149,6 +153,8 @@ def check_modules(model: PreTrainedModel, tuning: Adapter, targets: Sequence[str
                 hint="leave it out, or remove model.quantize",
                 where="tuning.modules",
             )
+        chosen += [name for name in found if name not in chosen]
+    return chosen
 
 
 def check_patterns(patterns: Iterable[str], targets: Sequence[str], where: str) -> None:

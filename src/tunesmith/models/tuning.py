@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.errors import RecipeError
-from tunesmith.models.beginnings import keep_beginnings
+from tunesmith.models.beginnings import keep_beginnings, kept_numbers
+from tunesmith.models.other_adapters import add_other
 from tunesmith.models.score import find_score
 from tunesmith.models.targets import (
-    check_modules,
     check_patterns,
     choose_layers,
+    choose_modules,
     find_linear,
     find_targets,
     is_transposed,
@@ -40,6 +41,8 @@ def apply_tuning(
     """
     if isinstance(tuning, LoRA):
         return add_lora(model, tuning, tokens)
+    if isinstance(tuning, Adapter):
+        return add_other(model, tuning, describe_common(model, tuning))
     if isinstance(tuning, Freeze):
         open_layers(model, tuning)
     return model
@@ -97,10 +100,10 @@ INITS: dict[str, Any] = {
 
 def describe_common(model: PreTrainedModel, tuning: Adapter) -> dict[str, Any]:
     """Say to PEFT what all its adapters ask."""
-    check_modules(model, tuning, find_targets(model, tuning))
+    modules = choose_modules(model, tuning, find_targets(model, tuning))
     return {
         "target_modules": choose_layers(model, tuning),
-        "modules_to_save": list(tuning.modules) or None,
+        "modules_to_save": modules or None,
         "fan_in_fan_out": any(is_transposed(layer) for layer in find_linear(model).values()),
         "task_type": "SEQ_CLS" if find_score(model) is not None else "CAUSAL_LM",
     }
@@ -163,6 +166,17 @@ def _is_chosen(name: str, tuning: Freeze, count: int) -> bool:
 def num_trainable(model: torch.nn.Module) -> int:
     """Count the numbers that training may change."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def num_saved(model: torch.nn.Module) -> int:
+    """Count the numbers that are saved: of a whole model all, of an adapter its own."""
+    from peft import PeftModel, get_peft_model_state_dict
+
+    if not isinstance(model, PeftModel):
+        return sum(weight.numel() for weight in model.parameters())
+    saved: dict[str, torch.Tensor] = get_peft_model_state_dict(model)
+    numbers = sum(weight.numel() for weight in saved.values())
+    return numbers + sum(weight.numel() for weight in kept_numbers(model))
 
 
 def is_full(tuning: Tuning) -> bool:

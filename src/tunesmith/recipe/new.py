@@ -36,7 +36,8 @@ QUESTIONS = (
     ),
     Question(
         "tuning",
-        "Train small added matrices (lora), all weights (full), some layers (freeze)",
+        "Train small added matrices (lora, or vera, oft, ia3, hra, loha, lokr), all weights "
+        "(full), some layers (freeze)",
         "lora",
     ),
     Question("name", "What to call the run", "first"),
@@ -54,6 +55,10 @@ SHOWN = (
     "run.seed",
 )
 """Options that people change first; the others keep their defaults."""
+
+
+WHOLE = ("full", "freeze")
+"""Ways to tune that move weights themselves, by small steps."""
 
 
 def write_new(path: Path, answers: Mapping[str, str]) -> None:
@@ -113,8 +118,8 @@ def compose(answers: Mapping[str, str]) -> str:
 def _rate(method: str, tuning: str) -> float:
     """Choose a usual learning rate; preferences are learned in small steps."""
     if method not in ("sft", "pretrain"):
-        return 5e-5 if tuning == "lora" else 5e-6
-    return 2e-4 if tuning == "lora" else 2e-5
+        return 5e-6 if tuning in WHOLE else 5e-5
+    return 2e-5 if tuning in WHOLE else 2e-4
 
 
 def _spell(value: object) -> str:

@@ -73,4 +73,57 @@ class LoRA(Adapter):
     """Tokens whose embeddings are trained beside, by id or text."""
 
 
-Tuning = Annotated[Full | Freeze | LoRA, Field(discriminator="kind")]
+class VeRA(Adapter):
+    """Train two vectors a layer beside random matrices that all share (arXiv:2310.11454)."""
+
+    kind: Literal["vera"] = "vera"
+    rank: Count = 256
+    """Width of the matrices that are shared."""
+
+
+class OFT(Adapter):
+    """Train rotations of what goes into a layer, block by block (arXiv:2306.07280)."""
+
+    kind: Literal["oft"] = "oft"
+    block_size: Count = 32
+    """Inputs turned together; it must divide the inputs of every layer."""
+
+
+class IA3(Adapter):
+    """Train one factor for each output of a layer, or for each input (arXiv:2205.05638)."""
+
+    kind: Literal["ia3"] = "ia3"
+    targets: tuple[str, ...] = ("k_proj", "v_proj", "down_proj")
+    """Names of the linear layers whose numbers are scaled."""
+    feedforward: tuple[str, ...] = ("down_proj",)
+    """Names of those whose inputs are scaled, not their outputs."""
+
+
+class HRA(Adapter):
+    """Train reflections of what goes into a layer, one after another (arXiv:2405.17484)."""
+
+    kind: Literal["hra"] = "hra"
+    rank: Count = 8
+    """Number of reflections; even, so that they begin by undoing each other."""
+
+
+class LoHa(Adapter):
+    """Train two products of low rank, multiplied number by number (arXiv:2108.06098)."""
+
+    kind: Literal["loha"] = "loha"
+    rank: Count = 8
+    """Width of the added matrices."""
+
+
+class LoKr(Adapter):
+    """Train a Kronecker product of small matrices (arXiv:2309.14859)."""
+
+    kind: Literal["lokr"] = "lokr"
+    rank: Count = 8
+    """Width of the added matrices."""
+
+
+Tuning = Annotated[
+    Full | Freeze | LoRA | VeRA | OFT | IA3 | HRA | LoHa | LoKr,
+    Field(discriminator="kind"),
+]

@@ -31,7 +31,7 @@ from tunesmith.models.row_attention import (
 from tunesmith.models.tuning import apply_tuning, num_trainable
 from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.section import MOST
-from tunesmith.recipe.tuning import LoRA, Tuning
+from tunesmith.recipe.tuning import RESIDUAL, LoRA, Tuning
 from tunesmith.training.optimizers.memory import Memory, count_memory
 from tunesmith.training.optimizers.weights import list_weights
 
@@ -113,6 +113,7 @@ def measure_footprint(recipe: Recipe, folder: Path, longest: int) -> Footprint:
         recipe, list_weights(model, recipe), 2 if precision == "pure_bf16" else 4
     )
     stored = sum(weight.numel() * weight.element_size() for weight in weights)
+    stored += _beside(model, recipe, trained)
     if storage is not None:
         whole = storage.largest * (4 if precision == "fp32" else 2)
         stored += storage.quantized - storage.plain + whole
@@ -133,6 +134,13 @@ def measure_footprint(recipe: Recipe, folder: Path, longest: int) -> Footprint:
         logits=(8 * len(head), _logits_at_once(recipe, head)),
         flat=flat,
     )
+
+
+def _beside(model: torch.nn.Module, recipe: Recipe, trained: int) -> int:
+    """Count what a model holds beside weights: matrices that never learn, or what others were."""
+    kept = {id(given): given.numel() * given.element_size() for given in model.buffers()}
+    begins = isinstance(recipe.tuning, LoRA) and recipe.tuning.init in RESIDUAL
+    return sum(kept.values()) + (4 * trained if begins else 0)
 
 
 def _logits_at_once(recipe: Recipe, head: torch.Tensor) -> int:

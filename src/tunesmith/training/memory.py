@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tunesmith.errors import RunError
 from tunesmith.hardware import GIB, Precision, disk_free, memory_gib
 from tunesmith.models.roles import Roles
-from tunesmith.models.tuning import is_full, num_trainable
+from tunesmith.models.tuning import num_saved
 from tunesmith.recipe.options import Recipe
 from tunesmith.runs.run import Run
 from tunesmith.training.optimizers.memory import Memory, count_memory
@@ -41,9 +41,9 @@ def free_gib(recipe: Recipe, device: torch.device, processes: int = 1) -> float:
     return memory_gib() + psutil.Process().memory_info().rss / GIB
 
 
-def checkpoint_bytes(num_saved: int, optimizer: Memory) -> int:
+def checkpoint_bytes(numbers: int, optimizer: Memory) -> int:
     """Estimate the size of one checkpoint: weights that are saved, and the optimizer's memory."""
-    return 4 * num_saved + optimizer.saved + 1_000_000
+    return 4 * numbers + optimizer.saved + 1_000_000
 
 
 def check_disk(run: Run, roles: Roles, recipe: Recipe) -> None:
@@ -52,15 +52,9 @@ def check_disk(run: Run, roles: Roles, recipe: Recipe) -> None:
     Raises:
         RunError: naming the folder, what is needed and what is free.
     """
-    weights = roles.policy.parameters()
-    num_saved = (
-        sum(weight.numel() for weight in weights)
-        if is_full(recipe.tuning)
-        else num_trainable(roles.policy)
-    )
     width = 2 if roles.precision == "pure_bf16" else 4
     trained = list_weights(roles.policy, recipe)
-    one = checkpoint_bytes(num_saved, count_memory(recipe, trained, width))
+    one = checkpoint_bytes(num_saved(roles.policy), count_memory(recipe, trained, width))
     there = sum(path.stat().st_size for path in run.checkpoints.rglob("*") if path.is_file())
     needed = max(one * (recipe.run.keep_checkpoints + 3) - there, 2 * one)
     free = disk_free(run.path)

@@ -9,7 +9,7 @@ from tunesmith.recipe.method import KTO
 from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.rules.defaults import has_default
 from tunesmith.recipe.rules.methods import has_reference
-from tunesmith.recipe.tuning import RESIDUAL, Adapter, LoRA
+from tunesmith.recipe.tuning import HRA, RESIDUAL, Adapter, LoRA
 
 
 def targets_or_a_pattern(recipe: Recipe) -> None:
@@ -52,6 +52,16 @@ def right_angles_come_in_pairs(recipe: Recipe) -> None:
                 )
 
 
+def reflections_come_in_pairs(recipe: Recipe) -> None:
+    """A reflection is undone by itself alone."""
+    if isinstance(recipe.tuning, HRA) and recipe.tuning.rank % 2:
+        raise RecipeError(
+            f"hra begins with pairs of reflections, and tuning.rank is {recipe.tuning.rank}",
+            hint=f"write tuning.rank: {recipe.tuning.rank + 1}",
+            where="tuning.rank",
+        )
+
+
 def weights_are_whole_where_they_are_looked_at(recipe: Recipe) -> None:
     """Lengths and main parts of weights are measured on all of their bits."""
     tuning = recipe.tuning
@@ -91,6 +101,7 @@ RULES: tuple[Callable[[Recipe], None], ...] = (
     targets_or_a_pattern,
     what_is_frozen_learns_at_no_rate,
     right_angles_come_in_pairs,
+    reflections_come_in_pairs,
     weights_are_whole_where_they_are_looked_at,
     references_are_whole,
 )

@@ -8,7 +8,7 @@ from tunesmith.errors import RecipeError
 from tunesmith.recipe.optimizer import Layerwise, Scheduled
 from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.rules.defaults import has_default
-from tunesmith.recipe.tuning import Full, LoRA
+from tunesmith.recipe.tuning import Adapter, Full
 
 SHAPED_BY = {
     "min_rate": ("warmup_stable_decay", "polynomial", "cosine_with_min_lr"),
@@ -89,9 +89,10 @@ def decay_leaves_room_for_warmup(recipe: Recipe) -> None:
 
 def layers_learn_at_rates_of_their_own(recipe: Recipe) -> None:
     """Matrices beside frozen layers are all of one age."""
-    if recipe.optimizer.layer_decay != 1 and isinstance(recipe.tuning, LoRA):
+    if recipe.optimizer.layer_decay != 1 and isinstance(recipe.tuning, Adapter):
         raise RecipeError(
-            "optimizer.layer_decay is for layers that are trained themselves, not for lora",
+            f"optimizer.layer_decay is for layers that are trained themselves, not for "
+            f"{recipe.tuning.kind}",
             hint="remove it, or write tuning.kind: full or freeze",
             where="optimizer.layer_decay",
         )
@@ -100,9 +101,10 @@ def layers_learn_at_rates_of_their_own(recipe: Recipe) -> None:
 def memory_is_saved_where_there_is_some(recipe: Recipe) -> None:
     """Some optimizers are made for whole matrices."""
     whole = ("galore", "apollo", "apollo_mini", "adam_mini", "badam")
-    if recipe.optimizer.name in whole and isinstance(recipe.tuning, LoRA):
+    if recipe.optimizer.name in whole and isinstance(recipe.tuning, Adapter):
         raise RecipeError(
-            f"{recipe.optimizer.name} saves memory on whole matrices, and lora trains small ones",
+            f"{recipe.optimizer.name} saves memory on whole matrices, and {recipe.tuning.kind} "
+            "trains less",
             hint="write optimizer.name: adamw, or tuning.kind: full",
             where="optimizer.name",
         )
