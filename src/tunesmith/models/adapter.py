@@ -44,11 +44,16 @@ def restore_adapter(adapted: PeftModel, folder: Path) -> None:
     """
     from peft import set_peft_model_state_dict
 
-    _stored_shapes(folder)
+    _stored_shapes(folder)  # says what is damaged
     weights = without_beginnings(adapted, load_file(folder / WEIGHTS))
     stored = {name: tuple(weight.shape) for name, weight in weights.items()}
     _check_fit(folder, stored, _expected_shapes(adapted))
     set_peft_model_state_dict(adapted, weights)
+
+
+def check_fit(adapted: PeftModel, folder: Path) -> None:
+    """Refuse a saved adapter that does not fit one that is to be trained, tensor by tensor."""
+    _check_fit(folder, _stored_shapes(folder), _expected_shapes(adapted))
 
 
 def load_adapter(model: PreTrainedModel, folder: Path, base: Path) -> PeftModel:

@@ -49,7 +49,8 @@ def _oft(tuning: OFT, layers: dict[str, Any], common: dict[str, Any]) -> Any:
                 "other layers in tuning.targets",
                 where="tuning.block_size",
             )
-    return OFTConfig(r=0, oft_block_size=tuning.block_size, use_cayley_neumann=False, **common)
+    upright = _upright(tuning, layers, common)
+    return OFTConfig(r=0, oft_block_size=tuning.block_size, use_cayley_neumann=False, **upright)
 
 
 def _divisor(width: int, most: int) -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunesmith.errors import ModelError
 from tunesmith.hardware import Precision, choose_device, choose_precision
+from tunesmith.models.adapter import restore_adapter
 from tunesmith.models.load import (
     build_random_model,
     check_vocabulary,
@@ -18,6 +19,7 @@ from tunesmith.models.load import (
 )
 from tunesmith.models.locate import locate
 from tunesmith.models.reader import Reader, find_reader
+from tunesmith.models.start import check_start, find_start
 from tunesmith.models.targets import find_tokens
 from tunesmith.models.tuning import apply_tuning, is_full
 from tunesmith.recipe.method import DPO, Reward
@@ -106,6 +108,10 @@ def load_roles(recipe: Recipe, reader: Reader) -> Roles:
     check_vocabulary(reader.folder, len(reader.tokenizer), count_embeddings(base))
     tokens = recipe.tuning.tokens if isinstance(recipe.tuning, LoRA) else ()
     policy = apply_tuning(base, recipe.tuning, find_tokens(reader.tokenizer, tokens))
+    start = find_start(recipe)
+    if start is not None:
+        check_start(policy, start, reader.folder)
+        restore_adapter(policy, start)
     for weight in policy.parameters():  # what moves stays fp32, a new head too
         if weight.requires_grad:
             weight.data = weight.data.float()

@@ -120,6 +120,9 @@ def _path_places(raw: dict[str, Any]) -> Iterator[tuple[Any, Any]]:
     method = raw.get("method")
     if isinstance(method, dict) and method.get("reference", "base") not in ("base", "none"):
         yield method, "reference"
+    tuning = raw.get("tuning")
+    if isinstance(tuning, dict) and "from_adapter" in tuning:
+        yield tuning, "from_adapter"
     for option in ("train", "validation"):
         value = sections.get("data", {}).get(option)
         sources = value if isinstance(value, list) else [value]

@@ -40,6 +40,9 @@ class Adapter(Section):
     """Adapt the linear layers whose whole names match this regular expression, instead."""
     modules: tuple[str, ...] = ()
     """Names of modules to train whole beside, such as embed_tokens; the adapter holds them."""
+    from_adapter: str | None = None
+    """Run, or folder of an adapter of the same kind and base, whose weights training goes on
+    from."""
 
 
 class LoRA(Adapter):

@@ -14,6 +14,7 @@ from tunesmith.models.fingerprint import tokenizer_sha256, weights_sha256
 from tunesmith.models.quantize import package_of
 from tunesmith.models.reader import Reader
 from tunesmith.models.roles import find_reference
+from tunesmith.models.start import find_start
 from tunesmith.recipe.load import build_recipe
 from tunesmith.recipe.options import Recipe
 from tunesmith.runs.run import Run
@@ -41,6 +42,9 @@ def describe_environment(recipe: Recipe, reader: Reader, splits: Splits) -> dict
     device = choose_device(recipe.compute.device)
     reference = find_reference(recipe)
     other = {} if reference is None else {"reference_weights": weights_sha256(reference)}
+    start = find_start(recipe)
+    if start is not None:
+        other["start_weights"] = weights_sha256(start)
     quantize = recipe.model.quantize
     packages = PACKAGES if quantize is None else (*PACKAGES, package_of(quantize))
     return {

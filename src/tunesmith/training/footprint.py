@@ -21,6 +21,7 @@ from tunesmith.models.inner import inner_model
 from tunesmith.models.layout import check_architecture
 from tunesmith.models.load import load_config, quiet_libraries
 from tunesmith.models.quantize.storage import Storage, measure_storage
+from tunesmith.models.reader import find_reader
 from tunesmith.models.roles import base_dtype
 from tunesmith.models.row_attention import (
     CannotLieFlat,
@@ -28,7 +29,10 @@ from tunesmith.models.row_attention import (
     one_after_another,
     use_row_attention,
 )
+from tunesmith.models.start import check_start, find_start
+from tunesmith.models.targets import find_tokens
 from tunesmith.models.tuning import apply_tuning, num_trainable
+from tunesmith.recipe.method import Reward
 from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.section import MOST
 from tunesmith.recipe.tuning import RESIDUAL, LoRA, Tuning
@@ -169,16 +173,20 @@ def _without_numbers(
         base = AutoModelForCausalLM.from_config(load_config(folder), dtype=dtype)
         quantize = recipe.model.quantize
         storage = None if quantize is None else measure_storage(base, quantize)
-        model: torch.nn.Module = apply_tuning(base, *_tuning_by_shapes(recipe.tuning))
+        model: torch.nn.Module = apply_tuning(base, *_tuning_by_shapes(recipe.tuning, folder))
+    start = find_start(recipe)
+    if start is not None and not isinstance(recipe.method, Reward):  # before a run is made for it
+        check_start(model, start, folder)
     use_few_passes(model)
     return model.train(), storage
 
 
-def _tuning_by_shapes(tuning: Tuning) -> tuple[Tuning, range]:
-    """Leave out of a tuning what asks for numbers."""
+def _tuning_by_shapes(tuning: Tuning, folder: Path) -> tuple[Tuning, Sequence[int]]:
+    """Leave out of a tuning what asks for numbers, and find the tokens it names."""
     if not isinstance(tuning, LoRA):
-        return tuning, range(0)
-    return tuning.model_copy(update={"init": "default"}), range(len(tuning.tokens))
+        return tuning, ()
+    tokens = find_tokens(find_reader(folder).tokenizer, tuning.tokens) if tuning.tokens else ()
+    return tuning.model_copy(update={"init": "default"}), tokens
 
 
 @dataclass(frozen=True)

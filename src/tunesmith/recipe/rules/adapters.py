@@ -25,6 +25,17 @@ def targets_or_a_pattern(recipe: Recipe) -> None:
         )
 
 
+def what_is_begun_goes_on(recipe: Recipe) -> None:
+    """An adapter that is there already does not begin."""
+    tuning = recipe.tuning
+    if isinstance(tuning, LoRA) and tuning.from_adapter and tuning.init != "default":
+        raise RecipeError(
+            "tuning.init has no effect: tuning.from_adapter says what is begun with",
+            hint="remove one of them",
+            where="tuning.init",
+        )
+
+
 def what_is_frozen_learns_at_no_rate(recipe: Recipe) -> None:
     """A ratio is one of two."""
     tuning = recipe.tuning
@@ -99,6 +110,7 @@ def references_are_whole(recipe: Recipe) -> None:
 
 RULES: tuple[Callable[[Recipe], None], ...] = (
     targets_or_a_pattern,
+    what_is_begun_goes_on,
     what_is_frozen_learns_at_no_rate,
     right_angles_come_in_pairs,
     reflections_come_in_pairs,

@@ -1,0 +1,91 @@
+"""Go on from an adapter that was trained before."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tunesmith.errors import ModelError, RecipeError
+from tunesmith.models.adapter import BELONGS_TO, check_base, check_fit
+from tunesmith.models.chat import find_subject
+from tunesmith.models.inspect import ADAPTER, read_config
+from tunesmith.paths import expand
+from tunesmith.recipe.options import Recipe
+from tunesmith.recipe.tuning import Adapter
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+SAME = (
+    "peft_type",
+    "r",
+    "lora_alpha",
+    "alpha",
+    "rank_pattern",
+    "alpha_pattern",
+    "use_rslora",
+    "use_dora",
+    "trainable_token_indices",
+    "feedforward_modules",
+    "oft_block_size",
+    "use_cayley_neumann",
+)
+"""What must be the same for weights to mean the same, as PEFT calls it."""
+
+
+def find_start(recipe: Recipe) -> Path | None:
+    """Find the folder of the adapter that training goes on from; None if it begins anew.
+
+    Raises:
+        RecipeError: if there is no adapter of that name.
+    """
+    tuning = recipe.tuning
+    if not isinstance(tuning, Adapter) or tuning.from_adapter is None:
+        return None
+    folder: Path | None = expand(tuning.from_adapter)
+    if folder is None or not (folder / ADAPTER).is_file():
+        try:
+            folder = find_subject(tuning.from_adapter).adapter
+        except ModelError:
+            folder = None
+    if folder is None:
+        raise RecipeError(
+            f"there is no adapter {tuning.from_adapter}",
+            hint="name a run that trained one, a checkpoint of it, or a folder with "
+            "adapter_config.json",
+            where="tuning.from_adapter",
+        )
+    return folder
+
+
+def check_start(adapted: PeftModel, folder: Path, base: Path) -> None:
+    """Refuse an adapter of another kind, shape or base than the one that is to be trained.
+
+    Args:
+        adapted: may hold no numbers.
+
+    Raises:
+        RecipeError: naming what differs, as PEFT calls it.
+        ModelError: if a tensor does not fit, or it was trained on another base.
+    """
+    stored = read_config(folder / ADAPTER)
+    ours = adapted.peft_config["default"].to_dict()
+    for name in SAME:
+        theirs, wanted = _plain(stored.get(name)), _plain(ours.get(name))
+        if theirs != wanted:
+            raise RecipeError(
+                f"the adapter has another {name}: {theirs}, not {wanted}",
+                hint="write the options of tuning that it was trained with",
+                where="tuning.from_adapter",
+            )
+    if (folder / BELONGS_TO).is_file():  # others than ours do not say
+        check_base(folder, base)
+    check_fit(adapted, folder)
+
+
+def _plain(value: Any) -> Any:
+    """Spell what PEFT calls nothing in several ways in one, and sets as lists."""
+    if isinstance(value, set | list | tuple):
+        return sorted(value) or None
+    return (value.value if isinstance(value, Enum) else value) or None
