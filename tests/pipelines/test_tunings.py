@@ -72,6 +72,8 @@ MOVED: dict[str, Any] = {
     "loha": (".hada_w",),
     "lokr": (".lokr_w", ".norm.modules_to_save."),
 }
+RESUMED = ["dora", "pissa rslora", "olora", "frozen a", "modules", "tokens", "vera", "oft", "ia3"]
+"""Kinds with something of their own to be put back."""
 LORA_MOVES = (".lora_A.", ".lora_B.")
 HELD_OUT: dict[str, Any] = {
     "data": {"validation_share": 0.2},
@@ -151,6 +153,7 @@ def test_the_right_weights_move_and_what_is_saved_says_what_was_trained(
     assert evaluate(run.path) is not None
 
 
+@pytest.mark.parametrize("kind", RESUMED)
 def test_a_stop_and_a_resume_leave_the_same_bits(
     tmp_path: Path, tiny_model: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -282,6 +285,7 @@ def shake(policy: torch.nn.Module) -> None:
             weight.data += 0.02 * torch.randn_like(weight)
 
 
+@pytest.mark.parametrize("kind", RESUMED)
 def test_answers_in_bf16_and_from_a_checkpoint(tmp_path: Path, tiny_model: Path, kind: str) -> None:
     run = train_on(tmp_path, tiny_model, kind, data={}, evaluate={})
     exact = logits(load_chat_model(run.path, precision="fp32", device="cpu").model)

@@ -34,8 +34,8 @@ def test_every_option_has_help_and_a_type() -> None:
 
 
 def test_options_of_one_kind_say_which() -> None:
-    (rank,) = find_options("tuning.rank")
-    assert rank.choice == ("kind", "lora")
+    rank = find_options("tuning.rank")[0]
+    assert rank.choice == ("kind", "lora", "loha", "lokr")
     assert rank.default == "8"
     assert rank.type == "whole number > 0"
 
@@ -44,8 +44,11 @@ def test_the_kinds_of_a_section_are_listed_once() -> None:
     kinds = [option for option in list_options() if option.dotted == "tuning.kind"]
     assert len(kinds) == 1
     assert all(kind in kinds[0].help for kind in ("full", "freeze", "lora"))
-    assert (kinds[0].type, kinds[0].default) == ("full | freeze | lora", "lora")
-    assert set(describe_section("tuning")) == {"full", "freeze", "lora"}
+    assert (kinds[0].type, kinds[0].default) == (
+        "full | freeze | lora | vera | oft | ia3 | hra | loha | lokr",
+        "lora",
+    )
+    assert set(describe_section("tuning")) == set(kinds[0].type.split(" | "))
 
 
 def test_a_section_or_an_option_is_found_by_name() -> None:
@@ -56,6 +59,7 @@ def test_a_section_or_an_option_is_found_by_name() -> None:
         "targets",
         "target_pattern",
         "modules",
+        "from_adapter",
         "rank",
         "alpha",
         "rank_pattern",

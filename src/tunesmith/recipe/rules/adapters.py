@@ -85,12 +85,25 @@ def weights_are_whole_where_they_are_looked_at(recipe: Recipe) -> None:
             hint="remove one of them",
             where="tuning.dora",
         )
-    if recipe.model.quantize is not None and (begins or tuning.dora):
-        what = f"tuning.init: {tuning.init}" if begins else "tuning.dora"
+    begun = tuning.init != "default"
+    if recipe.model.quantize is not None and (begun or tuning.dora):
+        what = f"tuning.init: {tuning.init}" if begun else "tuning.dora"
         raise RecipeError(
             f"{what} looks at whole weights, and model.quantize keeps a few bits of them",
             hint="remove one of them",
-            where="tuning.init" if begins else "tuning.dora",
+            where="tuning.init" if begun else "tuning.dora",
+        )
+
+
+def few_kinds_are_computed_in_bf16_alone(recipe: Recipe) -> None:
+    """Rotations are solved for, and shared matrices kept, in fp32."""
+    tuning = recipe.tuning
+    others = isinstance(tuning, Adapter) and not isinstance(tuning, LoRA)
+    if others and recipe.compute.precision == "pure_bf16":
+        raise RecipeError(
+            f"compute.precision: pure_bf16 keeps all numbers in bf16, and {tuning.kind} does not",
+            hint="write compute.precision: bf16; it takes no more memory worth naming",
+            where="compute.precision",
         )
 
 
@@ -115,5 +128,6 @@ RULES: tuple[Callable[[Recipe], None], ...] = (
     right_angles_come_in_pairs,
     reflections_come_in_pairs,
     weights_are_whole_where_they_are_looked_at,
+    few_kinds_are_computed_in_bf16_alone,
     references_are_whole,
 )
