@@ -12,6 +12,7 @@ from tunesmith.methods.ranks import ALONE, Ranks
 from tunesmith.models.roles import Roles, load_roles
 from tunesmith.models.score import find_score
 from tunesmith.recipe.options import Recipe
+from tunesmith.runs.published import publish
 from tunesmith.runs.run import Run
 from tunesmith.runs.store import create_run
 from tunesmith.runs.write import sync_folder, sync_tree, write_json
@@ -124,6 +125,21 @@ def learn(run: Run, prepared: Prepared, stop: StopRequest) -> None:
     answer_samples(run, roles, prepared.splits, prepared.recipe, when="after")
     run.write_status(state="done", message="")
     write_report(run)
+    hand_out(run, prepared.recipe)
+
+
+def hand_out(run: Run, recipe: Recipe) -> None:
+    """Put model and figures where others look for them, if the recipe says so."""
+    from tunesmith.training.compatible import write_compatible
+
+    folder = recipe.run.publish_to
+    if folder is not None:
+        publish(run, folder)
+        log.info("the model lies in %s too", folder)
+    if recipe.run.compatible_outputs:
+        for place in (run.path, folder):
+            if place is not None:
+                write_compatible(run, place)
 
 
 def note_stop(run: Run, stop: StopRequest, ranks: Ranks = ALONE) -> bool:
