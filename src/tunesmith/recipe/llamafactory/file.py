@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,9 @@ from tunesmith.recipe.llamafactory.keys import list_keys
 from tunesmith.recipe.llamafactory.values import read_value
 from tunesmith.recipe.mistakes import SECTIONS
 from tunesmith.recipe.yaml_file import parse_value, read_yaml
+
+RENAMED = {"evaluation_strategy": "eval_strategy", "no_cuda": "use_cpu"}
+"""What keys of earlier versions are called now."""
 
 
 @dataclass(frozen=True)
@@ -24,11 +27,13 @@ class TheirFile:
         path: the file.
         given: the keys it holds, with those of the command line in their place.
         ours: overrides of the command line that name options of ours.
+        replaced: keys whose values come from the command line.
     """
 
     path: Path
     given: dict[str, Any]
     ours: tuple[str, ...] = ()
+    replaced: frozenset[str] = frozenset()
 
     def __getitem__(self, name: str) -> Any:
         """Return the value of a key, its default there if it is not given."""
@@ -41,7 +46,7 @@ class TheirFile:
 
     def place(self, name: str) -> str:
         """Name the file and the line of a key."""
-        return place(self.path, name)
+        return f"command line, {name}" if name in self.replaced else _line(self.path, name)
 
     def refusal(self, name: str, message: str, hint: str) -> RecipeError:
         """Refuse a key where it stands."""
@@ -63,7 +68,7 @@ def read_file(path: Path, overrides: Sequence[str] = ()) -> TheirFile:
         RecipeError: naming the key, its line, and the nearest key there is.
     """
     raw = read_yaml(path)
-    ours = []
+    ours, replaced = [], set()
     for override in overrides:
         name, equals, value = override.partition("=")
         name = name.strip().removeprefix("--")
@@ -71,17 +76,19 @@ def read_file(path: Path, overrides: Sequence[str] = ()) -> TheirFile:
             ours.append(override)
         elif equals and name:
             raw[name] = parse_value(value, where=override)
+            replaced.add(name)
         else:
             raise RecipeError(
                 f"{override!r} is no override",
                 hint="write key=value, such as learning_rate=1e-5",
                 where="command line",
             )
-    given = {name: _read(path, name, value) for name, value in raw.items()}
-    return TheirFile(path, given, tuple(ours))
+    theirs = TheirFile(path, {}, tuple(ours), frozenset(replaced))
+    given = {RENAMED.get(name, name): _read(theirs, name, value) for name, value in raw.items()}
+    return replace(theirs, given=given)
 
 
-def _read(path: Path, name: str, value: Any) -> Any:
+def _read(theirs: TheirFile, name: str, value: Any) -> Any:
     if name not in list_keys():
         near = difflib.get_close_matches(name, list_keys(), n=1)
         raise RecipeError(
@@ -89,12 +96,12 @@ def _read(path: Path, name: str, value: Any) -> Any:
             hint=f"did you mean {near[0]}?"
             if near
             else "remove it; docs/reference/llamafactory.md lists the keys",
-            where=place(path, name),
+            where=theirs.place(name),
         )
-    return read_value(list_keys()[name], value, place(path, name))
+    return read_value(list_keys()[name], value, theirs.place(name))
 
 
-def place(path: Path, name: str) -> str:
+def _line(path: Path, name: str) -> str:
     """Name the line of a key, or the command line where the file does not hold it."""
     pattern = re.compile(rf"""\s*[{{,]?\s*["']?{re.escape(name)}["']?\s*:""")
     for number, line in enumerate(path.read_text("utf-8-sig").splitlines(), 1):

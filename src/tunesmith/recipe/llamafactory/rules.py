@@ -8,6 +8,12 @@ from tunesmith.recipe.llamafactory.file import TheirFile
 from tunesmith.recipe.llamafactory.keys import Key, list_keys
 
 REMOVE = "remove it"
+OFF_TOO: dict[str, tuple[object, ...]] = {
+    "metric_for_best_model": ("eval_loss", "loss"),
+    "ray_num_workers": (0,),
+    "report_to": (["none"],),
+}
+"""Values beside the default that ask for nothing."""
 
 
 def check_keys(theirs: TheirFile, groups: tuple[str, ...]) -> None:
@@ -27,8 +33,9 @@ def check_keys(theirs: TheirFile, groups: tuple[str, ...]) -> None:
 
 def is_off(key: Key, value: object) -> bool:
     """Whether a value asks for nothing beside what is done anyway."""
-    allowed = {"metric_for_best_model": ("eval_loss", "loss"), "ray_num_workers": (0, 1)}
-    return value in (key.default, None, False, "", [], {}, *allowed.get(key.name, ()))
+    if value is False:
+        return key.default is not True
+    return value in (key.default, None, "", [], {}, *OFF_TOO.get(key.name, ()))
 
 
 def check_together(theirs: TheirFile) -> None:
