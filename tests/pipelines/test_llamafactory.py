@@ -10,7 +10,7 @@ import yaml
 
 from tests import theirs, tiny
 from tests.command import Command
-from tunesmith.models.chat import find_subject
+from tunesmith.models.chat import find_subject, load_chat_model
 from tunesmith.models.given import find_given
 from tunesmith.runs.store import list_runs
 from tunesmith.training.train import resume
@@ -155,3 +155,18 @@ def test_overrides_without_a_file_are_refused(tiny_model: Path, command: Command
     assert outcome.code == 2
     assert "replaces a key of a LLaMA-Factory file" in outcome.err
     assert "no folder is named" in command("export", tiny_model).err
+
+
+def test_an_adapter_of_theirs_is_talked_to(tiny_model: Path, command: Command) -> None:
+    path = theirs.write_theirs(Path("sft.yaml"), tiny_model)
+    assert command("train", path, *SHORT).code == 0
+    folder = Path("saves/tiny/lora/sft")
+    for ours in ("tunesmith-run.json", "base.json"):
+        (folder / ours).unlink()
+    whole = {"model_name_or_path": str(tiny_model), "adapter_name_or_path": str(folder)}
+    Path("chat.yaml").write_text(yaml.safe_dump(whole), "utf-8")
+    given = find_given("chat.yaml").name
+    model = load_chat_model(given)
+    assert model.template is not None
+    refused = command("export", "chat.yaml", "export_dir=out")
+    assert "only runs are exported" in refused.err

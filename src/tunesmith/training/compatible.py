@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -9,27 +10,44 @@ from typing import Any
 import orjson
 
 from tunesmith.runs.run import Run
-from tunesmith.runs.write import write_bytes, write_json
+from tunesmith.runs.write import write_bytes
 from tunesmith.training.curves import draw_one_curve
 
 Record = dict[str, Any]
 STATE = ("loss", "grad_norm", "learning_rate", "eval_loss")
 
 
-def write_compatible(run: Run, folder: Path) -> None:
-    """Write logs, results and the picture of the loss into `folder`."""
-    metrics = run.metrics()
-    steps = run.status().num_steps
-    log = [_log_line(record, steps, metrics) for record in metrics]
-    write_bytes(folder / "trainer_log.jsonl", b"".join(orjson.dumps(line) + b"\n" for line in log))
-    write_json(folder / "trainer_state.json", _state(metrics, steps))
+def write_compatible(run: Run, folders: Sequence[Path]) -> None:
+    """Write logs, results and the picture of the loss into each folder."""
+    files = _draw_up(run.metrics(), run.status().num_steps)
+    for folder in folders:
+        for name, content in files.items():
+            write_bytes(folder / name, content)
+
+
+def _draw_up(metrics: list[Record], steps: int) -> dict[str, bytes]:
+    """Return the content of each file by its name."""
+    lines = [orjson.dumps(_log_line(record, steps, metrics)) + b"\n" for record in metrics]
     trained, measured = _train_results(metrics), _eval_results(metrics)
-    write_json(folder / "train_results.json", trained)
-    if measured:
-        write_json(folder / "eval_results.json", measured)
-        write_bytes(folder / "training_eval_loss.png", draw_one_curve(metrics, "eval_loss"))
-    write_json(folder / "all_results.json", trained | measured)
-    write_bytes(folder / "training_loss.png", draw_one_curve(metrics, "loss"))
+    files = {
+        "trainer_log.jsonl": b"".join(lines),
+        "trainer_state.json": _spell(_state(metrics, steps)),
+        "train_results.json": _spell(trained),
+        "all_results.json": _spell(trained | measured),
+        "training_loss.png": draw_one_curve(metrics, "loss"),
+    }
+    if not measured:
+        return files
+    picture = draw_one_curve(metrics, "eval_loss")
+    return {
+        **files,
+        "eval_results.json": _spell(measured),
+        "training_eval_loss.png": picture,
+    }
+
+
+def _spell(content: Record) -> bytes:
+    return orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
 
 def _log_line(record: Record, steps: int, metrics: list[Record]) -> Record:

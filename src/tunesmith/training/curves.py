@@ -34,7 +34,7 @@ def draw_one_curve(metrics: Sequence[dict[str, Any]], name: str) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(layout="constrained")
+    figure = Figure()
     axes = figure.add_subplot()
     steps, values = _series(metrics, name)
     axes.plot(steps, values, color="tab:blue", alpha=0.4, label="original")

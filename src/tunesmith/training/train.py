@@ -137,9 +137,7 @@ def hand_out(run: Run, recipe: Recipe) -> None:
         publish(run, folder)
         log.info("the model lies in %s too", folder)
     if recipe.run.compatible_outputs:
-        for place in (run.path, folder):
-            if place is not None:
-                write_compatible(run, place)
+        write_compatible(run, [run.path] if folder is None else [run.path, folder])
 
 
 def note_stop(run: Run, stop: StopRequest, ranks: Ranks = ALONE) -> bool:
