@@ -81,7 +81,7 @@ def export(name: str | Path | Subject, to: Path, *, precision: Precision = "auto
     run = subject.run
     if run is None:
         raise ExportError(
-            f"{subject.name} is no run, and only runs are exported",
+            f"{subject.name} is a model, and only runs are exported",
             hint="give the name of a run; see `tunesmith runs list`",
             where="command line",
         )

@@ -220,7 +220,8 @@ def load_subject(
     check_vocabulary(subject.base, len(reader.tokenizer), count_embeddings(base))
     model: torch.nn.Module = base
     if subject.adapter is not None:
-        model = load_adapter(base, subject.adapter, subject.base)
+        foreign = subject.run is None  # a person named both
+        model = load_adapter(base, subject.adapter, subject.base, foreign=foreign)
     model.eval()
     model.requires_grad_(False)
     return ChatModel(
