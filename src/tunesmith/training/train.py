@@ -6,7 +6,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 from tunesmith.errors import RunError, TrainingError
-from tunesmith.hardware import keep_freed_memory
+from tunesmith.hardware import use_memory
 from tunesmith.logs import logger, remembering, telling
 from tunesmith.methods.ranks import ALONE, Ranks
 from tunesmith.models.roles import Roles, load_roles
@@ -263,7 +263,7 @@ def run_loop(run: Run, trainer: RunTrainer) -> None:
         if checkpoint and trainer.catch_up(checkpoint):
             return
         set_seed(trainer.recipe.run.seed + ranks.rank)  # each drops other weights
-        keep_freed_memory()
+        use_memory(keep=trainer.recipe.compute.gradient_checkpointing == "off")
         with sparing_what_is_loaded():
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         trainer.show_average()
