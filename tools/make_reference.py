@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+from tunesmith.recipe.llamafactory.keys import Key, list_keys
+from tunesmith.recipe.llamafactory.templates import list_templates
 from tunesmith.recipe.schema import Option, describe_section, list_options, name_kinds
 
 REFERENCE = Path(__file__).parent.parent / "docs" / "reference"
@@ -21,6 +24,7 @@ COMMANDS = (
     "data show",
     "recipe new",
     "recipe check",
+    "recipe convert",
     "recipe explain",
     "recipe schema",
     "runs list",
@@ -34,10 +38,11 @@ COMMANDS = (
 
 
 def main() -> None:
-    """Write both pages."""
+    """Write all pages."""
     REFERENCE.mkdir(parents=True, exist_ok=True)
     (REFERENCE / "recipe.md").write_text(recipe_page(), encoding="utf-8")
     (REFERENCE / "commands.md").write_text(commands_page(), encoding="utf-8")
+    (REFERENCE / "llamafactory.md").write_text(llamafactory_page(), encoding="utf-8")
 
 
 def recipe_page() -> str:
@@ -63,6 +68,69 @@ def chooses_kind(option: Option) -> bool:
     """Whether an option is the one that the kinds of its section are told apart by."""
     kinds = describe_section(option.section.split(".")[0])
     return len(kinds) > 1 and option.type == " | ".join(kinds)
+
+
+def llamafactory_page() -> str:
+    """List every key of a LLaMA-Factory file and what becomes of it."""
+    lines = [
+        "# Every key of a LLaMA-Factory file",
+        "",
+        "Written by `make docs` from the table.",
+        "",
+    ]
+    group = ""
+    for key in list_keys().values():
+        if key.group != group:
+            group = key.group
+            lines += [
+                f"## {group}",
+                "",
+                "| key | default there | what becomes of it |",
+                "|---|---|---|",
+            ]
+        lines.append(f"| `{key.name}` | {spell_key_default(key)} | {fate(key)} |")
+        if last_of_group(key):
+            lines.append("")
+    return "\n".join([*lines, *template_lines()])
+
+
+def last_of_group(key: Key) -> bool:
+    """Whether the next key is of another group."""
+    keys = list(list_keys().values())
+    place = keys.index(key)
+    return place + 1 == len(keys) or keys[place + 1].group != key.group
+
+
+def spell_key_default(key: Key) -> str:
+    """Spell a default as YAML does."""
+    return "" if key.default is None else f"`{json.dumps(key.default, ensure_ascii=False)}`"
+
+
+def fate(key: Key) -> str:
+    """Say what becomes of a key."""
+    if key.to:
+        return f"`{key.to}`"
+    if key.ignored:
+        return f"ignored: {key.ignored}"
+    return f"refused unless off: {key.refused}; {key.hint}"
+
+
+def template_lines() -> list[str]:
+    """Say what the names of templates mean."""
+    table = list_templates()
+    names = {what: ", ".join(f"`{name}`" for name in table[what]) for what in table}
+    return [
+        "## Names of templates",
+        "",
+        "| `template:` | what is taken |",
+        "|---|---|",
+        f"| {names['same']} | ours, which writes the same text |",
+        f"| {names['like_chatml']} | the model's own; `chatml` where the model ships none |",
+        f"| {names['own']} | the model's own; refused where the model ships none |",
+        f"| {names['refused']} | refused: put in the place of the model's own there |",
+        "| a path that ends in `.jinja` | that file |",
+        "",
+    ]
 
 
 def commands_page() -> str:

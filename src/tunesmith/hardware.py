@@ -21,8 +21,9 @@ DeviceOption = Literal["auto", "cpu", "cuda"]
 PrecisionOption = Literal["auto", "fp32", "bf16", "pure_bf16"]
 Precision = Literal["fp32", "bf16", "pure_bf16"]
 GIB = 1024**3
-MALLOC_TRIM, MALLOC_MAPS = -1, -4
-"""Options of the GNU C library: how much free memory is kept, how many blocks are mapped apart."""
+MALLOC_TRIM, MALLOC_MAP, MALLOC_MAPS = -1, -3, -4
+"""Options of the GNU C library: how much free memory is kept, from which size on blocks are mapped
+apart, and how many are."""
 
 
 def num_cores() -> int:
@@ -37,18 +38,25 @@ def memory_gib() -> float:
     return float(psutil.virtual_memory().available) / GIB
 
 
-def keep_freed_memory() -> None:
-    """Let the C library hand freed memory out again rather than give it back to the system.
+def use_memory(*, keep: bool) -> None:
+    """Choose what the C library does with freed memory; nothing where it is not GNU's.
 
-    Every update takes and frees the same sizes; fetching pages anew each time costs a fifth of
-    the time on a CPU. Does nothing where the C library is not GNU's.
+    Every update takes and frees about the same sizes. Fetching pages anew each time costs up to a
+    fifth of the time on a CPU; keeping them costs memory, since what is freed leaves holes that
+    other sizes do not fit into: where activations are computed twice, three times what they take.
+
+    Args:
+        keep: whether freed memory is handed out again rather than given back to the system.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):
         return
-    mallopt(MALLOC_MAPS, 0)
-    mallopt(MALLOC_TRIM, 2**31 - 1)
+    if keep:
+        mallopt(MALLOC_MAPS, 0)
+        mallopt(MALLOC_TRIM, 2**31 - 1)
+    else:
+        mallopt(MALLOC_MAP, 2**20)
 
 
 def disk_free(path: Path) -> int:

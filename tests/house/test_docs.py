@@ -15,7 +15,12 @@ REFERENCE = ROOT / "docs" / "reference"
 
 
 @pytest.mark.parametrize(
-    ("page", "writer"), [("recipe.md", "recipe_page"), ("commands.md", "commands_page")]
+    ("page", "writer"),
+    [
+        ("recipe.md", "recipe_page"),
+        ("commands.md", "commands_page"),
+        ("llamafactory.md", "llamafactory_page"),
+    ],
 )
 def test_the_reference_is_what_the_code_says(page: str, writer: str) -> None:
     tool = runpy.run_path(str(ROOT / "tools" / "make_reference.py"))

@@ -46,11 +46,28 @@ def check(
     ] = None,
 ) -> None:
     """Say whether a recipe can be run, without looking at its data or model."""
-    from tunesmith.recipe.load import load_recipe
+    from tunesmith.recipe.rules import check_rules
+    from tunesmith.training.given import read_given
+
+    check_rules(read_given(file, overrides or ()).recipe)
+    typer.echo(f"{file}: no mistake found")
+
+
+@app.command()
+def convert(
+    file: Annotated[Path, typer.Argument(help="A training file of LLaMA-Factory.")],
+    overrides: Annotated[Optional[list[str]], typer.Argument(metavar="[KEY=VALUE]...")] = None,
+) -> None:
+    """Print the recipe that a LLaMA-Factory file becomes, and what is not taken over."""
+    from tunesmith.models.around import look_around
+    from tunesmith.recipe.llamafactory.convert import convert as convert_file
+    from tunesmith.recipe.llamafactory.file import read_file
+    from tunesmith.recipe.llamafactory.spell import spell_converted
     from tunesmith.recipe.rules import check_rules
 
-    check_rules(load_recipe(file, overrides or ()))
-    typer.echo(f"{file}: no mistake found")
+    converted = convert_file(read_file(file, overrides or ()), look_around())
+    check_rules(converted.recipe)
+    typer.echo(spell_converted(converted, str(file)), nl=False)
 
 
 @app.command()

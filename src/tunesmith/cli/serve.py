@@ -9,7 +9,13 @@ import typer
 
 
 def serve(
-    name: Annotated[str, typer.Argument(help="A run, a checkpoint of one, or a model folder.")],
+    name: Annotated[
+        str, typer.Argument(help="A run, a checkpoint, a model, or LLaMA-Factory's file.")
+    ],
+    overrides: Annotated[
+        Optional[list[str]],
+        typer.Argument(metavar="[KEY=VALUE]...", help="Keys that replace the file's."),
+    ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
     api_key_file: Annotated[
@@ -17,9 +23,11 @@ def serve(
     ] = None,
 ) -> None:
     """Serve a model in the form that OpenAI's clients speak."""
+    from tunesmith.models.given import find_given
     from tunesmith.serving.server import serve as serve_model
 
-    serve_model(name, host=host, port=port, key_file=api_key_file, ready=_say_ready)
+    given = find_given(name, overrides or ())
+    serve_model(given.name, host=host, port=port, key_file=api_key_file, ready=_say_ready)
 
 
 def _say_ready(model: str, address: str) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
-Recipe = Annotated[Path, typer.Argument(help="A recipe in YAML; `recipe new` writes one.")]
+Recipe = Annotated[Path, typer.Argument(help="A recipe in YAML, or LLaMA-Factory's.")]
 Overrides = Annotated[
     Optional[list[str]],
     typer.Argument(metavar="[SECTION.OPTION=VALUE]...", help="Options that replace the file's."),
@@ -25,9 +25,12 @@ def train(
     ] = False,
 ) -> None:
     """Train a model as a recipe says."""
-    from tunesmith.recipe.load import load_recipe
+    from tunesmith.cli.show_notes import show_notes
+    from tunesmith.training.given import read_given
 
-    loaded = load_recipe(recipe, overrides or ())
+    given = read_given(recipe, overrides or ())
+    show_notes(given.notes)
+    loaded = given.recipe
     if dry_run:
         from tunesmith.cli.show_plan import show_plan
         from tunesmith.training.plan import dry_run as plan

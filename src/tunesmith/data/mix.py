@@ -54,17 +54,20 @@ def find_units(stores: Sequence[Store]) -> Unit:
     return Unit(*(np.concatenate(column).astype(np.int64) for column in zip(*parts, strict=True)))
 
 
-def hold_out(units: Unit, share: float, seed: int) -> tuple[Unit, Unit]:
+def hold_out(units: Unit, share: float, seed: int, rows: int | None = None) -> tuple[Unit, Unit]:
     """Part units into training and validation; equal rows go to the same side.
+
+    Args:
+        rows: how many different rows to hold out, instead of a share.
 
     Returns:
         Training and validation; validation has at least one row and so has training, where there
         are two different rows at all.
     """
     different = np.unique(units.digest)
-    if share == 0 or len(different) < 2:
+    if (not share and not rows) or len(different) < 2:
         return units, units.take(np.zeros(0, np.int64))
-    count = min(max(1, round(share * len(different))), len(different) - 1)
+    count = min(rows or max(1, round(share * len(different))), len(different) - 1)
     random = np.random.default_rng([seed, VALIDATION])
     held = np.isin(units.digest, random.choice(different, count, replace=False))
     return units.take(np.flatnonzero(~held)), units.take(np.flatnonzero(held))

@@ -135,14 +135,8 @@ def _part(
                 where="data.validation",
             )
     else:
-        units, measured = hold_out(units, options.validation_share, seed)
-        if options.validation_share and len(units) and not len(measured):
-            raise DataError(
-                f"data.validation_share: {options.validation_share} holds out no row: all "
-                f"{len(units):,} rows are the same",
-                hint="leave it out, or give more rows",
-                where="data.validation_share",
-            )
+        units, measured = hold_out(units, options.validation_share, seed, options.validation_rows)
+        _check_held_out(options, units, measured)
     weights = [rows.weight for rows in train.sets]
     learned = limit(mix(units, weights, seed), options.max_rows, seed)
     if not len(learned):
@@ -153,6 +147,24 @@ def _part(
             where=", ".join(report.files[:3]),
         )
     return learned, measured
+
+
+def _check_held_out(options: Data, units: Unit, measured: Unit) -> None:
+    """Refuse to hold out what is not there."""
+    option = "validation_rows" if options.validation_rows else "validation_share"
+    asked = options.validation_rows or options.validation_share
+    if asked and len(units) and not len(measured):
+        raise DataError(
+            f"data.{option}: {asked} holds out no row: all {len(units):,} rows are the same",
+            hint="leave it out, or give more rows",
+            where=f"data.{option}",
+        )
+    if options.validation_rows and len(np.unique(measured.digest)) < options.validation_rows:
+        raise DataError(
+            f"data.validation_rows: {asked} would hold out all there is",
+            hint="hold out fewer, or give more rows",
+            where="data.validation_rows",
+        )
 
 
 def _rows(stores: Sequence[Store], units: Unit, how: Tokenizing) -> TokenRows:
@@ -188,10 +200,14 @@ def _fingerprint(how: Tokenizing, train: _Built, held: _Built) -> str:
     options = how.options
     parts = [
         [train.keys, held.keys, [rows.weight for rows in train.sets]],
-        [options.validation_share, options.max_rows, options.max_tokens, how.seed],
+        [_held_out(options), options.max_rows, options.max_tokens, how.seed],
         [how.learn.kind, how.learn.prompts, how.learn.history, how.learn.pack],
     ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _held_out(options: Data) -> float | list[int]:
+    return [options.validation_rows] if options.validation_rows else options.validation_share
 
 
 def _log_outcome(report: DataReport) -> None:

@@ -68,8 +68,8 @@ def held_out_rows(run: Run, learn: Learn, reader: Reader) -> MeasuredRows:
 
 def file_rows(paths: Sequence[Path], recipe: Recipe, learn: Learn, reader: Reader) -> MeasuredRows:
     """Return the rows of files; a column `fact` holds what an answer must contain."""
-    plain = {"validation": (), "validation_share": 0.0, "max_rows": None, "info": None}
-    options = recipe.data.model_copy(update=plain)
+    held = {"validation": (), "validation_share": 0.0, "validation_rows": None}
+    options = recipe.data.model_copy(update={**held, "max_rows": None, "info": None})
     way = _written_alike(recipe.data, learn.kind)
     train = tuple(_describe(path, way, options) for path in paths)
     options = options.model_copy(update={"train": train})

@@ -62,7 +62,7 @@ class Exported:
     from_quantized: Distance | None = None
 
 
-def export(name: str | Path, to: Path, *, precision: Precision = "auto") -> Exported:
+def export(name: str | Path | Subject, to: Path, *, precision: Precision = "auto") -> Exported:
     """Write a run's model as one folder of safetensors with everything a server needs.
 
     An adapter is merged into its base in full precision, whatever it was trained on: adding it to
@@ -81,7 +81,7 @@ def export(name: str | Path, to: Path, *, precision: Precision = "auto") -> Expo
     run = subject.run
     if run is None:
         raise ExportError(
-            f"{name} is a model, and only runs are exported",
+            f"{subject.name} is a model, and only runs are exported",
             hint="give the name of a run; see `tunesmith runs list`",
             where="command line",
         )

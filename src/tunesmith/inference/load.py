@@ -10,11 +10,11 @@ from tunesmith.errors import RunError
 from tunesmith.inference.generate import template_of
 from tunesmith.inference.sampling import Sampling, default_sampling
 from tunesmith.inference.session import ChatSession
-from tunesmith.models.chat import ChatModel, find_subject, load_chat_model
+from tunesmith.models.chat import ChatModel, Subject, find_subject, load_chat_model
 
 
 def open_sessions(
-    name: str,
+    name: str | Subject,
     *,
     beside: str | None,
     system: str,
@@ -35,7 +35,7 @@ def open_sessions(
     if beside == "base":
         if find_subject(name).run is None:
             raise RunError(
-                f"{name} is no run, so it has no base to compare with",
+                f"{models[0].name} is no run, so it has no base to compare with",
                 hint="name the other model: --compare NAME",
                 where="--compare",
             )

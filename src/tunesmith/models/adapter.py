@@ -56,15 +56,20 @@ def check_fit(adapted: PeftModel, folder: Path) -> None:
     _check_fit(folder, _stored_shapes(folder), _expected_shapes(adapted))
 
 
-def load_adapter(model: PreTrainedModel, folder: Path, base: Path) -> PeftModel:
+def load_adapter(
+    model: PreTrainedModel, folder: Path, base: Path, *, foreign: bool = False
+) -> PeftModel:
     """Put an adapter on its base, every tensor of it or none.
+
+    Args:
+        foreign: whether another tool may have made it, which does not say for which weights.
 
     Raises:
         ModelError: if it was made for another base, is damaged, or does not fit tensor by tensor.
     """
     from peft import PeftModel
 
-    check_base(folder, base)
+    check_base(folder, base, foreign=foreign)
     stored = _stored_shapes(folder)
     try:
         adapted = PeftModel.from_pretrained(model, str(folder), local_files_only=True)
@@ -78,7 +83,7 @@ def load_adapter(model: PreTrainedModel, folder: Path, base: Path) -> PeftModel:
     return adapted
 
 
-def check_base(folder: Path, base: Path) -> None:
+def check_base(folder: Path, base: Path, *, foreign: bool = False) -> None:
     """Refuse a base whose weights are not those the adapter was trained on."""
     check_config(folder / ADAPTER)
     if not (folder / WEIGHTS).is_file():
@@ -88,6 +93,8 @@ def check_base(folder: Path, base: Path) -> None:
             where=str(folder),
         )
     note = folder / BELONGS_TO
+    if foreign and not note.is_file():
+        return
     if not note.is_file():
         raise ModelError(
             f"the adapter does not say which base it belongs to: {BELONGS_TO} is missing",

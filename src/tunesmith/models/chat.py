@@ -28,6 +28,7 @@ from tunesmith.models.locate import locate
 from tunesmith.models.reader import find_reader
 from tunesmith.paths import exists, expand
 from tunesmith.recipe.quantize import Quantize
+from tunesmith.runs.published import find_published
 from tunesmith.runs.run import Run
 from tunesmith.runs.store import is_run, list_runs, open_run, short_name
 
@@ -79,7 +80,7 @@ class Subject:
 
 
 def load_chat_model(
-    name: str | Path,
+    name: str | Path | Subject,
     *,
     base_only: bool = False,
     precision: PrecisionOption = "auto",
@@ -88,20 +89,22 @@ def load_chat_model(
     """Load a model to answer with.
 
     Args:
-        name: a run (name or directory), a checkpoint inside one (its directory, or `RUN/STEP`), or
-            anything `locate` takes.
+        name: a run (name or directory), a checkpoint inside one (its directory, or `RUN/STEP`),
+            a folder that a run was published to, anything `locate` takes, or what was found.
         base_only: for a run, the base it started from.
     """
     return load_subject(find_subject(name, base_only=base_only), precision, device)
 
 
-def find_subject(name: str | Path, *, base_only: bool = False) -> Subject:
+def find_subject(name: str | Path | Subject, *, base_only: bool = False) -> Subject:
     """Find the folders behind a name, without loading any.
 
     Raises:
         RunError: if the run has no trained weights yet.
         ModelError: if nothing has that name.
     """
+    if isinstance(name, Subject):
+        return find_subject(name.run.path, base_only=base_only) if name.run else name
     run, weights = _find_run(name)
     if run is None or weights is None:
         return Subject(str(name), _locate(name))
@@ -120,6 +123,31 @@ def find_subject(name: str | Path, *, base_only: bool = False) -> Subject:
         hint=f"wait for it, or `tunesmith runs resume {run.name}`{_or_checkpoint(run)}",
         where=str(weights),
     )
+
+
+def put_together(
+    base: str, adapter: str | None, template: str | None, quantize: Quantize | None
+) -> Subject:
+    """Find a base and an adapter that were named apart.
+
+    A folder that a run was published to is that run, with the template it was trained with.
+
+    Raises:
+        ModelError: if one of them is not there.
+    """
+    run, _ = _find_run(adapter or base)
+    if run is not None:
+        return find_subject(adapter or base)
+    if adapter is None:
+        return Subject(base, _locate(base), None, template, None, quantize)
+    folder = expand(adapter)
+    if not exists(folder / "adapter_config.json"):
+        raise ModelError(
+            "there is no adapter in this folder",
+            hint="name the folder that holds adapter_config.json",
+            where=str(folder),
+        )
+    return Subject(adapter, _locate(base), folder.absolute(), template, None, quantize)
 
 
 @dataclass(frozen=True)
@@ -192,7 +220,8 @@ def load_subject(
     check_vocabulary(subject.base, len(reader.tokenizer), count_embeddings(base))
     model: torch.nn.Module = base
     if subject.adapter is not None:
-        model = load_adapter(base, subject.adapter, subject.base)
+        foreign = subject.run is None  # a person named both
+        model = load_adapter(base, subject.adapter, subject.base, foreign=foreign)
     model.eval()
     model.requires_grad_(False)
     return ChatModel(
@@ -209,7 +238,8 @@ def _find_run(name: str | Path) -> tuple[Run | None, Path | None]:
         run = Run(path.absolute())
         return run, run.model
     if exists(path) or str(name) == "starter":
-        return None, None
+        published = find_published(path)
+        return published, published.model if published else None
     run_name, _, checkpoint = str(name).partition("/")
     if run_name not in _run_names():
         return None, None

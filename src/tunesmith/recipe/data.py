@@ -67,6 +67,8 @@ class Data(Section):
     """Files to measure the held-out loss on; never learned."""
     validation_share: Number = Field(default=0.0, ge=0.0, lt=1.0)
     """Share of the training rows held out for validation, drawn with the run's seed."""
+    validation_rows: Count | None = None
+    """How many of the training rows are held out, instead of a share of them."""
     info: Path | None = None
     """A LLaMA-Factory `dataset_info.json` that describes sets by name."""
     max_tokens: Count = 1024

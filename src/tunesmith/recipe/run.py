@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from pydantic import Field
@@ -26,6 +27,13 @@ class RunOptions(Section):
     """Save a checkpoint each so many steps; 0 saves once an epoch."""
     keep_checkpoints: Count = 3
     """Newest checkpoints kept, besides the best one."""
+    publish_to: Path | None = None
+    """A folder that gets the trained model too, beside the run's own `model/`; its weights are
+    links where the disk allows, so that they take no room twice."""
+    compatible_outputs: bool = False
+    """Also write the figures as LLaMA-Factory does, into the run and `publish_to`:
+    trainer_log.jsonl, trainer_state.json, train_results.json, eval_results.json,
+    all_results.json, training_loss.png."""
     extra: dict[str, Any] = Field(default={})
     """Rare options of transformers' TrainingArguments, by their names there: `tf32`,
     `full_determinism`, `torch_empty_cache_steps`."""

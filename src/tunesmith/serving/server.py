@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tunesmith.errors import RequestError, require
-from tunesmith.models.chat import load_chat_model
+from tunesmith.models.chat import Subject, load_chat_model
 from tunesmith.paths import exists, expand
 from tunesmith.serving.guard import Guard, is_loopback, read_key
 from tunesmith.serving.service import Service
@@ -21,7 +21,7 @@ SECONDS_TO_DRAIN = 10
 
 
 def serve(
-    name: str,
+    name: str | Subject,
     *,
     host: str = "127.0.0.1",
     port: int = 8000,

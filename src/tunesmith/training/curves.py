@@ -29,6 +29,23 @@ def draw_curves(metrics: Sequence[dict[str, Any]]) -> bytes:
     return content.getvalue()
 
 
+def draw_one_curve(metrics: Sequence[dict[str, Any]], name: str) -> bytes:
+    """Draw one figure over the steps, as it is and smoothed, as a PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure()
+    axes = figure.add_subplot()
+    steps, values = _series(metrics, name)
+    axes.plot(steps, values, color="tab:blue", alpha=0.4, label="original")
+    axes.plot(steps, smooth(values), color="tab:blue", label="smoothed")
+    axes.set(xlabel="step", ylabel=name)
+    axes.legend()
+    content = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(content)
+    return content.getvalue()
+
+
 def _draw_loss(axes: Axes, metrics: Sequence[dict[str, Any]]) -> None:
     steps, losses = _series(metrics, "loss")
     many = len(losses) >= MANY_POINTS

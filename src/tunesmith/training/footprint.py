@@ -109,6 +109,8 @@ def measure_footprint(recipe: Recipe, folder: Path, longest: int) -> Footprint:
         longest: tokens of the longest row; attention with a soft cap keeps its square.
     """
     quiet_libraries()
+    import tunesmith.training.trainer  # noqa: F401  what it imports is held in training too
+
     device = choose_device(recipe.compute.device)
     precision = choose_precision(recipe.compute.precision, device)
     model, storage = _without_numbers(recipe, folder, precision)

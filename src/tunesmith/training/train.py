@@ -6,12 +6,13 @@ import shutil
 from typing import TYPE_CHECKING
 
 from tunesmith.errors import RunError, TrainingError
-from tunesmith.hardware import keep_freed_memory
+from tunesmith.hardware import use_memory
 from tunesmith.logs import logger, remembering, telling
 from tunesmith.methods.ranks import ALONE, Ranks
 from tunesmith.models.roles import Roles, load_roles
 from tunesmith.models.score import find_score
 from tunesmith.recipe.options import Recipe
+from tunesmith.runs.published import publish
 from tunesmith.runs.run import Run
 from tunesmith.runs.store import create_run
 from tunesmith.runs.write import sync_folder, sync_tree, write_json
@@ -124,6 +125,19 @@ def learn(run: Run, prepared: Prepared, stop: StopRequest) -> None:
     answer_samples(run, roles, prepared.splits, prepared.recipe, when="after")
     run.write_status(state="done", message="")
     write_report(run)
+    hand_out(run, prepared.recipe)
+
+
+def hand_out(run: Run, recipe: Recipe) -> None:
+    """Put model and figures where others look for them, if the recipe says so."""
+    from tunesmith.training.compatible import write_compatible
+
+    folder = recipe.run.publish_to
+    if folder is not None:
+        publish(run, folder)
+        log.info("the model lies in %s too", folder)
+    if recipe.run.compatible_outputs:
+        write_compatible(run, [run.path] if folder is None else [run.path, folder])
 
 
 def note_stop(run: Run, stop: StopRequest, ranks: Ranks = ALONE) -> bool:
@@ -249,7 +263,7 @@ def run_loop(run: Run, trainer: RunTrainer) -> None:
         if checkpoint and trainer.catch_up(checkpoint):
             return
         set_seed(trainer.recipe.run.seed + ranks.rank)  # each drops other weights
-        keep_freed_memory()
+        use_memory(keep=trainer.recipe.compute.gradient_checkpointing == "off")
         with sparing_what_is_loaded():
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         trainer.show_average()

@@ -43,6 +43,11 @@ def test_equal_rows_are_never_parted() -> None:
     assert len(measured) == 60
 
 
+def test_a_number_of_rows_is_held_out() -> None:
+    learned, measured = hold_out(make_units(200), 0.0, seed=1, rows=7)
+    assert (len(learned), len(measured)) == (193, 7)
+
+
 @pytest.mark.parametrize("share", [0.0001, 0.999])
 def test_both_sides_have_a_row_where_there_are_two(share: float) -> None:
     learned, measured = hold_out(make_units(2), share, seed=1)

@@ -262,3 +262,16 @@ def test_the_fingerprint_is_the_same_with_or_without_a_cache(
         splits = prepare_files(reader, texts[0], validation=[str(texts[1])], learn=TEXT)
         prints.add(splits.fingerprint)
     assert len(prints) == 1
+
+
+def test_rows_are_held_out_by_number(reader: Reader, pairs: Path) -> None:
+    splits = prepare_files(reader, pairs, validation_rows=3)
+    assert splits.validation is not None
+    assert len(splits.validation) == 3
+    assert splits.fingerprint != prepare_files(reader, pairs, validation_rows=4).fingerprint
+
+
+def test_not_all_rows_can_be_held_out(reader: Reader, pairs: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        prepare_files(reader, pairs, validation_rows=40)
+    assert caught.value.where == "data.validation_rows"

@@ -22,6 +22,8 @@ def build(*overrides: str):  # type: ignore[no-untyped-def]
     [
         (["run.epochs=1", "run.steps=1"], "run.steps"),
         (["data.validation=a", "data.validation_share=0.1"], "data.validation_share"),
+        (["data.validation=a", "data.validation_rows=5"], "data.validation_rows"),
+        (["data.validation_share=0.1", "data.validation_rows=5"], "data.validation_rows"),
         (["optimizer.early_stopping=2"], "optimizer.early_stopping"),
         (["evaluate.every_steps=5"], "evaluate.every_steps"),
         (["evaluate.batch_size=3"], "evaluate.batch_size"),

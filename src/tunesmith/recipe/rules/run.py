@@ -32,17 +32,25 @@ def one_length(recipe: Recipe) -> None:
 
 def one_validation(recipe: Recipe) -> None:
     """Held-out rows come from files or from the training rows."""
-    if recipe.data.validation and recipe.data.validation_share:
+    data = recipe.data
+    given = {
+        "data.validation": bool(data.validation),
+        "data.validation_share": bool(data.validation_share),
+        "data.validation_rows": data.validation_rows is not None,
+    }
+    first, *others = [option for option, asked in given.items() if asked] or [""]
+    if others:
         raise RecipeError(
-            "both data.validation and data.validation_share are given",
+            f"both {first} and {others[0]} are given",
             hint="remove one of them",
-            where="data.validation_share",
+            where=others[0],
         )
 
 
 def evaluation_needs_rows(recipe: Recipe) -> None:
     """Nothing can be measured without held-out rows."""
-    if recipe.data.validation or recipe.data.validation_share:
+    data = recipe.data
+    if data.validation or data.validation_share or data.validation_rows:
         return
     for option in ("optimizer.early_stopping", "evaluate.every_steps", "evaluate.batch_size"):
         if not has_default(recipe, option):

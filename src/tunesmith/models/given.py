@@ -1,0 +1,50 @@
+"""Find the model that somebody gives: by a name, or in a file of LLaMA-Factory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tunesmith.errors import RecipeError
+from tunesmith.models.around import look_around
+from tunesmith.models.chat import Subject, put_together
+from tunesmith.paths import exists, expand
+from tunesmith.recipe.llamafactory.file import read_file
+from tunesmith.recipe.llamafactory.use import Use, read_use
+
+ENDINGS = (".yaml", ".yml", ".json")
+
+
+@dataclass(frozen=True)
+class Given:
+    """A model to use.
+
+    Attributes:
+        name: what `find_subject` takes.
+        use: what a file says of it; None if it was named.
+    """
+
+    name: str | Subject
+    use: Use | None = None
+
+
+def find_given(name: str, overrides: Sequence[str] = (), *, to_export: bool = False) -> Given:
+    """Find a model by its name, or the one that a file describes.
+
+    Args:
+        overrides: `key=value` for a file.
+
+    Raises:
+        RecipeError: if the file cannot be used, or there is none to override.
+    """
+    path = expand(name)
+    if path.suffix in ENDINGS and exists(path) and path.is_file():
+        use = read_use(read_file(path, overrides), look_around(), to_export=to_export)
+        return Given(put_together(use.model, use.adapter, use.template, use.quantize), use)
+    if overrides:
+        raise RecipeError(
+            f"{overrides[0]!r} replaces a key of a LLaMA-Factory file, and {name} is none",
+            hint="remove it; see the options with --help",
+            where="command line",
+        )
+    return Given(name)

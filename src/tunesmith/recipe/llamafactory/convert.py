@@ -1,0 +1,117 @@
+"""A LLaMA-Factory file to a recipe of ours, and what is lost on the way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from tunesmith.recipe.llamafactory.around import Around
+from tunesmith.recipe.llamafactory.data import convert_data
+from tunesmith.recipe.llamafactory.file import TheirFile
+from tunesmith.recipe.llamafactory.keys import list_keys
+from tunesmith.recipe.llamafactory.method import convert_method
+from tunesmith.recipe.llamafactory.optimizer import convert_optimizer
+from tunesmith.recipe.llamafactory.rules import check_keys, check_together, is_off
+from tunesmith.recipe.llamafactory.run import convert_evaluate, convert_run
+from tunesmith.recipe.llamafactory.templates import Choice, choose_template
+from tunesmith.recipe.llamafactory.tuning import convert_compute, convert_quantize, convert_tuning
+from tunesmith.recipe.load import build_recipe
+from tunesmith.recipe.options import Recipe
+
+TRAINING = ("model", "data", "method", "train", "megatron", "evaluate")
+OF_OTHERS = ("chat", "export", "the name of chat")
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A recipe, and what a person should know of it.
+
+    Attributes:
+        notes: why a key of theirs is not there, or means something else; by key.
+    """
+
+    recipe: Recipe
+    notes: dict[str, str]
+
+
+def convert(theirs: TheirFile, around: Around) -> Converted:
+    """Return the recipe that trains as LLaMA-Factory would.
+
+    Raises:
+        RecipeError: naming the key and its line, if it cannot.
+    """
+    check_keys(theirs, TRAINING)
+    check_together(theirs)
+    chosen = Choice() if theirs["stage"] == "pt" else choose_template(theirs, around)
+    sections = {
+        "model": _model(theirs, chosen),
+        "data": convert_data(theirs, chosen.system),
+        "method": convert_method(theirs),
+        "tuning": convert_tuning(theirs),
+        "optimizer": convert_optimizer(theirs, around.processes),
+        "compute": convert_compute(theirs),
+        "evaluate": convert_evaluate(theirs),
+        "run": convert_run(theirs),
+    }
+    recipe = build_recipe(sections, theirs.ours, where=str(theirs.path))
+    return Converted(recipe, _notes(theirs, chosen))
+
+
+def _model(theirs: TheirFile, chosen: Choice) -> dict[str, Any]:
+    model: dict[str, Any] = {"name": theirs["model_name_or_path"]}
+    if theirs["train_from_scratch"]:
+        model["from_scratch"] = True
+    if chosen.template is not None:
+        model["template"] = chosen.template
+    if theirs["quantization_bit"] is not None:
+        model["quantize"] = convert_quantize(theirs)
+    return model
+
+
+def _notes(theirs: TheirFile, chosen: Choice) -> dict[str, str]:
+    """Say what becomes of the keys that no option stands for."""
+    notes = {}
+    for name in theirs.given:
+        key = list_keys()[name]
+        if is_off(key, theirs[name]):
+            continue
+        if key.ignored:
+            notes[name] = key.ignored
+        elif key.group == "generate" or key.to.startswith(OF_OTHERS):
+            notes[name] = "it is for chat and export"
+    return notes | {name: text for name, text in _meanings(theirs, chosen).items() if text}
+
+
+def _meanings(theirs: TheirFile, chosen: Choice) -> dict[str, str]:
+    """Say where a key means nearly what it means there."""
+    packed = theirs["stage"] == "sft" and (theirs["packing"] or theirs["neat_packing"])
+    dropped = theirs["stage"] in ("dpo", "kto") and theirs["lora_dropout"]
+    strategy = theirs["mix_strategy"]
+    said = {
+        "template": (bool(chosen.note), chosen.note),
+        "packing": (
+            bool(packed),
+            "rows lie end to end anyway, none sees another; an update holds as many tokens",
+        ),
+        "fp16": (theirs["fp16"], "bf16 is taken where the hardware has it, else fp32"),
+        "lora_dropout": (bool(dropped), f"{theirs['stage']} drops nothing, there neither"),
+        "mix_strategy": (
+            strategy in ("interleave_under", "interleave_over"),
+            "sets are mixed in these shares, and an epoch has as many rows as they hold",
+        ),
+        "max_samples": (theirs.has("max_samples"), "rows are drawn with the seed, not the first"),
+        "per_device_eval_batch_size": (
+            theirs.has("per_device_eval_batch_size") and not has_held_out(theirs),
+            "there are no held-out rows",
+        ),
+        "eval_steps": (
+            theirs.has("eval_steps") and theirs["eval_strategy"] != "steps",
+            "eval_strategy is not steps",
+        ),
+    }
+    return {name: text for name, (wrong, text) in said.items() if wrong}
+
+
+def has_held_out(theirs: TheirFile) -> bool:
+    """Whether there are rows that are measured and not learned."""
+    return theirs.has("eval_dataset") or bool(theirs["val_size"])

@@ -1,0 +1,90 @@
+"""The rows that a LLaMA-Factory file names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tunesmith.paths import exists, expand
+from tunesmith.recipe.llamafactory.file import TheirFile
+from tunesmith.recipe.llamafactory.values import split
+
+INFO = "dataset_info.json"
+
+
+def convert_data(theirs: TheirFile, system: str | None) -> dict[str, Any]:
+    """Describe the sets and how rows are cut.
+
+    Args:
+        system: the prompt of the template, where the file gives none.
+    """
+    data: dict[str, Any] = {
+        "train": _sources(theirs, "dataset"),
+        "info": str(find_info(theirs)),
+        "max_tokens": theirs["cutoff_len"],
+        "on_bad_row": "skip",
+        "workers": theirs["dataloader_num_workers"],
+    }
+    if theirs.has("eval_dataset"):
+        data["validation"] = _sources(theirs, "eval_dataset")
+    size = theirs["val_size"]
+    if 0 < size < 1:
+        data["validation_share"] = size
+    elif size:
+        data["validation_rows"] = int(size)
+    if theirs["stage"] != "pt" and (theirs["default_system"] or system):
+        data["system"] = theirs["default_system"] or system
+    return data
+
+
+def find_info(theirs: TheirFile) -> Path:
+    """Find the file that describes the sets: in the current folder, or beside theirs.
+
+    Raises:
+        RecipeError: if there is none.
+    """
+    folder = theirs["dataset_dir"]
+    if folder == "ONLINE" or folder.startswith("REMOTE:"):
+        raise theirs.refusal(
+            "dataset_dir",
+            "nothing is downloaded",
+            f"download the sets, and write dataset_dir: the folder of their {INFO}",
+        )
+    for above in (Path.cwd(), theirs.path.absolute().parent):
+        info = above / expand(folder)
+        info = info if info.suffix == ".json" else info / INFO
+        if exists(info):
+            return info
+    raise theirs.refusal(
+        "dataset_dir",
+        f"there is no {INFO} in {folder}, which would describe the sets",
+        "write dataset_dir: the folder it lies in",
+    )
+
+
+def _sources(theirs: TheirFile, name: str) -> list[Any]:
+    sets = split(theirs[name])
+    weights = _weights(theirs, len(sets)) if name == "dataset" else None
+    found = []
+    for number, path in enumerate(sets):
+        source: dict[str, Any] = {"path": path}
+        if theirs.has("max_samples"):
+            source["max_rows"] = theirs["max_samples"]
+        if weights:
+            source["weight"] = weights[number]
+        found.append(source)
+    return found
+
+
+def _weights(theirs: TheirFile, count: int) -> list[float] | None:
+    """Return the shares of sets that are interleaved; `interleave_once` uses each row once."""
+    if theirs["mix_strategy"] in ("concat", "interleave_once") or count == 1:
+        return None
+    if not theirs.has("interleave_probs"):
+        return [1.0] * count
+    try:
+        return [float(share) for share in split(theirs["interleave_probs"])]
+    except ValueError:
+        raise theirs.refusal(
+            "interleave_probs", "the shares are no numbers", "write them with commas: 0.7,0.3"
+        ) from None

@@ -1,0 +1,58 @@
+"""The loss that a LLaMA-Factory file asks for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tunesmith.paths import exists, expand
+from tunesmith.recipe.llamafactory.file import TheirFile
+
+
+def convert_method(theirs: TheirFile) -> dict[str, Any]:
+    """Describe the method of a stage."""
+    stage = theirs["stage"]
+    if theirs["label_smoothing_factor"] and stage != "sft":
+        raise theirs.refusal(
+            "label_smoothing_factor", f"targets are not smoothed in stage: {stage}", "remove it"
+        )
+    if stage == "pt":
+        return {"name": "pretrain", "pack": theirs["packing"] is not False}
+    if stage == "rm":
+        return {"name": "reward"}
+    if stage == "kto":
+        return {
+            "name": "kto",
+            "beta": theirs["pref_beta"],
+            "desirable_weight": theirs["kto_chosen_weight"],
+            "undesirable_weight": theirs["kto_rejected_weight"],
+        }
+    return _pairs(theirs) if stage == "dpo" else _sft(theirs)
+
+
+def _sft(theirs: TheirFile) -> dict[str, Any]:
+    return {
+        "name": "sft",
+        "learn_prompts": theirs["train_on_prompt"],
+        "learn_history": not theirs["mask_history"],
+        "neftune_alpha": theirs["neftune_noise_alpha"] or 0.0,
+        "label_smoothing": theirs["label_smoothing_factor"],
+    }
+
+
+def _pairs(theirs: TheirFile) -> dict[str, Any]:
+    loss, beta = theirs["pref_loss"], theirs["pref_beta"]
+    if loss == "orpo":
+        return {"name": "orpo", "beta": beta}
+    if loss == "simpo":
+        return {"name": "simpo", "beta": beta, "gamma": theirs["simpo_gamma"]}
+    method = {
+        "name": "dpo",
+        "beta": beta,
+        "loss": loss,
+        "label_smoothing": theirs["dpo_label_smoothing"],
+        "sft_weight": theirs["pref_ftx"],
+    }
+    if theirs.has("ref_model"):
+        path = expand(theirs["ref_model"])
+        method["reference"] = str(path.absolute()) if exists(path) else theirs["ref_model"]
+    return method

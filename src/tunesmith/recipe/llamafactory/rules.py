@@ -1,0 +1,225 @@
+"""Keys that cannot stand together, there or here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tunesmith.recipe.llamafactory.file import TheirFile
+from tunesmith.recipe.llamafactory.keys import Key, list_keys
+
+REMOVE = "remove it"
+OFF_TOO: dict[str, tuple[object, ...]] = {
+    "metric_for_best_model": ("eval_loss", "loss"),
+    "ray_num_workers": (0,),
+    "report_to": (["none"],),
+}
+"""Values beside the default that ask for nothing."""
+
+
+def check_keys(theirs: TheirFile, groups: tuple[str, ...]) -> None:
+    """Refuse what cannot be done: a key, or keys together.
+
+    Args:
+        groups: the groups of keys that act on what is done.
+
+    Raises:
+        RecipeError: naming the key and its line.
+    """
+    for name in theirs.given:
+        key = list_keys()[name]
+        if key.group in groups and key.refused and not is_off(key, theirs[name]):
+            raise theirs.refusal(name, f"{name}: {key.refused}", key.hint)
+
+
+def is_off(key: Key, value: object) -> bool:
+    """Whether a value asks for nothing beside what is done anyway."""
+    if value is False:
+        return key.default is not True
+    return value in (key.default, None, "", [], {}, *OFF_TOO.get(key.name, ()))
+
+
+def check_together(theirs: TheirFile) -> None:
+    """Refuse keys of training that cannot stand together.
+
+    Raises:
+        RecipeError: naming the key and its line.
+    """
+    for rule in RULES:
+        rule(theirs)
+
+
+def something_is_trained(theirs: TheirFile) -> None:
+    """A file says what to start from, what to learn, and that it is to be trained."""
+    for name, what in (("model_name_or_path", "Qwen/Qwen3-0.6B"), ("dataset", "identity")):
+        if not theirs.has(name):
+            raise theirs.refusal(name, f"{name} is missing", f"write {name}: {what}")
+    if not theirs["do_train"]:
+        raise theirs.refusal(
+            "do_train",
+            "the file asks for no training: do_train is not true",
+            "write do_train: true; `tunesmith evaluate RUN` measures a run",
+        )
+    if theirs["stage"] == "ppo":
+        raise theirs.refusal("stage", "PPO is not there yet", "write stage: dpo, kto or rm")
+    if theirs["finetuning_type"] == "oft":
+        raise theirs.refusal(
+            "finetuning_type", "OFT is not there yet", "write finetuning_type: lora"
+        )
+    if theirs.has("adapter_name_or_path"):
+        raise theirs.refusal(
+            "adapter_name_or_path",
+            "training does not go on from an adapter",
+            "export the run it belongs to, and name the model that comes out",
+        )
+    if theirs["infer_backend"] not in ("huggingface", "hf"):
+        raise theirs.refusal("infer_backend", "a training has no engine for answers", REMOVE)
+
+
+def keys_of_sft(theirs: TheirFile) -> None:
+    """Some keys mean something to sft only."""
+    if theirs["stage"] == "sft":
+        return
+    for name in ("neat_packing", "train_on_prompt", "mask_history", "neftune_noise_alpha"):
+        if theirs[name]:
+            raise theirs.refusal(
+                name, f"{name} is for stage: sft, and this is {theirs['stage']}", REMOVE
+            )
+
+
+def masks_agree(theirs: TheirFile) -> None:
+    """What is learned of a conversation is said once."""
+    if theirs["mask_history"] and theirs["train_on_prompt"]:
+        raise theirs.refusal(
+            "mask_history", "mask_history and train_on_prompt contradict each other", "remove one"
+        )
+
+
+def held_out_rows_are_said_once(theirs: TheirFile) -> None:
+    """Held-out rows come from sets or from a share, and are there if they are to be measured."""
+    if theirs.has("eval_dataset") and theirs["val_size"]:
+        raise theirs.refusal("val_size", "both eval_dataset and val_size are given", "remove one")
+    if theirs.has("eval_dataset") or theirs["val_size"]:
+        return
+    for name in ("eval_strategy", "do_eval", "load_best_model_at_end", "early_stopping_steps"):
+        if theirs[name] not in (None, False, "no"):
+            raise theirs.refusal(
+                name, f"{name} needs held-out rows", "write val_size: 0.1, or name an eval_dataset"
+            )
+
+
+def mixtures_have_shares(theirs: TheirFile) -> None:
+    """Shares belong to sets that are interleaved, one each."""
+    if not theirs.has("interleave_probs"):
+        return
+    if theirs["mix_strategy"] == "concat":
+        raise theirs.refusal(
+            "interleave_probs",
+            "interleave_probs has no effect: mix_strategy is concat",
+            "write mix_strategy: interleave_under, or remove it",
+        )
+    count = len(theirs["interleave_probs"].split(","))
+    for name in ("dataset", "eval_dataset"):
+        if theirs.has(name) and count != len(theirs[name].split(",")):
+            raise theirs.refusal(
+                "interleave_probs", f"there are {count} shares for {name}", "give one for each set"
+            )
+
+
+def streams_have_an_end(theirs: TheirFile) -> None:
+    """What is streamed has no known length."""
+    if not theirs["streaming"]:
+        return
+    if theirs["max_steps"] <= 0:
+        raise theirs.refusal("streaming", "streaming needs max_steps", "write max_steps: 1000")
+    if theirs.has("max_samples"):
+        raise theirs.refusal("max_samples", "max_samples does not go with streaming", "remove one")
+    if 0 < theirs["val_size"] < 1:
+        raise theirs.refusal(
+            "val_size", "a share of a stream is not known", "write how many rows: val_size: 100"
+        )
+
+
+def few_bits_stay_frozen(theirs: TheirFile) -> None:
+    """Few bits can be read, and only LoRA learns beside them."""
+    if theirs["quantization_bit"] is None:
+        return
+    if theirs["finetuning_type"] != "lora":
+        raise theirs.refusal(
+            "quantization_bit",
+            f"quantized weights cannot be trained, as {theirs['finetuning_type']} would",
+            "write finetuning_type: lora, or remove it",
+        )
+    if theirs["quantization_device_map"] is not None:
+        raise theirs.refusal(
+            "quantization_device_map", "a model is not spread out while it is trained", REMOVE
+        )
+
+
+def losses_fit(theirs: TheirFile) -> None:
+    """Each preference loss takes some of its keys."""
+    loss = theirs["pref_loss"]
+    if theirs["stage"] == "kto" and theirs["pref_ftx"]:
+        raise theirs.refusal("pref_ftx", "kto has no next-token loss beside it", REMOVE)
+    if theirs["stage"] != "dpo":
+        return
+    if loss != "sigmoid" and theirs["dpo_label_smoothing"]:
+        raise theirs.refusal(
+            "dpo_label_smoothing", f"dpo_label_smoothing has no effect on {loss}", REMOVE
+        )
+    if loss == "kto_pair":
+        raise theirs.refusal(
+            "pref_loss", "kto_pair is not there", "write stage: kto, which needs no pairs"
+        )
+    if loss in ("orpo", "simpo"):
+        for name in ("pref_ftx", "ref_model"):
+            if theirs[name]:
+                raise theirs.refusal(name, f"{name} has no effect on {loss}", REMOVE)
+
+
+def one_optimizer(theirs: TheirFile) -> None:
+    """One optimizer moves the weights, and some want whole matrices."""
+    chosen = [
+        name
+        for name in ("use_galore", "use_apollo", "use_badam", "use_adam_mini", "use_muon")
+        if theirs[name]
+    ]
+    if len(chosen) > 1:
+        raise theirs.refusal(chosen[1], f"{chosen[0]} and {chosen[1]} are given", "remove one")
+    if chosen and theirs["finetuning_type"] == "lora" and chosen[0] != "use_muon":
+        raise theirs.refusal(
+            chosen[0],
+            f"{chosen[0]} saves memory on whole matrices, and lora trains small ones",
+            "write finetuning_type: full, or remove it",
+        )
+
+
+def lora_has_its_own_keys(theirs: TheirFile) -> None:
+    """What bends LoRA means nothing to other tunings."""
+    if theirs["finetuning_type"] == "lora":
+        return
+    for name in ("loraplus_lr_ratio", "use_rslora"):
+        if theirs[name]:
+            raise theirs.refusal(name, f"{name} is for finetuning_type: lora", REMOVE)
+
+
+def best_weights_have_a_loss(theirs: TheirFile) -> None:
+    """A reward model is not chosen among checkpoints there; it would be here."""
+    if theirs["stage"] == "rm" and theirs["load_best_model_at_end"]:
+        raise theirs.refusal(
+            "load_best_model_at_end", "load_best_model_at_end does not go with stage: rm", REMOVE
+        )
+
+
+RULES: tuple[Callable[[TheirFile], None], ...] = (
+    something_is_trained,
+    keys_of_sft,
+    masks_agree,
+    held_out_rows_are_said_once,
+    mixtures_have_shares,
+    streams_have_an_end,
+    few_bits_stay_frozen,
+    losses_fit,
+    one_optimizer,
+    lora_has_its_own_keys,
+    best_weights_have_a_loss,
+)

@@ -1,0 +1,100 @@
+"""How long a LLaMA-Factory file trains, what it measures and what it keeps."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from tunesmith.paths import expand
+from tunesmith.recipe.llamafactory.file import TheirFile
+from tunesmith.recipe.section import MOST
+
+RARE = ("tf32", "full_determinism", "torch_empty_cache_steps")
+FOLDERS_IN_A_NAME, LONGEST_NAME = 3, 64
+
+
+def convert_run(theirs: TheirFile) -> dict[str, Any]:
+    """Describe length, name, seed and checkpoints."""
+    run: dict[str, Any] = {
+        "name": name_run(theirs),
+        "seed": theirs["seed"],
+        "log_every_steps": _steps(theirs, "logging_steps", "logging_strategy", epoch=1),
+        "save_every_steps": _steps(theirs, "save_steps", "save_strategy", epoch=0),
+        "compatible_outputs": True,
+    }
+    if theirs["max_steps"] > 0:
+        run["steps"] = theirs["max_steps"]
+    else:
+        run["epochs"] = theirs["num_train_epochs"]
+    if theirs["save_total_limit"]:
+        run["keep_checkpoints"] = theirs["save_total_limit"]
+    if theirs.has("output_dir"):
+        run["publish_to"] = str(_folder(theirs))
+    extra = {name: theirs[name] for name in RARE if theirs[name] not in (None, False)}
+    return {**run, "extra": extra} if extra else run
+
+
+def _folder(theirs: TheirFile) -> Path:
+    """Return the folder that gets the model, if it may be written to.
+
+    Raises:
+        RecipeError: if somebody's files are in it.
+    """
+    folder = expand(theirs["output_dir"]).absolute()
+    taken = folder.is_file() or (folder.is_dir() and any(folder.iterdir()))
+    if taken and not theirs["overwrite_output_dir"]:
+        raise theirs.refusal(
+            "output_dir",
+            f"{theirs['output_dir']} is there already and not empty",
+            "name another folder, or write overwrite_output_dir: true to replace its model",
+        )
+    return folder
+
+
+def name_run(theirs: TheirFile) -> str:
+    """Name the run as theirs, or after the last folders of `output_dir`."""
+    name = theirs["run_name"]
+    if name is None and theirs.has("output_dir"):
+        parts = [
+            part
+            for part in PurePosixPath(theirs["output_dir"]).parts
+            if part not in ("/", ".", "..")
+        ]
+        name = "-".join(part for part in parts[-FOLDERS_IN_A_NAME:] if part != "saves")
+    cleaned = re.sub(r"[^A-Za-z0-9._-]+", "-", name or "").lstrip("._-")
+    return cleaned[:LONGEST_NAME] or "run"
+
+
+def convert_evaluate(theirs: TheirFile) -> dict[str, Any]:
+    """Describe when held-out rows are measured."""
+    if not theirs.has("eval_dataset") and not theirs["val_size"]:
+        return {}
+    every = 0
+    if theirs["eval_strategy"] == "steps":
+        name = "eval_steps" if theirs.has("eval_steps") else "logging_steps"
+        every = whole_steps(theirs, name)
+    return {"every_steps": every, "batch_size": theirs["per_device_eval_batch_size"]}
+
+
+def _steps(theirs: TheirFile, name: str, strategy: str, *, epoch: int) -> int:
+    """Return each how many steps something is due.
+
+    Args:
+        epoch: the number that stands for once an epoch, or is nearest to it.
+    """
+    if theirs[strategy] == "epoch":
+        return epoch
+    return MOST if theirs[strategy] in ("no", "best") else whole_steps(theirs, name)
+
+
+def whole_steps(theirs: TheirFile, name: str) -> int:
+    """Return a number of steps.
+
+    Raises:
+        RecipeError: if it is a share of all steps.
+    """
+    steps = theirs[name]
+    if steps < 1:
+        raise theirs.refusal(name, f"{name} cannot be a share of all steps", "write how many steps")
+    return int(steps)

@@ -1,0 +1,135 @@
+"""What a LLaMA-Factory file of chat, api or export asks for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import TypeAdapter
+
+from tunesmith.paths import exists, expand
+from tunesmith.recipe.llamafactory.around import Around
+from tunesmith.recipe.llamafactory.file import TheirFile
+from tunesmith.recipe.llamafactory.rules import check_keys
+from tunesmith.recipe.llamafactory.templates import choose_template
+from tunesmith.recipe.llamafactory.tuning import convert_quantize
+from tunesmith.recipe.llamafactory.values import split
+from tunesmith.recipe.quantize import Quantize
+
+ACTING = ("model", "data", "generate")
+Stored = Literal["auto", "fp32", "bf16", "fp16"]
+PRECISIONS: dict[str, Stored] = {
+    "auto": "auto",
+    "float32": "fp32",
+    "bfloat16": "bf16",
+    "float16": "fp16",
+}
+
+
+@dataclass(frozen=True)
+class Use:
+    """A trained model, and how it is used.
+
+    Attributes:
+        model: the base, or a whole model.
+        adapter: the folder of an adapter over it.
+        template: a chat template in place of the model's own.
+        sampling: by our names.
+        to: the folder that an export makes.
+        precision: how an export stores weights.
+    """
+
+    model: str
+    adapter: str | None
+    template: str | None
+    quantize: Quantize | None
+    system: str
+    sampling: dict[str, Any] = field(default_factory=dict)
+    to: Path | None = None
+    precision: Stored = "auto"
+
+
+def read_use(theirs: TheirFile, around: Around, *, to_export: bool = False) -> Use:
+    """Read which model is used, and how.
+
+    Args:
+        to_export: whether the file must name the folder of an export.
+
+    Raises:
+        RecipeError: naming the key and its line, if it cannot be.
+    """
+    check_keys(theirs, ACTING)
+    if theirs.ours:
+        raise theirs.refusal(
+            theirs.ours[0], f"{theirs.ours[0]} is an option of recipes", "write key=value"
+        )
+    if not theirs.has("model_name_or_path"):
+        raise theirs.refusal(
+            "model_name_or_path",
+            "model_name_or_path is missing",
+            "write model_name_or_path: Qwen/Qwen3-0.6B",
+        )
+    if to_export:
+        _check_export(theirs)
+    chosen = choose_template(theirs, around)
+    bits = theirs["quantization_bit"]
+    quantize: Quantize | None = (
+        None if bits is None else TypeAdapter(Quantize).validate_python(convert_quantize(theirs))
+    )
+    return Use(
+        model=_local(theirs["model_name_or_path"]),
+        adapter=_adapter(theirs),
+        template=chosen.template,
+        quantize=quantize,
+        system=theirs["default_system"] or chosen.system or "",
+        sampling=_sampling(theirs),
+        to=Path(theirs["export_dir"]) if theirs.has("export_dir") else None,
+        precision=PRECISIONS[theirs["infer_dtype"]],
+    )
+
+
+def _check_export(theirs: TheirFile) -> None:
+    if not theirs.has("export_dir"):
+        raise theirs.refusal(
+            "export_dir", "export_dir is missing", "write export_dir: the folder to make"
+        )
+    if theirs["quantization_bit"] is not None:
+        raise theirs.refusal(
+            "quantization_bit",
+            "an adapter is merged into the whole base, never into few bits",
+            "remove it",
+        )
+
+
+def _adapter(theirs: TheirFile) -> str | None:
+    adapters = split(theirs["adapter_name_or_path"] or "")
+    if len(adapters) > 1:
+        raise theirs.refusal(
+            "adapter_name_or_path",
+            "one adapter is read, not several",
+            "export the first, and name the model that comes out",
+        )
+    if adapters and theirs["finetuning_type"] != "lora":
+        raise theirs.refusal(
+            "adapter_name_or_path",
+            f"an adapter is of finetuning_type: lora, not {theirs['finetuning_type']}",
+            "write finetuning_type: lora",
+        )
+    return _local(adapters[0]) if adapters else None
+
+
+def _local(name: str) -> str:
+    path = expand(name)
+    return str(path.absolute()) if exists(path) else name
+
+
+def _sampling(theirs: TheirFile) -> dict[str, Any]:
+    """Name what draws an answer in our words; greedy is a temperature of 0."""
+    return {
+        "temperature": theirs["temperature"] if theirs["do_sample"] else 0.0,
+        "top_p": theirs["top_p"],
+        "top_k": theirs["top_k"],
+        "repetition_penalty": theirs["repetition_penalty"],
+        "max_tokens": theirs["max_new_tokens"],
+    }

@@ -1,0 +1,79 @@
+"""A training takes about the memory that was estimated before it began."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import tiny
+
+TRAIN = """
+import json, sys
+from pathlib import Path
+from tunesmith.recipe.load import load_recipe
+from tunesmith.training import fit
+from tunesmith.training.train import train
+
+found, choose = {}, fit.choose_batching
+
+def noted(*given):
+    batching = choose(*given)
+    found["estimated"] = batching.gib
+    return batching
+
+fit.choose_batching = noted
+train(load_recipe(Path(sys.argv[1])))
+peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print(json.dumps({**found, "measured": int(peak.split()[1]) / 2**20}))
+"""
+TWICE = {"gradient_checkpointing": "on"}
+CASES: dict[str, dict[str, Any]] = {
+    "lora": {},
+    "lora, twice": {"compute": TWICE},
+    "full": {"tuning": {"kind": "full"}},
+    "full, twice": {"tuning": {"kind": "full"}, "compute": TWICE},
+    "4 bits": {"model": {"quantize": {"kind": "nf4"}}},
+    "4 bits, twice": {"model": {"quantize": {"kind": "nf4"}}, "compute": TWICE},
+}
+
+pytestmark = pytest.mark.proof
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak is read where Linux keeps it")
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_the_estimate_is_near_the_peak(tmp_path: Path, case: dict[str, Any]) -> None:
+    if "model" in case:
+        pytest.importorskip("bitsandbytes")
+    folder = tiny.make_model(
+        tmp_path / "model",
+        "qwen3",
+        hidden_size=768,
+        intermediate_size=2304,
+        num_hidden_layers=12,
+        num_attention_heads=12,
+        head_dim=64,
+        max_position_embeddings=1024,
+    )
+    words = "the quick brown fox jumps over the lazy dog " * 30
+    rows = [
+        {"instruction": f"question {n} {words}", "input": "", "output": words} for n in range(16)
+    ]
+    data = tiny.write_rows(tmp_path / "rows.jsonl", rows)
+    given = {
+        **case,
+        "data": {"max_tokens": 512},
+        "compute": {"precision": "fp32", "threads": 1, **case.get("compute", {})},
+        "optimizer": {"learning_rate": 1e-4, "batch_size": 4},
+        "run": {"name": "of-memory", "steps": 3},
+    }
+    recipe = tiny.write_recipe(tmp_path / "r.json", folder, data, **given)
+    said = subprocess.run(
+        [sys.executable, "-c", TRAIN, str(recipe)], capture_output=True, text=True, check=True
+    )
+    found = json.loads(said.stdout.splitlines()[-1])
+    assert found["estimated"] == pytest.approx(found["measured"], rel=0.2)
