@@ -73,11 +73,28 @@ def encode_texts(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> li
         tokenizer: one with an end-of-text token.
         texts: may spell special tokens; they are not read as such.
     """
-    specials = [str(t) for t in tokenizer.added_tokens_decoder.values() if t.special]
-    broken = Breaker(specials)
+    broken = spelled_breaker(tokenizer)
     rows = encode_rows(tokenizer, [(Piece(broken(text), True),) for text in texts])
     before, after = _around(tokenizer)
     return [TokenRow(ids, [(0, len(ids))]) for ids in ([*before, *row.ids, *after] for row in rows)]
+
+
+def encode_start(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
+    """Tokenize the start of a plain text, which is to be gone on with."""
+    before, _ = _around(tokenizer)
+    return [*before, *encode(tokenizer, spelled_breaker(tokenizer)(text))]
+
+
+def encode_on(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
+    """Tokenize a plain text that goes on from another one."""
+    joined = _Joiner(tokenizer)
+    parts = spelled_breaker(tokenizer)(text).split(BREAK)
+    return [token for part in parts if part for token in joined.encode(part, ())[0]]
+
+
+def spelled_breaker(tokenizer: PreTrainedTokenizerFast) -> Breaker:
+    """Return what keeps special tokens that a plain text spells from being read as such."""
+    return Breaker([str(t) for t in tokenizer.added_tokens_decoder.values() if t.special])
 
 
 def _around(tokenizer: PreTrainedTokenizerFast) -> tuple[list[int], list[int]]:
