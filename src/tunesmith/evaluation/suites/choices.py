@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
 from tunesmith.evaluation.suites.prompts import Posed
 from tunesmith.methods.batches import to_device
-from tunesmith.methods.learned import summed_logps
+from tunesmith.methods.learned import predict
 from tunesmith.methods.method import Batch
 
 if TYPE_CHECKING:
@@ -65,24 +65,19 @@ def choice_logps(
 
     lay, split = (_lay, _flat_batches) if find_layout(model).is_flat else (_pad, _padded_batches)
     device = next(model.parameters()).device
-    edges, total, found, computed = [0], 0, [0.0] * sum(len(one.answers) for one in posed), 0
-    for one in posed:
-        total += len(one.answers)
-        edges.append(total)
-    texts = [_texts(one, first) for one, first in zip(posed, edges, strict=False)]
+    edges = list(accumulate((len(one.answers) for one in posed), initial=0))
+    firsts, num_tokens = set(edges), 0
+    found = torch.zeros(edges[-1], dtype=torch.float64)
+    texts = (_texts(one, first) for one, first in zip(posed, edges, strict=False))
     with torch.no_grad():
         for groups in split(texts):
             batch = lay(groups)
-            wanted = sorted({number for text in _all(groups) for *_, number in text.wanted})
-            places = {number: place for place, number in enumerate(wanted)}
-            owner = [places[int(number)] for number in batch["owner"]]
-            batch |= {"owner": torch.tensor(owner), "num_answers": len(wanted)}
-            logps = summed_logps(model, to_device(batch, device)).tolist()
-            for number, logp in zip(wanted, logps, strict=True):
-                found[number] = logp
-            computed += batch["input_ids"].numel()
-            done(sum(edge in places for edge in edges[:-1]))
-    return Likelihoods([found[start:end] for start, end in pairwise(edges)], computed)
+            losses = predict(model, to_device(batch, device)).token_losses().double().cpu()
+            found.index_add_(0, batch["owner"], -losses)
+            num_tokens += batch["input_ids"].numel()
+            done(len(firsts.intersection(batch["owner"].tolist())))
+    logps = found.tolist()
+    return Likelihoods([logps[start:end] for start, end in pairwise(edges)], num_tokens)
 
 
 def _texts(posed: Posed, first: int) -> list[Text]:
@@ -99,10 +94,6 @@ def _texts(posed: Posed, first: int) -> list[Text]:
 Group = Sequence[Text]
 
 
-def _all(groups: Sequence[Group]) -> Iterator[Text]:
-    return (text for group in groups for text in group)
-
-
 def _common(group: Group) -> int:
     """Count the tokens that texts begin with together."""
     first, last = min(text.ids for text in group), max(text.ids for text in group)
@@ -110,7 +101,7 @@ def _common(group: Group) -> int:
     return next((at for at, (one, other) in pairs if one != other), min(len(first), len(last)))
 
 
-def _flat_batches(questions: Sequence[Sequence[Text]]) -> Iterator[list[Group]]:
+def _flat_batches(questions: Iterable[Sequence[Text]]) -> Iterator[list[Group]]:
     """Gather texts that share a start, and groups of them until a batch is full."""
     batch: list[Group] = []
     held = 0
@@ -124,7 +115,7 @@ def _flat_batches(questions: Sequence[Sequence[Text]]) -> Iterator[list[Group]]:
         yield batch
 
 
-def _groups(questions: Sequence[Sequence[Text]]) -> Iterator[tuple[Group, int]]:
+def _groups(questions: Iterable[Sequence[Text]]) -> Iterator[tuple[Group, int]]:
     """Yield texts that share their start, which is computed once, and how many tokens they take."""
     group: list[Text] = []
     common = size = 0
@@ -175,7 +166,7 @@ def _lay(groups: Sequence[Group]) -> Batch:
     }
 
 
-def _padded_batches(questions: Sequence[Sequence[Text]]) -> Iterator[list[Group]]:
+def _padded_batches(questions: Iterable[Sequence[Text]]) -> Iterator[list[Group]]:
     """Put texts below each other, those of like length together."""
     texts = [text for texts in questions for text in texts]
     rows: list[Group] = []
@@ -192,7 +183,7 @@ def _pad(groups: Sequence[Group]) -> Batch:
     """Put texts below each other, padded on the right."""
     import torch
 
-    texts = list(_all(groups))
+    texts = [text for group in groups for text in group]
     seq = max(len(text.ids) for text in texts)
     ids = torch.zeros(len(texts), seq, dtype=torch.long)
     mask = torch.zeros(len(texts), seq, dtype=torch.long)

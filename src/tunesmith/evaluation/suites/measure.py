@@ -115,13 +115,17 @@ def measure_suite(
 
     Raises:
         DataError: if the files are not what they should be.
-        RunError: if an option has no effect on this benchmark.
+        RunError: if an option has no effect.
     """
     if options.shots is None:
         options = replace(options, shots=SHOTS if suite in LAYOUTS else 0)
     read = _limit(_read(suite, data, options.shots or 0), options.limit)
     _refuse_idle(read, options)
     weights = find_subject(name)
+    if weights.run is None and not options.base:
+        raise RunError(
+            f"--no-base has no effect: {name} is no run", hint="leave it away", where="--no-base"
+        )
     tuned, way, precision = _ask(weights, read, options, "tuned")
     base = None
     run = weights.run
