@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 TOKENS = 8192
 """Most tokens of a batch, padding included; a single longer text is a batch of its own."""
-WORTH_SHARING = 64
+WORTH_SHARING = 8
 """Tokens of a common start that are worth two calls of attention instead of one."""
 
 
