@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests import suites, tiny
@@ -18,8 +20,8 @@ from tunesmith.evaluation.evaluate import evaluate
 from tunesmith.evaluation.suites import choices as choices_module
 from tunesmith.evaluation.suites.choices import choice_logps
 from tunesmith.evaluation.suites.lines import read_agieval, read_own
-from tunesmith.evaluation.suites.measure import SuiteOptions, SuiteScores, measure_suite
-from tunesmith.evaluation.suites.prompts import Way, pose
+from tunesmith.evaluation.suites.measure import SuiteOptions, measure_suite
+from tunesmith.evaluation.suites.prompts import Poser, Way
 from tunesmith.evaluation.suites.questions import Question, Suite
 from tunesmith.evaluation.suites.tables import read_tables
 from tunesmith.inference.generate import Answer
@@ -93,7 +95,7 @@ def mmlu_text(suite: Suite, at: int, question: Question, shots: int) -> str:
 def ours(folder: Path, suite: Suite, way: Way) -> list[list[float]]:
     loaded = load_chat_model(folder, precision="fp32", device="cpu")
     posed = [
-        pose(loaded, subject, question, way)
+        Poser(loaded, way).pose(subject, question)
         for subject in suite.subjects
         for question in subject.questions
     ]
@@ -198,7 +200,9 @@ def test_a_common_start_is_computed_once(
     suite = read_tables("mmlu", mmlu, 5)
     way = Way("choice", "letter", 5, chat=False, max_tokens=8)
     loaded = load_chat_model(model, precision="fp32", device="cpu")
-    posed = [pose(loaded, s, question, way) for s in suite.subjects for question in s.questions]
+    posed = [
+        Poser(loaded, way).pose(s, question) for s in suite.subjects for question in s.questions
+    ]
     alone = sum(len(one.prompt) for one in posed)
     shared = choice_logps(loaded.model, posed, lambda _: None)
     assert shared.num_tokens < alone / 3
@@ -218,7 +222,8 @@ def test_examples_that_find_no_room_are_dropped_whole(root: Path, mmlu: Path) ->
     loaded = load_chat_model(folder, precision="fp32", device="cpu")
     suite = read_tables("mmlu", mmlu, 5)
     subject, question = suite.subjects[0], suite.subjects[0].questions[0]
-    posed = pose(loaded, subject, question, Way("choice", "letter", 5, chat=False, max_tokens=8))
+    way = Way("choice", "letter", 5, chat=False, max_tokens=8)
+    posed = Poser(loaded, way).pose(subject, question)
     text = mmlu_text(suite, 0, question, 5 - posed.num_dropped)
     assert posed.prompt == Plain(folder).ids(text)
     longer = mmlu_text(suite, 0, question, 6 - posed.num_dropped)
@@ -381,11 +386,10 @@ def test_the_table_names_subjects_categories_and_what_it_took(
     assert "a second" in ended.out
 
 
-def figures(scores: SuiteScores) -> list[float]:
-    return [one.accuracy for one in scores.tuned.subjects]
-
-
-def test_measuring_twice_gives_the_same(model: Path, mmlu: Path) -> None:
-    first, second = (measure_suite(model, "mmlu", mmlu, SuiteOptions()) for _ in range(2))
-    assert figures(first) == figures(second)
-    assert first.tuned.num_tokens == second.tuned.num_tokens
+def test_a_bar_counts_the_questions_where_somebody_looks(
+    model: Path, mmlu: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen = Console(file=StringIO(), force_terminal=True, width=80)
+    monkeypatch.setattr("tunesmith.data.progress.console", screen)
+    measure_suite(model, "mmlu", mmlu, SuiteOptions(shots=0))
+    assert "12/12" in screen.file.getvalue()  # type: ignore[attr-defined]

@@ -13,7 +13,7 @@ from tunesmith.errors import DataError, RunError
 from tunesmith.evaluation.kept import keep_suite
 from tunesmith.evaluation.suites.choices import choice_logps
 from tunesmith.evaluation.suites.lines import read_agieval, read_gsm8k, read_own
-from tunesmith.evaluation.suites.prompts import Posed, Score, Way, pose
+from tunesmith.evaluation.suites.prompts import Posed, Poser, Score, Way
 from tunesmith.evaluation.suites.questions import Question, Suite
 from tunesmith.evaluation.suites.tables import LAYOUTS, read_tables
 from tunesmith.evaluation.suites.tally import Tally, count
@@ -245,7 +245,11 @@ def _ask(
     )
     started = time.perf_counter()
     asked = [(subject, question) for subject in suite.subjects for question in subject.questions]
-    posed = [pose(model, subject, question, way) for subject, question in asked]
+    poser, posed = Poser(model, way), []
+    with counting(f"{suite.name}, questions as tokens", len(asked)) as done:
+        for subject, question in asked:
+            posed.append(poser.pose(subject, question))
+            done(1)
     questions = [question for _, question in asked]
     right, num_tokens = _answer(model, questions, posed, way, f"{suite.name}, {label} model")
     seconds = time.perf_counter() - started

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from tunesmith.data.tokens import encode_on, encode_start
+from tunesmith.data.tokens import PlainText
 from tunesmith.evaluation.suites.questions import LETTERS, Kind, Language, Question, Subject
 from tunesmith.inference.generate import encode_prompt, max_positions
 from tunesmith.models.chat import ChatModel
@@ -87,22 +87,40 @@ class Posed:
     fits: bool
 
 
-def pose(model: ChatModel, subject: Subject, question: Question, way: Way) -> Posed:
-    """Write a question as tokens, with as many examples as fit before it.
+class Poser:
+    """Write questions as one model reads them."""
 
-    The last examples are dropped first, so that those of a subject keep a common start.
-    """
-    wording = WORDINGS[subject.language]
-    answers = _answers(model, question, way, wording)
-    longest = max_positions(model)
-    least = longest + 1 - max(map(len, answers)) if answers else longest - 1
-    room = least if answers else longest - way.max_tokens
-    shown = subject.examples[: way.shots]
-    for count in range(len(shown), -1, -1):
-        prompt = _encode(model, write(subject, shown[:count], question, way), way)
-        if len(prompt) <= room:
-            break
-    return Posed(prompt, answers, len(shown) - count, len(prompt) <= least)
+    def __init__(self, model: ChatModel, way: Way) -> None:
+        self._model, self._way = model, way
+        self._plain = PlainText(model.tokenizer)
+        self._longest = max_positions(model)
+
+    def pose(self, subject: Subject, question: Question) -> Posed:
+        """Write a question as tokens, with as many examples as fit before it.
+
+        The last examples are dropped first, so that those of a subject keep a common start.
+        """
+        way, longest = self._way, self._longest
+        answers = self._answers(question, WORDINGS[subject.language])
+        least = longest + 1 - max(map(len, answers)) if answers else longest - 1
+        room = least if answers else longest - way.max_tokens
+        shown = subject.examples[: way.shots]
+        for count in range(len(shown), -1, -1):
+            prompt = self._encode(write(subject, shown[:count], question, way))
+            if len(prompt) <= room:
+                break
+        return Posed(prompt, answers, len(shown) - count, len(prompt) <= least)
+
+    def _answers(self, question: Question, wording: Wording) -> list[list[int]]:
+        letters = LETTERS[: len(question.choices)]
+        texts = letters if self._way.shows_choices else question.choices
+        gap = "" if self._way.chat else wording.gap
+        return [self._plain.go_on(gap + text) for text in texts]
+
+    def _encode(self, messages: Sequence[dict[str, str]]) -> list[int]:
+        if self._way.chat:
+            return encode_prompt(self._model, messages)
+        return self._plain.start(plain_text(messages))
 
 
 def write(
@@ -142,21 +160,6 @@ def _solution(question: Question, way: Way) -> str:
     if way.kind == "choice" and way.score == "text":
         return question.choices[question.right]
     return question.answer
-
-
-def _answers(model: ChatModel, question: Question, way: Way, wording: Wording) -> list[list[int]]:
-    letters = LETTERS[: len(question.choices)]
-    texts = letters if way.shows_choices else question.choices
-    gap = "" if way.chat else wording.gap
-    return [encode_on(model.tokenizer, gap + text) for text in texts]
-
-
-def _encode(model: ChatModel, messages: Sequence[dict[str, str]], way: Way) -> list[int]:
-    return (
-        encode_prompt(model, messages)
-        if way.chat
-        else encode_start(model.tokenizer, plain_text(messages))
-    )
 
 
 def plain_text(messages: Sequence[dict[str, str]]) -> str:
