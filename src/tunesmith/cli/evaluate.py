@@ -1,26 +1,71 @@
-"""`tunesmith evaluate`: a run beside its base."""
+"""`tunesmith evaluate`: a run beside its base, on rows or on a benchmark."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Literal, Optional
 
 import typer
 
 
 def evaluate(
-    name: Annotated[str, typer.Argument(help="A run, or a checkpoint of one.")],
+    name: Annotated[
+        str, typer.Argument(help="A run, or a checkpoint of one; with --suite any model.")
+    ],
     data: Annotated[
         Optional[list[Path]],
-        typer.Option(help="Rows to measure on, several times if need be; else the held-out rows."),
+        typer.Option(
+            help="Rows to measure on, several times if need be; else the held-out rows. "
+            "With --suite the folder of its files."
+        ),
     ] = None,
     max_rows: Annotated[Optional[int], typer.Option(min=1, help="Ask so many questions.")] = None,
-    max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = 256,
-    show: Annotated[int, typer.Option(min=0, help="Answers to print.")] = 10,
+    max_tokens: Annotated[
+        Optional[int], typer.Option(min=1, help="Longest answer; 256 if not said.")
+    ] = None,
+    show: Annotated[
+        Optional[int], typer.Option(min=0, help="Answers to print; 10 if not said.")
+    ] = None,
+    suite: Annotated[
+        Optional[str],
+        typer.Option(help="A benchmark: mmlu, ceval, cmmlu, gsm8k, agieval, or a file."),
+    ] = None,
+    score: Annotated[
+        Optional[Literal["letter", "text"]],
+        typer.Option(help="Of a benchmark's choices, score the letter (default) or whole text."),
+    ] = None,
+    shots: Annotated[
+        Optional[int],
+        typer.Option(min=0, help="Examples before a question; 5 for mmlu, ceval, cmmlu, else 0."),
+    ] = None,
+    plain: Annotated[
+        bool, typer.Option("--plain", help="Ask a chat model in bare text, without its template.")
+    ] = False,
+    limit: Annotated[
+        Optional[int], typer.Option(min=1, help="Questions of each subject, the first ones.")
+    ] = None,
+    no_base: Annotated[
+        bool, typer.Option("--no-base", help="Do not ask a run's base the benchmark too.")
+    ] = False,
 ) -> None:
-    """Measure a run beside its base: held-out loss, and answers against expected ones."""
-    from tunesmith.cli.show_scores import show_scores
-    from tunesmith.evaluation.evaluate import evaluate as evaluate_run
+    """Measure a run beside its base: held-out loss, answers against expected ones, benchmarks."""
+    from tunesmith.cli.refuse import refuse_given
 
-    scores = evaluate_run(name, data=data or (), max_rows=max_rows, max_tokens=max_tokens)
-    show_scores(scores, show=show)
+    if suite is None:
+        given = {"--score": score, "--shots": shots, "--limit": limit}
+        refuse_given(given | {"--plain": plain, "--no-base": no_base}, "it needs --suite")
+        from tunesmith.cli.show_scores import show_scores
+        from tunesmith.evaluation.evaluate import evaluate as evaluate_run
+
+        scores = evaluate_run(
+            name, data=data or (), max_rows=max_rows, max_tokens=max_tokens or 256
+        )
+        show_scores(scores, show=10 if show is None else show)
+        return
+    refuse_given({"--max-rows": max_rows, "--show": show}, "benchmarks have --limit")
+    refuse_given({"--data": (data or [])[1:]}, "a benchmark has one folder")
+    from tunesmith.cli.show_suite import show_suite
+    from tunesmith.evaluation.suites.measure import SuiteOptions, measure_suite
+
+    options = SuiteOptions(score, shots, plain, limit, max_tokens, base=not no_base)
+    show_suite(measure_suite(name, suite, data[0] if data else None, options))

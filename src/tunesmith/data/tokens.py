@@ -73,11 +73,37 @@ def encode_texts(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> li
         tokenizer: one with an end-of-text token.
         texts: may spell special tokens; they are not read as such.
     """
-    specials = [str(t) for t in tokenizer.added_tokens_decoder.values() if t.special]
-    broken = Breaker(specials)
+    broken = _breaker(tokenizer)
     rows = encode_rows(tokenizer, [(Piece(broken(text), True),) for text in texts])
     before, after = _around(tokenizer)
     return [TokenRow(ids, [(0, len(ids))]) for ids in ([*before, *row.ids, *after] for row in rows)]
+
+
+class PlainText:
+    """Tokenize plain texts that are gone on with, and what goes on from them.
+
+    Special tokens that they spell are not read as such.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
+        self._tokenizer = tokenizer
+        self._before, _ = _around(tokenizer)
+        self._broken = _breaker(tokenizer)
+        self._joined = _Joiner(tokenizer)
+
+    def start(self, text: str) -> list[int]:
+        """Tokenize the start of a text."""
+        return [*self._before, *encode(self._tokenizer, self._broken(text))]
+
+    def go_on(self, text: str) -> list[int]:
+        """Tokenize what goes on from another text."""
+        parts = self._broken(text).split(BREAK)
+        return [token for part in parts if part for token in self._joined.encode(part, ())[0]]
+
+
+def _breaker(tokenizer: PreTrainedTokenizerFast) -> Breaker:
+    """Return what keeps special tokens that a plain text spells from being read as such."""
+    return Breaker([str(t) for t in tokenizer.added_tokens_decoder.values() if t.special])
 
 
 def _around(tokenizer: PreTrainedTokenizerFast) -> tuple[list[int], list[int]]:

@@ -11,6 +11,7 @@ from tunesmith.data.progress import track
 from tunesmith.data.token_rows import TokenRows
 from tunesmith.errors import RunError
 from tunesmith.evaluation import metrics
+from tunesmith.evaluation.kept import keep_scores
 from tunesmith.evaluation.rows import Asked, MeasuredRows, file_rows, held_out_rows
 from tunesmith.inference.generate import BATCH_ROWS, answer, encode_prompt, max_positions
 from tunesmith.inference.sampling import Sampling
@@ -31,7 +32,6 @@ from tunesmith.models.reader import find_reader
 from tunesmith.models.roles import find_reference
 from tunesmith.recipe.method import Reward
 from tunesmith.runs.run import Run
-from tunesmith.runs.write import write_json
 
 log = logger(__name__)
 
@@ -144,13 +144,8 @@ def evaluate(
         base=base,
         answers=list(_compare(asked, base_said, said)),
     )
-    write_json(_scores_file(run, subject), asdict(scores))
+    keep_scores(run, subject, asdict(scores))
     return scores
-
-
-def _scores_file(run: Run, subject: Subject) -> Path:
-    _, _, checkpoint = subject.name.partition("/")
-    return run.path / f"scores-{checkpoint}.json" if checkpoint else run.scores_file
 
 
 def _with_reference(run: Run, method: Method, rows: TokenRows) -> TokenRows:

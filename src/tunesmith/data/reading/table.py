@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -43,10 +43,22 @@ def read_table(path: Path, encoding: str = "auto") -> Iterator[Record | Problem]
         yield from _read_rows(rows, lines, _Header(names, delimiter), path)
 
 
+def read_nameless(
+    path: Path, names: Sequence[str], encoding: str = "auto"
+) -> Iterator[Record | Problem]:
+    """Read rows of cells parted by commas from a file whose first line is a row already."""
+    with open_text(path, encoding) as file:
+        lines = _Lines(file)
+        csv.field_size_limit(MAX_ROW)
+        rows = csv.reader(lines, delimiter=",", strict=True)
+        yield from _read_rows(rows, lines, _Header(list(names), ",", "it must have"), path)
+
+
 @dataclass(frozen=True)
 class _Header:
     names: list[str]
     delimiter: str
+    told_by: str = "the first line has"
 
 
 class _Lines:
@@ -155,7 +167,7 @@ def _fault(cells: list[str], header: _Header, lines: _Lines) -> str:
     width = len(header.names)
     if len(cells) != width:
         over = f"; a quoted cell of it goes over {len(lines.row)} lines" if lines.row[1:] else ""
-        return f"the row has {len(cells)} cells; the first line has {width}{over}"
+        return f"the row has {len(cells)} cells; {header.told_by} {width}{over}"
     inner = [line for line in lines.row[1:-1] if isinstance(line, str)]
     alike = sum(line.count(header.delimiter) == width - 1 for line in inner)
     if width > 1 and alike >= SWALLOWED and alike >= MOSTLY * len(inner):

@@ -1,0 +1,1 @@
+"""Published benchmarks from local files: read, asked in their own way, counted."""
