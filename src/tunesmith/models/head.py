@@ -207,19 +207,18 @@ def _log_sum(
 
 
 class _Room:
-    """Memory for the logits of a chunk, always of one size, so that it is found again."""
+    """Memory for the logits of a chunk in fp32, always of one size, so that it is found again."""
 
-    def __init__(self, vocab: int, weight: torch.Tensor, *, learns_weight: bool) -> None:
-        size = chunk_size(vocab, learns_weight=learns_weight)
-        self.raw = weight.new_empty(size, vocab)
+    def __init__(self, weight: torch.Tensor, *, learns_weight: bool) -> None:
+        size = chunk_size(len(weight), learns_weight=learns_weight)
         exact = weight.dtype == torch.float32
-        self.logits = self.raw if exact else self.raw.new_empty(size, vocab, dtype=torch.float32)
+        self.logits = weight.new_empty(size, len(weight)) if exact else None
 
     def product(self, given: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         """Compute logits in fp32, valid until the next product."""
-        raw, logits = self.raw[: len(given)], self.logits[: len(given)]
-        torch.mm(given, weight.t(), out=raw)
-        return logits if raw.dtype == logits.dtype else logits.copy_(raw)
+        if self.logits is None:  # into given memory a CPU multiplies 16 bits far more slowly
+            return (given @ weight.t()).float()
+        return torch.mm(given, weight.t(), out=self.logits[: len(given)])
 
 
 def _add_product(whole: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> None:
@@ -242,7 +241,7 @@ class _PlainLoss(torch.autograd.Function):
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         to_hidden = torch.empty_like(hidden) if learns_hidden else None
         to_weight = torch.zeros_like(kept, dtype=torch.float32) if learns_weight else None
-        room = _Room(len(weight), weight, learns_weight=learns_weight)
+        room = _Room(weight, learns_weight=learns_weight)
         for part in chunks(len(hidden), len(weight), learns_weight=learns_weight):
             given = hidden[part].to(weight.dtype)
             logits = room.product(given, weight)
