@@ -215,6 +215,7 @@ FEW = ["dora", "pissa", "tokens", "vera", "oft", "ia3", "hra"]
 FITTING = {"gpt2": {"targets": ["c_attn", "mlp.c_proj"], "feedforward": ["mlp.c_proj"]}}
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("shape", ["llama", "gpt2", "gemma3"])
 @pytest.mark.parametrize("kind", FEW)
 def test_other_families_merge_into_what_was_trained(tmp_path: Path, shape: str, kind: str) -> None:
@@ -285,6 +286,7 @@ def shake(policy: torch.nn.Module) -> None:
             weight.data += 0.02 * torch.randn_like(weight)
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("kind", RESUMED)
 def test_answers_in_bf16_and_from_a_checkpoint(tmp_path: Path, tiny_model: Path, kind: str) -> None:
     run = train_on(tmp_path, tiny_model, kind, data={}, evaluate={})
