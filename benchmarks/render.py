@@ -64,6 +64,8 @@ def main() -> None:
         f"{machine['system']}; a plain product of 1,024 reaches "
         f"{machine['flops_of_a_product'] / 1e9:.0f} GFLOP/s on one thread.\n\n"
     )
+    if "note" in found:  # what was not as usual; the next run takes it away
+        parts.append(f"{found['note']}\n\n")
     parts += ["![ratios](benchmarks.svg)\n\n"]
     parts += [_table(case, found) for case in cases]
     if (HERE / "results" / "gpu.json").exists():
