@@ -21,7 +21,7 @@ def sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"stage": "ppo"}, "stage"),
-    ({"finetuning_type": "oft"}, "finetuning_type"),
+    ({"finetuning_type": "oft", "oft_rank": 4}, "oft_rank"),
     ({"do_train": None}, "do_train"),
     ({"do_predict": True}, "do_predict"),
     ({"predict_with_generate": True}, "predict_with_generate"),
@@ -30,7 +30,6 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"deepspeed": "ds_z3_config.json"}, "deepspeed"),
     ({"fsdp": "full_shard"}, "fsdp"),
     ({"resume_from_checkpoint": "saves/checkpoint-5"}, "resume_from_checkpoint"),
-    ({"adapter_name_or_path": "saves/x"}, "adapter_name_or_path"),
     ({"infer_backend": "vllm"}, "infer_backend"),
     ({"stage": "dpo", "neat_packing": True}, "neat_packing"),
     ({"stage": "pt", "train_on_prompt": True}, "train_on_prompt"),
@@ -70,7 +69,6 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     ({"loraplus_lr_ratio": 16, "finetuning_type": "full"}, "loraplus_lr_ratio"),
     ({"use_rslora": True, "finetuning_type": "freeze"}, "use_rslora"),
-    ({"use_rslora": True, "lora_rank": 8}, "use_rslora"),
     ({"stage": "rm", "val_size": 0.1, "load_best_model_at_end": True}, "load_best_model_at_end"),
     ({"finetuning_type": "freeze", "freeze_extra_modules": "lm_head"}, "freeze_extra_modules"),
     ({"dataset_dir": "ONLINE"}, "dataset_dir"),
@@ -87,7 +85,6 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     ({"warmup_ratio": 1.5}, "warmup_ratio"),
     ({"save_steps": 0.2}, "save_steps"),
-    ({"use_dora": True}, "use_dora"),
     ({"metric_for_best_model": "accuracy"}, "metric_for_best_model"),
     ({"learning_rate": "fast"}, "learning_rate"),
     ({"do_train": "maybe"}, "do_train"),

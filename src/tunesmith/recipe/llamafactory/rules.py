@@ -61,16 +61,6 @@ def something_is_trained(theirs: TheirFile) -> None:
         )
     if theirs["stage"] == "ppo":
         raise theirs.refusal("stage", "PPO is not there yet", "write stage: dpo, kto or rm")
-    if theirs["finetuning_type"] == "oft":
-        raise theirs.refusal(
-            "finetuning_type", "OFT is not there yet", "write finetuning_type: lora"
-        )
-    if theirs.has("adapter_name_or_path"):
-        raise theirs.refusal(
-            "adapter_name_or_path",
-            "training does not go on from an adapter",
-            "export the run it belongs to, and name the model that comes out",
-        )
     if theirs["infer_backend"] not in ("huggingface", "hf"):
         raise theirs.refusal("infer_backend", "a training has no engine for answers", REMOVE)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from tunesmith.recipe.llamafactory.file import TheirFile
@@ -16,7 +15,7 @@ def convert_tuning(theirs: TheirFile) -> dict[str, Any]:
     kind = theirs["finetuning_type"]
     if kind == "full":
         return {"kind": "full"}
-    return _freeze(theirs) if kind == "freeze" else _lora(theirs)
+    return {"freeze": _freeze, "lora": _lora, "oft": _oft}[kind](theirs)
 
 
 def _freeze(theirs: TheirFile) -> dict[str, Any]:
@@ -32,31 +31,42 @@ def _freeze(theirs: TheirFile) -> dict[str, Any]:
 
 
 def _lora(theirs: TheirFile) -> dict[str, Any]:
-    targets = split(theirs["lora_target"])
     drops = theirs["stage"] not in ("dpo", "kto")
+    pissa = "pissa" if theirs["pissa_iter"] == -1 else "pissa_niter"
     return {
         "kind": "lora",
         "rank": theirs["lora_rank"],
-        "alpha": _alpha(theirs),
+        "alpha": theirs["lora_alpha"] or None,
+        "rslora": theirs["use_rslora"],
+        "dora": theirs["use_dora"],
+        "init": pissa if theirs["pissa_init"] else "default",
         "dropout": theirs["lora_dropout"] if drops else 0.0,
         "lora_plus_ratio": theirs["loraplus_lr_ratio"] or 1.0,
-        "targets": ["all-linear"] if targets == ["all"] else targets,
+        **_beside(theirs, theirs["lora_target"]),
     }
 
 
-def _alpha(theirs: TheirFile) -> int | None:
-    """Return alpha so that alpha / rank is their scale (rank-stabilized: arXiv:2312.03732)."""
-    alpha, rank = theirs["lora_alpha"], theirs["lora_rank"]
-    if not theirs["use_rslora"]:
-        return alpha or None
-    root = math.isqrt(rank)
-    if root * root != rank:
-        raise theirs.refusal(
-            "use_rslora",
-            f"alpha is a whole number, and with rank {rank} the scale would need another",
-            "write lora_rank: 4, 16 or 64, or remove it and raise lora_alpha",
-        )
-    return int(alpha or 2 * rank) * root
+def _oft(theirs: TheirFile) -> dict[str, Any]:
+    for key in ("oft_rank", "module_dropout"):
+        if theirs[key]:
+            raise theirs.refusal(
+                key, f"rotations here have no {key}", "write oft_block_size, and remove it"
+            )
+    return {
+        "kind": "oft",
+        "block_size": theirs["oft_block_size"],
+        **_beside(theirs, theirs["oft_target"]),
+    }
+
+
+def _beside(theirs: TheirFile, target: str) -> dict[str, Any]:
+    """Describe what all adapters share."""
+    targets = split(target)
+    return {
+        "targets": ["all-linear"] if targets == ["all"] else targets,
+        "modules": split(theirs["additional_target"] or ""),
+        "from_adapter": theirs["adapter_name_or_path"] or None,
+    }
 
 
 def convert_quantize(theirs: TheirFile) -> dict[str, Any]:
