@@ -63,7 +63,7 @@ def write_plain(model: torch.nn.Module, file: Path) -> None:
         ranks[inner] = len(weights[a])
         alphas[inner] = layer.scaling[NAME] * len(weights[a])
     save_file(weights, file, metadata={"format": "pt"})
-    same = len(set(ranks.values())) == 1
+    same = len(set(ranks.values())) == len(set(alphas.values())) == 1
     changed = {
         "r": next(iter(ranks.values())),
         "lora_alpha": next(iter(alphas.values())),

@@ -36,7 +36,7 @@ def weight_sums(model: torch.nn.Module) -> torch.Tensor:
     """Add up the bits of each weight, read as whole numbers: far quicker than a hash, [weights]."""
     import torch
 
-    whole = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+    whole = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
     sums = [
         weight.detach().view(whole[weight.element_size()]).sum(dtype=torch.int64)
         for weight in model.parameters()

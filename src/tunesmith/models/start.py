@@ -70,6 +70,13 @@ def check_start(adapted: PeftModel, folder: Path, base: Path) -> None:
         ModelError: if a tensor does not fit, or it was trained on another base.
     """
     stored = read_config(folder / ADAPTER)
+    if stored.get("init_lora_weights") not in (True, False, None, "gaussian", "orthogonal"):
+        raise RecipeError(
+            f"the adapter began as {stored['init_lora_weights']} and belongs to what was left of "
+            "the base, not to the base",
+            hint="save it anew as a plain adapter, with the tool that trained it",
+            where="tuning.from_adapter",
+        )
     ours = adapted.peft_config["default"].to_dict()
     for name in SAME:
         theirs, wanted = _plain(stored.get(name)), _plain(ours.get(name))

@@ -159,7 +159,8 @@ def _batch_sizes(
     recipe, rows = prepared.recipe, prepared.splits.train
     order = build_order(recipe, rows)
     steps = count_steps(recipe, order)
-    if not flat or steps * len(rows) > LOOKED_AHEAD * len(order):
+    judged = prepared.method.learn.kind == "judged"  # a batch of other rows' answers may be longer
+    if judged or not flat or steps * len(rows) > LOOKED_AHEAD * len(order):
         longest = int(rows.lengths.max())
         apart = 2 * rows.reach if is_paired(prepared) and not flat else longest  # two padded texts
         return lambda tokens: (max(tokens, apart), True)

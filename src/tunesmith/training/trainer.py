@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from peft import PeftModel
@@ -200,7 +200,9 @@ class RunTrainer(Trainer):
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor:
         """Add up the gradients of the batches that an update was split into, and dealt out in."""
-        losses = []
+        losses, optimizer = [], cast("Any", self.optimizer)
+        model.train()
+        optimizer.train()  # also where this process has no row; an average is put aside
         with self.accelerator.autocast():
             ahead = self.method.look_ahead(model, inputs["batches"], self.ranks)
         for left, batch in enumerate(inputs["batches"], 1 - len(inputs["batches"])):

@@ -185,9 +185,15 @@ def one_optimizer(theirs: TheirFile) -> None:
 
 def lora_has_its_own_keys(theirs: TheirFile) -> None:
     """What bends LoRA means nothing to other tunings."""
-    if theirs["finetuning_type"] == "lora":
+    kind = theirs["finetuning_type"]
+    if kind == "lora":
+        if theirs["pissa_iter"] not in (-1, 16):
+            raise theirs.refusal(
+                "pissa_iter", "PiSSA takes 16 rounds or is exact", "write 16 or -1"
+            )
         return
-    for name in ("loraplus_lr_ratio", "use_rslora"):
+    beside = () if kind == "oft" else ("additional_target", "adapter_name_or_path")
+    for name in ("loraplus_lr_ratio", "use_rslora", "use_dora", "pissa_init", *beside):
         if theirs[name]:
             raise theirs.refusal(name, f"{name} is for finetuning_type: lora", REMOVE)
 

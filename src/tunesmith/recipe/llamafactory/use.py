@@ -110,10 +110,10 @@ def _adapter(theirs: TheirFile) -> str | None:
             "one adapter is read, not several",
             "export the first, and name the model that comes out",
         )
-    if adapters and theirs["finetuning_type"] != "lora":
+    if adapters and theirs["finetuning_type"] not in ("lora", "oft"):
         raise theirs.refusal(
             "adapter_name_or_path",
-            f"an adapter is of finetuning_type: lora, not {theirs['finetuning_type']}",
+            f"an adapter is of finetuning_type: lora or oft, not {theirs['finetuning_type']}",
             "write finetuning_type: lora",
         )
     return _local(adapters[0]) if adapters else None

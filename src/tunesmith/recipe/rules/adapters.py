@@ -121,6 +121,20 @@ def references_are_whole(recipe: Recipe) -> None:
         )
 
 
+def references_begin_where_training_does(recipe: Recipe) -> None:
+    """The model before training is the base only where training does not go on from an adapter."""
+    tuning, method = recipe.tuning, recipe.method
+    if not isinstance(tuning, Adapter) or tuning.from_adapter is None:
+        return
+    if isinstance(method, KTO) or method.model_dump().get("reference") == "base":
+        other = "" if isinstance(method, KTO) else ", or name the export in method.reference too"
+        raise RecipeError(
+            f"{method.name} compares with the base, and training goes on from an adapter on it",
+            hint=f"export the run of the adapter, and name what comes out in model.name{other}",
+            where="tuning.from_adapter",
+        )
+
+
 RULES: tuple[Callable[[Recipe], None], ...] = (
     targets_or_a_pattern,
     what_is_begun_goes_on,
@@ -130,4 +144,5 @@ RULES: tuple[Callable[[Recipe], None], ...] = (
     weights_are_whole_where_they_are_looked_at,
     few_kinds_are_computed_in_bf16_alone,
     references_are_whole,
+    references_begin_where_training_does,
 )
