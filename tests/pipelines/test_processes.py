@@ -28,9 +28,10 @@ HELD_OUT = 3
 CHATS: dict[str, Any] = {}
 FULL: dict[str, Any] = {"tuning": {"kind": "full"}}
 TEXTS: dict[str, Any] = {"method": {"name": "pretrain"}, "tuning": {"kind": "full"}}
-CASES = ["lora", "full", "texts", "pairs", "judged"]
+CASES = ["lora", "full", "texts", "pairs", "judged", "4 bits"]
 PAIRS: dict[str, Any] = {"method": {"name": "dpo"}}
 JUDGED: dict[str, Any] = {"method": {"name": "kto"}}
+FEW_BITS: dict[str, Any] = {"model": {"quantize": {"kind": "nf4"}}}
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +39,7 @@ def forked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tunesmith.training.workers._start", work.ForkedWorker)
 
 
-def write(folder: Path, model: Path, processes: int, **sections: Any) -> Path:
+def write(folder: Path, model: Path, processes: int, /, **sections: Any) -> Path:
     method = sections.get("method", {}).get("name", "sft")
     rows: list[dict[str, Any]] = [
         {"instruction": f"question {n} " * (1 + n % 4), "input": "", "output": f"It is {n * 7}."}
@@ -68,7 +69,7 @@ def write(folder: Path, model: Path, processes: int, **sections: Any) -> Path:
     return tiny.write_recipe(folder / f"recipe-{processes}.json", model, data, **options)
 
 
-def train_by(processes: int, folder: Path, model: Path, **sections: Any) -> Run:
+def train_by(processes: int, folder: Path, model: Path, /, **sections: Any) -> Run:
     return train(load_recipe(write(folder, model, processes, **sections)))
 
 
@@ -81,7 +82,7 @@ def figures(run: Run, name: str) -> list[float]:
     return [record[name] for record in run.metrics() if name in record]
 
 
-@pytest.mark.parametrize("sections", [CHATS, FULL, TEXTS, PAIRS, JUDGED], ids=CASES)
+@pytest.mark.parametrize("sections", [CHATS, FULL, TEXTS, PAIRS, JUDGED, FEW_BITS], ids=CASES)
 def test_two_processes_learn_what_one_learns(
     tmp_path: Path, tiny_model: Path, sections: dict[str, Any]
 ) -> None:

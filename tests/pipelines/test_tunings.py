@@ -35,6 +35,7 @@ TUNINGS: dict[str, dict[str, Any]] = {
     "rsdora": {**LORA, "dora": True, "rslora": True, "targets": ["q_proj", "down_proj"]},
     "orthogonal": {**LORA, "init": "orthogonal"},
     "pissa": {**LORA, "init": "pissa"},
+    "pissa scales": {**LORA, "init": "pissa", "alpha_pattern": {"q_proj": 1}},
     "pissa rslora": {
         **LORA,
         "init": "pissa",
