@@ -19,7 +19,7 @@ WEIGHTS = ".safetensors"
 
 
 def publish(run: Run, folder: Path) -> None:
-    """Put the trained model into `folder`; what else lies there stays.
+    """Put the trained model into `folder`, in an older one's place; what else lies there stays.
 
     Weights are hard links where the disk allows, all other files copies: whoever changes one of
     them does not change the run.
@@ -31,6 +31,9 @@ def publish(run: Run, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for path in sorted(run.model.iterdir()):
             _put(path, folder / path.name)
+        for stale in _of_a_model(folder):  # transformers would read it beside, or instead
+            if not (run.model / stale.name).exists():
+                stale.unlink()
         sync_folder(folder)
     except OSError as problem:
         raise RunError(
@@ -39,6 +42,13 @@ def publish(run: Run, folder: Path) -> None:
             where=str(folder),
         ) from problem
     write_json(folder / MARK, {"run": str(run.path)})
+
+
+def _of_a_model(folder: Path) -> list[Path]:
+    """List the files of weights, and those that say how to read them."""
+    weights = [f"{name}{WEIGHTS}" for name in ("model", "model-*", "adapter_model")]
+    others = (f"model{WEIGHTS}.index.json", "adapter_config.json", "base.json")
+    return [path for pattern in (*weights, *others) for path in folder.glob(pattern)]
 
 
 def _put(source: Path, target: Path) -> None:

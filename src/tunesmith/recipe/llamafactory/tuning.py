@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tunesmith.paths import exists, expand
 from tunesmith.recipe.llamafactory.file import TheirFile
 from tunesmith.recipe.llamafactory.values import split
 
@@ -65,8 +66,16 @@ def _beside(theirs: TheirFile, target: str) -> dict[str, Any]:
     return {
         "targets": ["all-linear"] if targets == ["all"] else targets,
         "modules": split(theirs["additional_target"] or ""),
-        "from_adapter": theirs["adapter_name_or_path"] or None,
+        "from_adapter": _adapter(theirs["adapter_name_or_path"]),
     }
+
+
+def _adapter(name: str | None) -> str | None:
+    """Spell a folder so that it is found from anywhere."""
+    if not name:
+        return None
+    path = expand(name)
+    return str(path.absolute()) if exists(path) else name
 
 
 def convert_quantize(theirs: TheirFile) -> dict[str, Any]:
