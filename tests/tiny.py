@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -210,6 +211,12 @@ def make_cache_entry(hub: Path, name: str, model: Path, *, revision: str = "0a1b
         (snapshot / path.name).symlink_to(Path("..", "..", "blobs", blob))
     (entry / "refs" / "main").write_text(revision, "utf-8")
     return entry
+
+
+def weights(run: Run) -> dict[str, torch.Tensor]:
+    """Read what a run has trained."""
+    (file,) = run.model.glob("*.safetensors")
+    return load_file(file)
 
 
 def change_json(path: Path, **fields: Any) -> None:

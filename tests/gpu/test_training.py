@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from tests import tiny
 from tunesmith.inference.load import open_sessions
@@ -39,11 +38,6 @@ def train(folder: Path, model: Path, tuning: str, **run: Any) -> Run:
 def losses(run: Run) -> list[float]:
     lines = run.metrics_file.read_text("utf-8").splitlines()
     return [record["loss"] for record in map(json.loads, lines) if "loss" in record]
-
-
-def weights(run: Run) -> dict[str, torch.Tensor]:
-    (file,) = run.model.glob("*.safetensors")
-    return load_file(file)
 
 
 def stop_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,7 +76,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights(
     record_property: Callable[[str, object], None],
 ) -> None:
     whole, again = (
-        weights(train(tmp_path, tiny_model, tuning, name=name)) for name in ("whole", "again")
+        tiny.weights(train(tmp_path, tiny_model, tuning, name=name)) for name in ("whole", "again")
     )
     with monkeypatch.context() as patched:
         stop_at(4, patched)
@@ -90,7 +84,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights(
     assert run.status().state == "stopped"
     resume(run)
     assert run.status().state == "done"
-    resumed = weights(run)
+    resumed = tiny.weights(run)
     record_property("repeats_to_the_bit", all(map(torch.equal, whole.values(), again.values())))
     record_property("resumes_to_the_bit", all(torch.equal(whole[n], resumed[n]) for n in whole))
     for name, weight in whole.items():

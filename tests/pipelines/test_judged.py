@@ -7,16 +7,15 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from tests import tiny
+from tests.pipelines.test_going_on import stop_at
 from tunesmith.evaluation.evaluate import evaluate
 from tunesmith.recipe.load import load_recipe
 from tunesmith.runs.run import Run
 from tunesmith.training.advice import advise
 from tunesmith.training.samples import read_samples
 from tunesmith.training.train import resume, train
-from tunesmith.training.watch import Watch
 
 ROWS = [
     {
@@ -38,11 +37,6 @@ def train_judged(folder: Path, model: Path, /, **sections: Any) -> Run:
         **sections,
     }
     return train(load_recipe(tiny.write_recipe(folder / "r.json", model, data, **given)))
-
-
-def weights(run: Run) -> dict[str, torch.Tensor]:
-    (file,) = run.model.glob("*.safetensors")
-    return load_file(file)
 
 
 @pytest.mark.parametrize("tuning", ["lora", "full"])
@@ -83,19 +77,12 @@ def test_a_small_budget_of_tokens_learns_the_same(tmp_path: Path, tiny_model: Pa
 def test_a_stopped_run_goes_on_to_the_same_weights(
     tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = weights(train_judged(tmp_path, tiny_model))
-    whole_end = Watch.on_step_end
-
-    def on_step_end(self: Watch, args: Any, state: Any, control: Any, **rest: Any) -> None:
-        if state.global_step == 5:
-            self.run.stop_file.touch()
-        whole_end(self, args, state, control, **rest)
-
+    expected = tiny.weights(train_judged(tmp_path, tiny_model))
     with monkeypatch.context() as patch:
-        patch.setattr(Watch, "on_step_end", on_step_end)
+        stop_at(patch, 5)
         run = train_judged(tmp_path, tiny_model)
     assert (run.status().state, run.status().step) == ("stopped", 5)
-    again = weights(resume(Run(run.path)))
+    again = tiny.weights(resume(Run(run.path)))
     assert all(torch.equal(again[name], one) for name, one in expected.items())
 
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from tests import tiny
 from tests.command import Command
+from tests.pipelines.test_going_on import stop_at
 from tunesmith.errors import ModelError, RecipeError, RunError
 from tunesmith.evaluation.evaluate import evaluate
 from tunesmith.inference.generate import answer, encode_prompt
@@ -24,7 +24,6 @@ from tunesmith.training import reference
 from tunesmith.training.advice import advise
 from tunesmith.training.plan import dry_run
 from tunesmith.training.train import resume, train
-from tunesmith.training.watch import Watch
 
 PAIRS = [
     {"instruction": f"question {n}", "chosen": f"It is {n * 7}.", "rejected": "the lazy dog"}
@@ -45,11 +44,6 @@ def recipe_of(folder: Path, model: Path, /, **sections: Any) -> Path:
 
 def train_pairs(folder: Path, model: Path, /, **sections: Any) -> Run:
     return train(load_recipe(recipe_of(folder, model, **sections)))
-
-
-def weights(run: Run) -> dict[str, torch.Tensor]:
-    (file,) = run.model.glob("*.safetensors")
-    return load_file(file)
 
 
 def kept() -> dict[str, int]:
@@ -87,7 +81,7 @@ def test_the_model_comes_to_prefer_what_was_chosen(
 def test_a_stopped_run_goes_on_to_the_same_weights(
     tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, during: str
 ) -> None:
-    whole = weights(train_pairs(tmp_path, tiny_model))
+    whole = tiny.weights(train_pairs(tmp_path, tiny_model))
     for file in (read_settings().cache / "reference").glob("*"):
         file.unlink()
     with monkeypatch.context() as patch:
@@ -97,25 +91,20 @@ def test_a_stopped_run_goes_on_to_the_same_weights(
     assert run.status().step == (5 if during == "training" else 0)
     for file in (read_settings().cache / "reference").glob("*"):
         file.unlink()  # it is computed again, to the same bits
-    again = weights(resume(Run(run.path)))
+    again = tiny.weights(resume(Run(run.path)))
     assert all(torch.equal(again[name], one) for name, one in whole.items())
 
 
 def _ask_to_stop(patch: pytest.MonkeyPatch, during: str) -> None:
     """Ask while the first batch of the reference is computed, or after five updates."""
-    whole_end, whole_logps = Watch.on_step_end, reference.reference_logps
-
-    def on_step_end(self: Watch, args: Any, state: Any, control: Any, **rest: Any) -> None:
-        if state.global_step == 5:
-            self.run.stop_file.touch()
-        whole_end(self, args, state, control, **rest)
+    whole_logps = reference.reference_logps
 
     def logps(*given: Any, share: Any, **rest: Any) -> Any:
         share.give_up.__self__.file.touch()
         return whole_logps(*given, share=share, **rest)
 
     if during == "training":
-        patch.setattr(Watch, "on_step_end", on_step_end)
+        stop_at(patch, 5)
     else:
         patch.setattr(reference, "reference_logps", logps)
 

@@ -9,7 +9,6 @@ from typing import Any
 import psutil
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from tests import tiny
 from tests.command import Command
@@ -75,11 +74,6 @@ def train_by(processes: int, folder: Path, model: Path, /, **sections: Any) -> R
     return train(load_recipe(write(folder, model, processes, **sections)))
 
 
-def weights(run: Run) -> dict[str, torch.Tensor]:
-    (file,) = run.model.glob("*.safetensors")
-    return load_file(file)
-
-
 def figures(run: Run, name: str) -> list[float]:
     return [record[name] for record in run.metrics() if name in record]
 
@@ -92,8 +86,8 @@ def test_two_processes_learn_what_one_learns(
     two = train_by(2, tmp_path, tiny_model, **sections)
     assert two.status().state == "done"
     assert (one.recipe().compute.processes, two.recipe().compute.processes) == (1, 2)
-    for name, expected in weights(one).items():
-        torch.testing.assert_close(weights(two)[name], expected, rtol=1e-6, atol=2e-6)
+    for name, expected in tiny.weights(one).items():
+        torch.testing.assert_close(tiny.weights(two)[name], expected, rtol=1e-6, atol=2e-6)
     for name in ("loss", "eval_loss", "grad_norm"):
         assert figures(two, name) == pytest.approx(figures(one, name), rel=1e-5)
     for name in ("rewards_margin", "eval_rewards_margin", "logps_chosen", "kl"):
@@ -107,8 +101,8 @@ def test_models_of_other_kinds_learn_alike_too(tmp_path: Path, shape: str) -> No
     dropped = dict.fromkeys(("attn_pdrop", "embd_pdrop", "resid_pdrop"), 0.0)
     model = tiny.make_model(tmp_path / shape, shape, **(dropped if shape == "gpt2" else {}))
     one, two = (train_by(count, tmp_path, model, **FULL) for count in (1, 2))
-    for name, expected in weights(one).items():
-        torch.testing.assert_close(weights(two)[name], expected, rtol=1e-6, atol=2e-6)
+    for name, expected in tiny.weights(one).items():
+        torch.testing.assert_close(tiny.weights(two)[name], expected, rtol=1e-6, atol=2e-6)
 
 
 @pytest.mark.proof
@@ -130,8 +124,8 @@ def test_rows_read_ahead_and_batches_of_a_row_are_learned_alike(
     one = train(changed(recipe, "compute", processes=1))
     ahead = changed(changed(recipe, "compute", tokens_per_batch=8), "data", workers=1)
     two = train(ahead)
-    for name, expected in weights(one).items():
-        torch.testing.assert_close(weights(two)[name], expected, rtol=1e-6, atol=2e-6)
+    for name, expected in tiny.weights(one).items():
+        torch.testing.assert_close(tiny.weights(two)[name], expected, rtol=1e-6, atol=2e-6)
 
 
 def test_a_run_goes_on_with_as_many_processes_as_it_began_with(

@@ -13,7 +13,8 @@ from transformers import AutoModelForSequenceClassification
 
 from tests import tiny
 from tests.command import Command
-from tests.pipelines.test_preferences import PAIRS, train_pairs, weights
+from tests.pipelines.test_going_on import stop_at
+from tests.pipelines.test_preferences import PAIRS, train_pairs
 from tunesmith.errors import DataError, ModelError, RecipeError
 from tunesmith.evaluation.evaluate import evaluate
 from tunesmith.inference.score import score
@@ -21,7 +22,6 @@ from tunesmith.models.chat import find_subject, load_chat_model, load_reward_mod
 from tunesmith.runs.run import Run
 from tunesmith.training.samples import read_samples
 from tunesmith.training.train import resume
-from tunesmith.training.watch import Watch
 
 REWARD = {"name": "reward", "center_rewards": 0.01}
 
@@ -61,7 +61,7 @@ def test_it_comes_to_score_the_chosen_higher_and_loads_again_with_its_head(
         for n in range(len(PAIRS))
     ]
     assert min(margins) > 0
-    stored = weights(run)
+    stored = tiny.weights(run)
     (name,) = (name for name in stored if "score" in name)
     assert stored[name].shape == (1, 32)
     if tuning != "lora":  # any reader of such folders scores the same
@@ -78,19 +78,12 @@ def test_it_comes_to_score_the_chosen_higher_and_loads_again_with_its_head(
 def test_a_stopped_run_goes_on_to_the_same_weights(
     tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = weights(train_rewarded(tmp_path, tiny_model))
-    whole_end = Watch.on_step_end
-
-    def on_step_end(self: Watch, args: Any, state: Any, control: Any, **rest: Any) -> None:
-        if state.global_step == 5:
-            self.run.stop_file.touch()
-        whole_end(self, args, state, control, **rest)
-
+    expected = tiny.weights(train_rewarded(tmp_path, tiny_model))
     with monkeypatch.context() as patch:
-        patch.setattr(Watch, "on_step_end", on_step_end)
+        stop_at(patch, 5)
         run = train_rewarded(tmp_path, tiny_model)
     assert run.status().step == 5
-    again = weights(resume(Run(run.path)))
+    again = tiny.weights(resume(Run(run.path)))
     assert again.keys() == expected.keys()
     assert all(torch.equal(again[name], one) for name, one in expected.items())
 
@@ -115,7 +108,7 @@ def test_a_reward_model_is_learned_on(tmp_path: Path, tiny_model: Path) -> None:
     first = train_rewarded(tmp_path, tiny_model, tuning={"kind": "full"})
     second = train_rewarded(tmp_path, first.model, run={"steps": 1})
     known = load_file(first.model / "model.safetensors")["score.weight"]
-    (found,) = (value for name, value in weights(second).items() if "score" in name)
+    (found,) = (value for name, value in tiny.weights(second).items() if "score" in name)
     assert float((found - known).abs().max()) <= 0.011  # one step away from where it ended
     with pytest.raises(ModelError, match="this is a reward model"):
         train_pairs(tmp_path, first.model)

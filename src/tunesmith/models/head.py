@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from tunesmith.models.autocast import product_type
 from tunesmith.models.inner import inner_model
+from tunesmith.models.room import multiply_into, take_room
 
 CHUNK_BYTES = 8 * 1024 * 1024
 """Logits computed at once, in bytes of fp32; small enough to stay near the processor."""
@@ -206,21 +207,6 @@ def _log_sum(
     return found
 
 
-class _Room:
-    """Memory for the logits of a chunk in fp32, always of one size, so that it is found again."""
-
-    def __init__(self, weight: torch.Tensor, *, learns_weight: bool) -> None:
-        size = chunk_size(len(weight), learns_weight=learns_weight)
-        exact = weight.dtype == torch.float32
-        self.logits = weight.new_empty(size, len(weight)) if exact else None
-
-    def product(self, given: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        """Compute logits in fp32, valid until the next product."""
-        if self.logits is None:  # into given memory a CPU multiplies 16 bits far more slowly
-            return (given @ weight.t()).float()
-        return torch.mm(given, weight.t(), out=self.logits[: len(given)])
-
-
 def _add_product(whole: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> None:
     """Add a product to a matrix in fp32, in place where the types allow it."""
     if left.dtype == whole.dtype:
@@ -241,10 +227,11 @@ class _PlainLoss(torch.autograd.Function):
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         to_hidden = torch.empty_like(hidden) if learns_hidden else None
         to_weight = torch.zeros_like(kept, dtype=torch.float32) if learns_weight else None
-        room = _Room(weight, learns_weight=learns_weight)
+        most = chunk_size(len(weight), learns_weight=learns_weight)
+        room = take_room(weight, most, len(weight))  # of one size always, so that it is found again
         for part in chunks(len(hidden), len(weight), learns_weight=learns_weight):
             given = hidden[part].to(weight.dtype)
-            logits = room.product(given, weight)
+            logits = multiply_into(room, given, weight.t()).float()
             total += losses_of(
                 logits, targets.at(part), learns=learns_hidden or learns_weight
             ).sum()

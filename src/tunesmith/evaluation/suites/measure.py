@@ -253,19 +253,7 @@ def _ask(
     questions = [question for _, question in asked]
     right, num_tokens = _answer(model, questions, posed, way, f"{suite.name}, {label} model")
     seconds = time.perf_counter() - started
-    reached = _reach(suite, right)
-    return (
-        replace(
-            reached,
-            num_dropped=sum(one.num_dropped for one in posed),
-            num_too_long=sum(not one.fits for one in posed),
-            num_tokens=num_tokens,
-            seconds=seconds,
-            tokens_per_second=num_tokens / seconds,
-        ),
-        way,
-        precision,
-    )
+    return _reach(suite, right, posed, num_tokens=num_tokens, seconds=seconds), way, precision
 
 
 def _answer(
@@ -299,7 +287,14 @@ def choose(question: Question, logps: Sequence[float], score: Score) -> int:
     return shares.index(max(shares))
 
 
-def _reach(suite: Suite, right: Sequence[bool]) -> Reached:
+def _reach(
+    suite: Suite,
+    right: Sequence[bool],
+    posed: Sequence[Posed],
+    *,
+    num_tokens: int,
+    seconds: float,
+) -> Reached:
     subjects: list[Tally] = []
     categories: dict[str, list[bool]] = {}
     start = 0
@@ -314,9 +309,9 @@ def _reach(suite: Suite, right: Sequence[bool]) -> Reached:
         categories=[count(name, found) for name, found in sorted(categories.items())],
         subjects=subjects,
         subject_mean=sum(one.accuracy for one in subjects) / len(subjects),
-        num_dropped=0,
-        num_too_long=0,
-        num_tokens=0,
-        seconds=0.0,
-        tokens_per_second=0.0,
+        num_dropped=sum(one.num_dropped for one in posed),
+        num_too_long=sum(not one.fits for one in posed),
+        num_tokens=num_tokens,
+        seconds=seconds,
+        tokens_per_second=num_tokens / seconds,
     )

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from tunesmith.models.autocast import product_type
+from tunesmith.models.room import multiply_into, take_room
 
 Put = Callable[[torch.dtype], torch.Tensor]
 """Puts a weight together in a type; [out, in]."""
@@ -58,9 +59,6 @@ def multiply(x: torch.Tensor, put: Put, width: int, *, transposed: bool) -> torc
     the heap, where it leaves no hole that later, larger results do not fit into. With the holes a
     model of 100 million weights takes 0.6 GiB more.
     """
-    if x.dtype != torch.float32:  # into given memory a CPU multiplies 16 bits far more slowly
-        weight = put(x.dtype)
-        return x @ (weight.t() if transposed else weight)
-    out = x.new_empty(len(x), width)
+    room = take_room(x, len(x), width)
     weight = put(x.dtype)
-    return torch.mm(x, weight.t() if transposed else weight, out=out)
+    return multiply_into(room, x, weight.t() if transposed else weight)

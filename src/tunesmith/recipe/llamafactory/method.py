@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tunesmith.paths import exists, expand
 from tunesmith.recipe.llamafactory.file import TheirFile
+from tunesmith.recipe.llamafactory.values import find_anywhere
 
 
 def convert_method(theirs: TheirFile) -> dict[str, Any]:
@@ -53,6 +53,5 @@ def _pairs(theirs: TheirFile) -> dict[str, Any]:
         "sft_weight": theirs["pref_ftx"],
     }
     if theirs.has("ref_model"):
-        path = expand(theirs["ref_model"])
-        method["reference"] = str(path.absolute()) if exists(path) else theirs["ref_model"]
+        method["reference"] = find_anywhere(theirs["ref_model"])
     return method

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tunesmith.paths import exists, expand
 from tunesmith.recipe.llamafactory.file import TheirFile
-from tunesmith.recipe.llamafactory.values import split
+from tunesmith.recipe.llamafactory.values import find_anywhere, split
 
 BOTH_ENDS = {"embed_tokens", "lm_head"}
 
@@ -62,20 +61,12 @@ def _oft(theirs: TheirFile) -> dict[str, Any]:
 
 def _beside(theirs: TheirFile, target: str) -> dict[str, Any]:
     """Describe what all adapters share."""
-    targets = split(target)
+    targets, adapter = split(target), theirs["adapter_name_or_path"]
     return {
         "targets": ["all-linear"] if targets == ["all"] else targets,
         "modules": split(theirs["additional_target"] or ""),
-        "from_adapter": _adapter(theirs["adapter_name_or_path"]),
+        "from_adapter": find_anywhere(adapter) if adapter else None,
     }
-
-
-def _adapter(name: str | None) -> str | None:
-    """Spell a folder so that it is found from anywhere."""
-    if not name:
-        return None
-    path = expand(name)
-    return str(path.absolute()) if exists(path) else name
 
 
 def convert_quantize(theirs: TheirFile) -> dict[str, Any]:

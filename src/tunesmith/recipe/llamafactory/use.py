@@ -8,13 +8,12 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
-from tunesmith.paths import exists, expand
 from tunesmith.recipe.llamafactory.around import Around
 from tunesmith.recipe.llamafactory.file import TheirFile
 from tunesmith.recipe.llamafactory.rules import check_keys
 from tunesmith.recipe.llamafactory.templates import choose_template
 from tunesmith.recipe.llamafactory.tuning import convert_quantize
-from tunesmith.recipe.llamafactory.values import split
+from tunesmith.recipe.llamafactory.values import find_anywhere, split
 from tunesmith.recipe.quantize import Quantize
 
 ACTING = ("model", "data", "generate")
@@ -78,7 +77,7 @@ def read_use(theirs: TheirFile, around: Around, *, to_export: bool = False) -> U
         None if bits is None else TypeAdapter(Quantize).validate_python(convert_quantize(theirs))
     )
     return Use(
-        model=_local(theirs["model_name_or_path"]),
+        model=find_anywhere(theirs["model_name_or_path"]),
         adapter=_adapter(theirs),
         template=chosen.template,
         quantize=quantize,
@@ -116,12 +115,7 @@ def _adapter(theirs: TheirFile) -> str | None:
             f"an adapter is of finetuning_type: lora or oft, not {theirs['finetuning_type']}",
             "write finetuning_type: lora",
         )
-    return _local(adapters[0]) if adapters else None
-
-
-def _local(name: str) -> str:
-    path = expand(name)
-    return str(path.absolute()) if exists(path) else name
+    return find_anywhere(adapters[0]) if adapters else None
 
 
 def _sampling(theirs: TheirFile) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from tunesmith.errors import RecipeError
+from tunesmith.paths import exists, expand
 from tunesmith.recipe.llamafactory.keys import Key
 
 FLAGS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
@@ -111,3 +112,9 @@ def _mapping(value: Any) -> Any:
     if not isinstance(value, str):
         raise ValueError(value)
     return json.loads(value)
+
+
+def find_anywhere(name: str) -> str:
+    """Spell a folder that exists so that it is found from any other; leave other names alone."""
+    path = expand(name)
+    return str(path.absolute()) if exists(path) else name

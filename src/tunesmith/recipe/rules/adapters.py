@@ -8,7 +8,7 @@ from tunesmith.errors import RecipeError
 from tunesmith.recipe.method import KTO
 from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.rules.defaults import has_default
-from tunesmith.recipe.rules.methods import has_reference
+from tunesmith.recipe.rules.methods import asks_the_base
 from tunesmith.recipe.tuning import HRA, RESIDUAL, Adapter, LoRA
 
 
@@ -110,9 +110,7 @@ def few_kinds_are_computed_in_bf16_alone(recipe: Recipe) -> None:
 def references_are_whole(recipe: Recipe) -> None:
     """The model before training is the base only where nothing was taken out of it."""
     tuning, method = recipe.tuning, recipe.method
-    if not isinstance(tuning, LoRA) or tuning.init not in RESIDUAL or not has_reference(method):
-        return
-    if isinstance(method, KTO) or method.model_dump().get("reference") == "base":
+    if isinstance(tuning, LoRA) and tuning.init in RESIDUAL and asks_the_base(method):
         other = "" if isinstance(method, KTO) else f", or method.reference: {recipe.model.name}"
         raise RecipeError(
             f"{method.name} asks the base, and tuning.init: {tuning.init} takes a part out of it",
@@ -124,9 +122,7 @@ def references_are_whole(recipe: Recipe) -> None:
 def references_begin_where_training_does(recipe: Recipe) -> None:
     """The model before training is the base only where training does not go on from an adapter."""
     tuning, method = recipe.tuning, recipe.method
-    if not isinstance(tuning, Adapter) or tuning.from_adapter is None:
-        return
-    if isinstance(method, KTO) or method.model_dump().get("reference") == "base":
+    if isinstance(tuning, Adapter) and tuning.from_adapter is not None and asks_the_base(method):
         other = "" if isinstance(method, KTO) else ", or name the export in method.reference too"
         raise RecipeError(
             f"{method.name} compares with the base, and training goes on from an adapter on it",

@@ -122,6 +122,11 @@ def has_reference(method: Method) -> bool:
     return isinstance(method, KTO) or (isinstance(method, DPO) and method.reference != "none")
 
 
+def asks_the_base(method: Method) -> bool:
+    """Whether that reference is the model before training."""
+    return isinstance(method, KTO) or (isinstance(method, DPO) and method.reference == "base")
+
+
 RULES: tuple[Callable[[Recipe], None], ...] = (
     preferences_begin_with_answers,
     preferences_drop_nothing,
