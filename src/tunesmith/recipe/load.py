@@ -14,7 +14,7 @@ from tunesmith.errors import RecipeError
 from tunesmith.paths import exists, expand
 from tunesmith.recipe.mistakes import SECTIONS, explain_mistake
 from tunesmith.recipe.options import Recipe
-from tunesmith.recipe.schema import list_options
+from tunesmith.recipe.schema import REWARDS, list_options
 from tunesmith.recipe.yaml_file import parse_value, read_yaml
 
 DEFAULT_CHOICE = {
@@ -101,6 +101,8 @@ def _suggest(name: str, value: str) -> str:
         return "write section.option=value, such as optimizer.learning_rate=1e-5"
     if owner.section == "data.train":
         return f"write it beside its path: data.train=[{{path: ..., {name}: {value}}}]"
+    if owner.section == REWARDS:
+        return f"write it beside its kind: {REWARDS}=[{{kind: ..., {name}: {value}}}]"
     return f"did you mean {owner.dotted}={value}?"
 
 
@@ -120,6 +122,8 @@ def _path_places(raw: dict[str, Any]) -> Iterator[tuple[Any, Any]]:
     method = raw.get("method")
     if isinstance(method, dict) and method.get("reference", "base") not in ("base", "none"):
         yield method, "reference"
+    if isinstance(method, dict):
+        yield from _reward_places(method.get("rewards"))
     tuning = raw.get("tuning")
     if isinstance(tuning, dict) and "from_adapter" in tuning:
         yield tuning, "from_adapter"
@@ -135,11 +139,20 @@ def _path_places(raw: dict[str, Any]) -> Iterator[tuple[Any, Any]]:
             yield sections["data"], option
 
 
+def _reward_places(rewards: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield the places of functions and models that answers are judged by."""
+    for reward in rewards if isinstance(rewards, list) else [rewards]:
+        if isinstance(reward, dict):
+            yield from ((reward, option) for option in ("function", "model") if option in reward)
+
+
 def _absolute(value: str, folders: Sequence[Path]) -> str:
-    path = expand(value)
+    file, is_function, function = value.rpartition(".py:")
+    path = expand(f"{file}.py" if is_function else value)
     for folder in folders:
         if exists(folder / path):
-            return str((folder / path).absolute())
+            found = str((folder / path).absolute())
+            return f"{found}:{function}" if is_function else found
     return value
 
 

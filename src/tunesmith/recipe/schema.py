@@ -16,9 +16,15 @@ from tunesmith.errors import RecipeError
 from tunesmith.recipe.data import Source
 from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.quantize import Quantize
+from tunesmith.recipe.rewards import Reward
 from tunesmith.recipe.section import MOST
 
-QUANTIZE = "model.quantize"
+QUANTIZE, REWARDS = "model.quantize", "method.rewards"
+NESTED: dict[str, tuple[Any, str]] = {
+    QUANTIZE: (Quantize, "How to keep the base"),
+    REWARDS: (Reward, "What an answer is judged by"),
+}
+"""Options that are sections of several kinds themselves, and what their kinds choose."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +33,7 @@ class Option:
 
     Attributes:
         section: the section it stands in, `data.train` for the options of one source,
-            `model.quantize` for those of a quantization.
+            `model.quantize` for those of a quantization, `method.rewards` for those of one reward.
         choice: tag and values of the kinds it belongs to, such as (`kind`, `lora`), if it does not
             belong to all of its section.
         type: how its values are spelled, for people.
@@ -68,25 +74,25 @@ def list_options() -> tuple[Option, ...]:
     for section, field in Recipe.model_fields.items():
         found += _tag_of(section)
         found += _options_of(section, _models(field.annotation))
-        if section == "model":
-            found += _options_of_quantize()
+        for nested in (name for name in NESTED if name.startswith(f"{section}.")):
+            found += _options_of_nested(nested)
         if section == "data":
             found += _options_of("data.train", [Source])
     return tuple(found)
 
 
-def _options_of_quantize() -> list[Option]:
-    kinds = describe_section(QUANTIZE)
-    what = f"How to keep the base: {', '.join(kinds)}."
-    tag = Option(QUANTIZE, "kind", None, " | ".join(kinds), "", what)
-    return [tag, *_options_of(QUANTIZE, _models(Quantize))]
+def _options_of_nested(section: str) -> list[Option]:
+    annotation, what = NESTED[section]
+    kinds = describe_section(section)
+    tag = Option(section, "kind", None, " | ".join(kinds), "", f"{what}: {', '.join(kinds)}.")
+    return [tag, *_options_of(section, _models(annotation))]
 
 
 def describe_section(section: str) -> dict[str, str]:
     """Say what each kind of a section is for: docstring by tag value, or by an empty text."""
     kinds = {}
     field = Recipe.model_fields[section.split(".", maxsplit=1)[0]]
-    annotation = Quantize if section == QUANTIZE else field.annotation
+    annotation = NESTED[section][0] if section in NESTED else field.annotation
     for model in _models(annotation):
         choice = _choice(model)
         kinds[choice[1] if choice else ""] = " ".join((model.__doc__ or "").split())

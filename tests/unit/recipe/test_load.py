@@ -199,7 +199,7 @@ def test_a_missing_file_a_folder_and_another_encoding_are_refused(tmp_path: Path
         ("data.validation_share=1", "data.validation_share cannot be 1", "Share"),
         ("data.train=[]", "data.train cannot be", "learn from"),
         ("data.train=[{path: a, weigth: 1}]", "no option weigth", "did you mean"),
-        ("data.train=[{weight: 1}]", "data.train.0.path is missing", "recipe explain"),
+        ("data.train=[{weight: 1}]", "data.train.0.path is missing", "A file, a folder"),
         ("data.train=[{path: a, weight: .inf}]", "finite number", "recipe explain"),
         ("run.epochs=.inf", "finite number", "every training row"),
         ("run.epochs=true", "true and false are no numbers", "every training row"),
