@@ -200,7 +200,7 @@ def test_a_missing_file_a_folder_and_another_encoding_are_refused(tmp_path: Path
         ("data.train=[]", "data.train cannot be", "learn from"),
         ("data.train=[{path: a, weigth: 1}]", "no option weigth", "did you mean"),
         ("data.train=[{weight: 1}]", "data.train.0.path is missing", "A file, a folder"),
-        ("data.train=[{path: a, weight: .inf}]", "finite number", "recipe explain"),
+        ("data.train=[{path: a, weight: .inf}]", "finite number", "Share of this set"),
         ("run.epochs=.inf", "finite number", "every training row"),
         ("run.epochs=true", "true and false are no numbers", "every training row"),
         ("run.steps=true", "true and false are no numbers", "Updates"),

@@ -149,7 +149,7 @@ def _numbers(name: str, judge: Judge, samples: Sequence[Sample]) -> list[float]:
         found = judge(samples)
     except TunesmithError:
         raise
-    except Exception as problem:  # noqa: BLE001
+    except Exception as problem:
         raise _failed(name, judge, samples) from problem
     try:
         numbers = [float(number) for number in found]

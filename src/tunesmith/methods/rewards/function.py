@@ -69,7 +69,7 @@ def _run(path: Path) -> Any:
     sys.path.insert(0, beside)
     try:
         spec.loader.exec_module(module)
-    except Exception as problem:  # noqa: BLE001
+    except Exception as problem:
         raise RecipeError(
             f"the file of the reward cannot be run: {type(problem).__name__}: {problem}",
             hint=f"mend it until `python {path.name}` runs",
