@@ -18,7 +18,14 @@ from tunesmith.inference.generate import Answer
 from tunesmith.inference.sampling import Sampling
 from tunesmith.methods.averages import Averages
 from tunesmith.methods.method import Batch, Joining, LossSum, Row
-from tunesmith.methods.online import Columns, OnlineMethod, num_written, observe_rows, token_logps
+from tunesmith.methods.online import (
+    Columns,
+    OnlineMethod,
+    make_sample,
+    num_written,
+    observe_rows,
+    token_logps,
+)
 from tunesmith.methods.ranks import ALONE, Share
 from tunesmith.methods.rewards import Sample, build_rewards
 from tunesmith.models.chat import ChatModel
@@ -174,15 +181,7 @@ class Rollouts:
     def _sample(self, row: Any, prompt: Sequence[int], given: Answer) -> Sample:
         assert isinstance(row, Prompt)
         tokenizer = self.reader.tokenizer
-        return Sample(
-            messages=row.as_dicts(),
-            prompt=str(tokenizer.decode(list(prompt))),
-            completion=given.text,
-            written=str(tokenizer.decode(list(given.written))),
-            completion_ids=given.written,
-            reference=row.reference,
-            cut=given.finish == "length",
-        )
+        return make_sample(tokenizer, row.as_dicts(), prompt, given, row.reference)
 
     def _observe(self, rows: list[Row]) -> list[Row]:
         """Note what the policy says of its own answers, and what the reference says of them."""
