@@ -24,6 +24,7 @@ from tunesmith.data.rows import (
     Place,
     Preference,
     Problem,
+    Prompt,
     Row,
     Text,
     count_chars,
@@ -285,12 +286,14 @@ class _Job:
         fitted: list[tuple[Row, TokenRow]] = []
         if longest > limit:
             reason = f"it has {longest:,} tokens, over data.max_tokens ({limit:,})"
-            if policy != "cut":
+            if (
+                policy != "cut" or self._how.learn.kind == "prompt"
+            ):  # half of it asks something else
                 return Problem(place, reason, "long")
             self._report.num_cut += 1
         for source, tokens in parts:
             cut = replace(tokens.cut(self._end(tokens)), was_cut=longest > limit)
-            if cut.num_learned:
+            if cut.num_learned or self._how.learn.kind == "prompt":
                 fitted.append((source, cut))
         paired = self._how.learn.kind == "preference"
         if not fitted or (paired and len(fitted) < len(parts)):
@@ -336,6 +339,8 @@ def render_conversation(
     if isinstance(row, Preference):
         return _render_pair(row, how.template)
     try:
+        if isinstance(row, Prompt):
+            return [(row, [Piece(how.template.render_prompt(row.as_dicts()), learned=False)])]
         rendered = how.template.render_rows(row.as_dicts(), learn_history=how.learn.history)
     except DataError as problem:
         return Problem(row.place, problem.message)

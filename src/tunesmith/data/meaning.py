@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tunesmith.data.formats import FORMATS, Format, Judgement, Pair
+from tunesmith.data.formats import FORMATS, Format, Judgement, Pair, Question
 from tunesmith.data.reading import read_records
 from tunesmith.data.rows import (
     Conversation,
@@ -19,6 +19,7 @@ from tunesmith.data.rows import (
     Place,
     Preference,
     Problem,
+    Prompt,
     Record,
     Row,
     RowFault,
@@ -36,6 +37,7 @@ PLURALS: dict[Kind, str] = {
     "conversation": "conversations",
     "preference": "preference pairs",
     "judged": "judged answers",
+    "prompt": "questions",
 }
 LEARNERS: dict[Kind, tuple[str, str]] = {
     "text": ("pretrain", "a `text`"),
@@ -45,8 +47,11 @@ LEARNERS: dict[Kind, tuple[str, str]] = {
         "`chosen` and `rejected` (`format: alpaca_pairs` or sharegpt_pairs, and `columns`, `tags`)",
     ),
     "judged": ("kto", "a `label` that is true or false beside the answer"),
+    "prompt": ("grpo", "a `prompt`, or conversations"),
 }
 """The first method that learns from rows of a kind, and columns that it takes."""
+ASKED: set[Kind] = {"conversation", "prompt"}
+"""Rows that hold a question; its answer may be missing from the latter."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +100,8 @@ class Meaning:
             return Preference(messages, record.place, content.rejected)
         if isinstance(content, Judgement):
             return Judged(messages, record.place, content.good)
+        if isinstance(content, Question):
+            return Prompt(messages, record.place, content.reference)
         return Conversation(messages, record.place)
 
     def _spell_column(self, found: re.Match[str]) -> str:
@@ -155,7 +162,7 @@ def find_meaning(rows: RowSet, encoding: str) -> Meaning:
         raise _unknown(rows, list(looks.values()))
     main = next(iter(found.values()))
     for path, known in found.items():
-        if known.kind != main.kind:
+        if {known.kind, main.kind} not in ({main.kind}, ASKED):
             raise DataError(
                 f"some files hold {PLURALS[main.kind]} and some {PLURALS[known.kind]}",
                 hint="name those to learn from",
@@ -205,12 +212,26 @@ def _check_columns(rows: RowSet, encoding: str) -> None:
         )
 
 
-def check_kind(meaning: Meaning, rows: RowSet, kind: Kind) -> None:
-    """Check that a set holds what the method learns from.
+def meaning_for(kind: Kind, meaning: Meaning, rows: RowSet) -> Meaning:
+    """Return what a set means to a method: of conversations the last question may be all it takes.
 
     Raises:
-        DataError: naming the method that would take it.
+        DataError: naming the method that would take it, if this one does not.
     """
+    if kind == "prompt":
+        meaning = _as_prompts(meaning)
+    for each in (meaning, *meaning.others.values()):
+        _check_kind(each, rows, kind)
+    return meaning
+
+
+def _as_prompts(meaning: Meaning) -> Meaning:
+    known = FORMATS.get(f"{meaning.format.name}_prompts", meaning.format)
+    others = {path: _as_prompts(other) for path, other in meaning.others.items()}
+    return replace(meaning, format=known, others=others)
+
+
+def _check_kind(meaning: Meaning, rows: RowSet, kind: Kind) -> None:
     found = meaning.format.kind
     if found == kind:
         return

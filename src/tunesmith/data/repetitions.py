@@ -8,7 +8,7 @@ from array import array
 import numpy as np
 
 from tunesmith.data.check_report import Finding
-from tunesmith.data.rows import Conversation, Judged, Place, Preference, Text
+from tunesmith.data.rows import Conversation, Judged, Place, Preference, Text, split_answer
 from tunesmith.data.store import Ints
 
 SHOWN = 100
@@ -31,9 +31,9 @@ class Repetitions:
         if isinstance(row, Text):
             question, answer = "", row.text.strip()
         else:
-            *before, last = row.messages
-            spoken = (f"{message.role}:{message.content.strip()}" for message in before)
-            question, answer = "\x00".join(spoken), last.content.strip()
+            asked, answer = split_answer(row)
+            spoken = (f"{message.role}:{message.content.strip()}" for message in asked)
+            question, answer = "\x00".join(spoken), answer.strip()
         if isinstance(row, Preference):
             answer += f"\x00{row.rejected.content.strip()}"
         if isinstance(row, Judged):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["text", "conversation", "preference", "judged"]
+Kind = Literal["text", "conversation", "preference", "judged", "prompt"]
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,24 @@ class Judged(Conversation):
     """A conversation whose last answer was judged good or bad."""
 
     good: bool
+
+
+@dataclass(frozen=True)
+class Prompt(Conversation):
+    """A conversation up to its last question, which a model is to answer.
+
+    Attributes:
+        reference: how the data answers it; None if it does not.
+    """
+
+    reference: str | None
+
+
+def split_answer(row: Conversation) -> tuple[tuple[Message, ...], str]:
+    """Part a conversation before its last answer, which is an empty text where there is none."""
+    if isinstance(row, Prompt):
+        return row.messages, row.reference or ""
+    return row.messages[:-1], row.messages[-1].content
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import orjson
 import pyarrow as pa
 
-from tunesmith.data.rows import Conversation, Judged, Message, Place, Preference, Text
+from tunesmith.data.rows import Conversation, Judged, Message, Place, Preference, Prompt, Text
 from tunesmith.data.tokens import TokenRow
 
 ROWS_FILE, MANIFEST_FILE, SUMS_FILE = "rows.arrow", "manifest.json", "sums.txt"
@@ -271,6 +271,8 @@ def _dump(row: Conversation | Text) -> bytes:
     messages = [[message.role, message.content] for message in row.messages]
     if isinstance(row, Judged):
         return orjson.dumps({"messages": messages, "good": row.good})
+    if isinstance(row, Prompt):
+        return orjson.dumps({"messages": messages, "reference": row.reference})
     if isinstance(row, Preference):
         return orjson.dumps({"messages": messages, "rejected": row.rejected.content})
     return orjson.dumps(messages)
@@ -284,6 +286,8 @@ def _load(content: bytes, place: Place) -> Conversation | Text:
     messages = tuple(Message(role, text) for role, text in spoken)
     if isinstance(value, dict) and "good" in value:
         return Judged(messages, place, value["good"])
+    if isinstance(value, dict) and "reference" in value:
+        return Prompt(messages, place, value["reference"])
     if isinstance(value, dict):
         return Preference(messages, place, Message("assistant", value["rejected"]))
     return Conversation(messages, place)

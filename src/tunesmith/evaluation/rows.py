@@ -10,7 +10,7 @@ from tunesmith.data.info import describe_set
 from tunesmith.data.meaning import find_meaning
 from tunesmith.data.prepare import prepare
 from tunesmith.data.reading import read_records
-from tunesmith.data.rows import Conversation, Judged, Kind, Learn, Place, Record
+from tunesmith.data.rows import Conversation, Judged, Kind, Learn, Place, Record, split_answer
 from tunesmith.data.sources import find_sets
 from tunesmith.data.token_rows import TokenRows
 from tunesmith.errors import DataError, RunError
@@ -133,5 +133,5 @@ def _ask_all(rows: TokenRows, facts: Mapping[Place, tuple[str, ...]]) -> list[As
 
 
 def _ask(row: Conversation, facts: tuple[str, ...]) -> Asked:
-    *before, last = row.as_dicts()
-    return Asked(tuple(before), last["content"], facts)
+    asked, answer = split_answer(row)
+    return Asked(tuple(Conversation(asked, row.place).as_dicts()), answer, facts)

@@ -7,6 +7,7 @@ from typing import Any
 
 from tunesmith.methods.cpo import CPOMethod
 from tunesmith.methods.dpo import DPOMethod
+from tunesmith.methods.grpo import GRPOMethod
 from tunesmith.methods.kto import KTOMethod
 from tunesmith.methods.method import LossSum, Method
 from tunesmith.methods.orpo import ORPOMethod
@@ -25,6 +26,7 @@ METHODS: dict[str, Callable[[Any], Method]] = {
     "cpo": CPOMethod,
     "kto": KTOMethod,
     "reward": RewardMethod,
+    "grpo": GRPOMethod,
 }
 
 

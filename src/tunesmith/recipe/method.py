@@ -6,7 +6,17 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from tunesmith.recipe.section import Noise, NotNegative, Number, Positive, Section
+from tunesmith.recipe.rewards import Rewards
+from tunesmith.recipe.section import (
+    Count,
+    CountOrZero,
+    Noise,
+    NotNegative,
+    Number,
+    Positive,
+    Section,
+    WholeNumber,
+)
 
 
 class Pretrain(Section):
@@ -106,8 +116,49 @@ class Reward(Section):
     """Weight that draws scores to zero on average, 0 for none, 0.01 usual (arXiv:2312.09244)."""
 
 
+GroupLoss = Literal["grpo", "dapo", "dr_grpo", "rloo"]
+
+
+class GRPO(Section):
+    """Answer each question several times, learn what was rewarded most (arXiv:2402.03300)."""
+
+    name: Literal["grpo"] = "grpo"
+    rewards: Rewards
+    """What an answer is worth: one reward or several, each a name or `{kind, weight, ...}`; the
+    weighted scores are added up."""
+    loss: GroupLoss = "grpo"
+    """How a group is compared and its tokens are counted: grpo scales by the group's deviation and
+    averages each answer; dapo (arXiv:2503.14476) averages over all tokens and clips less upwards;
+    dr_grpo (arXiv:2503.20783) neither scales nor averages by length; rloo (arXiv:2402.14740)
+    compares with the mean of the others and weighs whole answers."""
+    group_size: WholeNumber = Field(default=8, ge=2, le=1024)
+    """Answers written to each question; an update holds `optimizer.batch_size` questions."""
+    answer_tokens: Count = 256
+    """Longest answer; `data.max_tokens` is the longest question, with what was said before it."""
+    temperature: Positive = Field(default=1.0, le=10)
+    """How freely answers are drawn; held-out questions are answered with the likeliest tokens."""
+    beta: NotNegative = 0.0
+    """Strength of the pull to the model before training, 0 for none; 0.001 to 0.1 usual."""
+    epsilon: Number = Field(default=0.2, gt=0, lt=1)
+    """How far the probability of what was written may move within a rollout, relative to it."""
+    epsilon_high: Positive | None = None
+    """The same upwards where it differs; without one `epsilon`, and 0.28 for the loss dapo."""
+    iterations: Count = 1
+    """Updates that learn from the same answers before new ones are written."""
+    overlong: Literal["learn", "mask"] = "learn"
+    """Whether answers that were cut at `answer_tokens` are learned from."""
+    overlong_tokens: CountOrZero = 0
+    """Over the last so many of `answer_tokens` the reward falls by up to 1, 0 for none
+    (arXiv:2503.14476, equation 13)."""
+    rollout_rows: Count = 32
+    """Answers written at the same time; more are faster where memory allows."""
+
+
+Online = GRPO
+"""Methods that learn from answers which the model writes while it learns."""
 Preference = DPO | ORPO | SimPO | CPO | KTO | Reward
 """Methods that learn what is preferred, and begin with a model that knows its language."""
 Method = Annotated[
-    Pretrain | SFT | DPO | ORPO | SimPO | CPO | KTO | Reward, Field(discriminator="name")
+    Pretrain | SFT | DPO | ORPO | SimPO | CPO | KTO | Reward | GRPO,
+    Field(discriminator="name"),
 ]

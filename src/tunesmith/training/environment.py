@@ -10,12 +10,14 @@ from typing import Any
 from tunesmith.data.prepare import Splits
 from tunesmith.errors import RecipeError, RunError
 from tunesmith.hardware import describe_machine
+from tunesmith.methods.rewards import describe_rewards
 from tunesmith.models.fingerprint import tokenizer_sha256, weights_sha256
 from tunesmith.models.quantize import package_of
 from tunesmith.models.reader import Reader
 from tunesmith.models.roles import find_reference
 from tunesmith.models.start import find_start
 from tunesmith.recipe.load import build_recipe
+from tunesmith.recipe.method import Online
 from tunesmith.recipe.options import Recipe
 from tunesmith.runs.run import Run
 
@@ -41,10 +43,14 @@ def describe_environment(recipe: Recipe, reader: Reader, splits: Splits) -> dict
 
     device = choose_device(recipe.compute.device)
     reference = find_reference(recipe)
-    other = {} if reference is None else {"reference_weights": weights_sha256(reference)}
+    other: dict[str, Any] = (
+        {} if reference is None else {"reference_weights": weights_sha256(reference)}
+    )
     start = find_start(recipe)
     if start is not None:
         other["start_weights"] = weights_sha256(start)
+    if isinstance(recipe.method, Online):
+        other["rewards"] = describe_rewards(recipe.method.rewards)
     quantize = recipe.model.quantize
     packages = PACKAGES if quantize is None else (*PACKAGES, package_of(quantize))
     return {

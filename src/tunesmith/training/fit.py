@@ -17,7 +17,7 @@ from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.tuning import LoRA
 from tunesmith.training.memory import free_gib
 from tunesmith.training.order import build_order, count_steps
-from tunesmith.training.prepare import Prepared
+from tunesmith.training.prepare import Prepared, longest_row, num_answer_tokens
 from tunesmith.training.processes import num_processes
 from tunesmith.training.updates import deal
 
@@ -104,13 +104,12 @@ def footprint_of(prepared: Prepared) -> Footprint:
     """Measure what the recipe's training takes."""
     from tunesmith.training.footprint import measure_footprint
 
-    longest = int(prepared.splits.train.lengths.max())
-    return measure_footprint(prepared.recipe, prepared.reader.folder, longest)
+    return measure_footprint(prepared.recipe, prepared.reader.folder, longest_row(prepared))
 
 
 def choose_batching(prepared: Prepared, footprint: Footprint) -> Batching:
     """Choose the fastest way that fits into memory; if none does, the smallest."""
-    recipe, rows = prepared.recipe, prepared.splits.train
+    recipe = prepared.recipe
     device = choose_device(recipe.compute.device)
     processes = num_processes(recipe)
     free = free_gib(recipe, device, processes)
@@ -124,7 +123,7 @@ def choose_batching(prepared: Prepared, footprint: Footprint) -> Batching:
     exact = choose_precision(recipe.compute.precision, device) == "fp32"
     compiled = device.type == "cpu" and not exact
     most_at_once = COMPILED_BATCH_TOKENS if compiled else BATCH_TOKENS[device.type]
-    ways = list(_ways(recipe, most_at_once, int(rows.lengths.max())))
+    ways = list(_ways(recipe, most_at_once, longest_row(prepared)))
     chosen = sized(*ways[0])
     for way in ways[1:]:
         if chosen.fits:
@@ -159,9 +158,10 @@ def _batch_sizes(
     recipe, rows = prepared.recipe, prepared.splits.train
     order = build_order(recipe, rows)
     steps = count_steps(recipe, order)
-    judged = prepared.method.learn.kind == "judged"  # a batch of other rows' answers may be longer
-    if judged or not flat or steps * len(rows) > LOOKED_AHEAD * len(order):
-        longest = int(rows.lengths.max())
+    # a batch of other rows' answers may be longer, and how long written ones are nobody knows
+    unknown = prepared.method.learn.kind in ("judged", "prompt")
+    if unknown or not flat or steps * len(rows) > LOOKED_AHEAD * len(order):
+        longest = longest_row(prepared)
         apart = 2 * rows.reach if is_paired(prepared) and not flat else longest  # two padded texts
         return lambda tokens: (max(tokens, apart), True)
     totals, longest_rows = order.sizes(steps)
@@ -191,7 +191,7 @@ def is_paired(prepared: Prepared) -> bool:
 def cheapest_change(prepared: Prepared, footprint: Footprint, free: float) -> str:
     """Find the smallest change of the recipe that would fit, and say it."""
     recipe = prepared.recipe
-    longest = int(prepared.splits.train.lengths.max())
+    longest = longest_row(prepared)
     twice = recipe.compute.gradient_checkpointing != "off"
     if fewer := fewer_processes(recipe, footprint.gib(longest, checkpointing=twice), free):
         return f"write compute.processes: {fewer}"
@@ -201,12 +201,9 @@ def cheapest_change(prepared: Prepared, footprint: Footprint, free: float) -> st
     also = "" if twice else "compute.gradient_checkpointing: on"
     if also and footprint.gib(longest, checkpointing=True) <= free:
         return f"write {also}"
-    texts = 2 if is_paired(prepared) else 1
-    shorter = 1 << (max(prepared.splits.train.reach - 1, 1).bit_length() - 1)
-    while shorter >= SHORTEST_ROW:
-        if footprint.gib(min(texts * shorter, longest), checkpointing=True) <= free:
-            return f"write data.max_tokens: {shorter}" + (f" and {also}" if also else "")
-        shorter //= 2
+    shorter = _shorter_rows(prepared, footprint, free)
+    if shorter:
+        return shorter + (f" and {also}" if also else "")
     if is_full(recipe.tuning) and not recipe.model.from_scratch:
         plain = {"tuning": LoRA(), "optimizer": AdamW()}
         adapted = replace(prepared, recipe=recipe.model_copy(update=plain))
@@ -214,6 +211,21 @@ def cheapest_change(prepared: Prepared, footprint: Footprint, free: float) -> st
             other = "" if recipe.optimizer.name == "adamw" else " and optimizer.name: adamw"
             return f"write tuning.kind: lora{other}"
     return "take a smaller model, or a machine with more memory"
+
+
+def _shorter_rows(prepared: Prepared, footprint: Footprint, free: float) -> str:
+    """Say to how many tokens rows would have to be shortened; nothing if that helps nobody."""
+    longest = longest_row(prepared)
+    if written := num_answer_tokens(prepared.method):
+        fits = footprint.gib(longest - written + SHORTEST_ROW, checkpointing=True) <= free
+        return f"write a method.answer_tokens lower than {written}" if fits else ""
+    texts = 2 if is_paired(prepared) else 1
+    shorter = 1 << (max(prepared.splits.train.reach - 1, 1).bit_length() - 1)
+    while shorter >= SHORTEST_ROW:
+        if footprint.gib(min(texts * shorter, longest), checkpointing=True) <= free:
+            return f"write data.max_tokens: {shorter}"
+        shorter //= 2
+    return ""
 
 
 def fewer_processes(recipe: Recipe, gib: float, free: float) -> int:

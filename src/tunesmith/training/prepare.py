@@ -9,7 +9,9 @@ from tunesmith.errors import RecipeError
 from tunesmith.hardware import num_cores
 from tunesmith.logs import logger
 from tunesmith.methods import Method, build_method
+from tunesmith.methods.online import OnlineMethod
 from tunesmith.methods.ranks import ALONE, Ranks
+from tunesmith.methods.rewards import check_rewards
 from tunesmith.models.load import load_config, quiet_libraries
 from tunesmith.models.quantize import check_package
 from tunesmith.models.reader import Reader
@@ -49,11 +51,24 @@ def prepare_run(recipe: Recipe) -> Prepared:
     reader = load_reader(recipe)
     check_reference(recipe, reader)
     method = build_method(recipe.method)
+    if isinstance(method, OnlineMethod):
+        check_rewards(method.rewards)
     splits = prepare(
         recipe.data, method.learn, reader.tokenizer, reader.template, seed=recipe.run.seed
     )
-    check_lengths(reader, splits)
-    return Prepared(recipe, reader, method, splits)
+    prepared = Prepared(recipe, reader, method, splits)
+    check_lengths(prepared)
+    return prepared
+
+
+def num_answer_tokens(method: Method) -> int:
+    """Count the tokens that rows may grow by when they are answered."""
+    return method.writing.max_tokens if isinstance(method, OnlineMethod) else 0
+
+
+def longest_row(prepared: Prepared) -> int:
+    """Count the tokens of the longest row that is learned from."""
+    return int(prepared.splits.train.lengths.max()) + num_answer_tokens(prepared.method)
 
 
 def warn_of_rate(recipe: Recipe) -> None:
@@ -68,13 +83,24 @@ def warn_of_rate(recipe: Recipe) -> None:
         )
 
 
-def check_lengths(reader: Reader, splits: Splits) -> None:
+def check_lengths(prepared: Prepared) -> None:
     """Refuse rows that are longer than the texts a model takes."""
+    reader, splits = prepared.reader, prepared.splits
     config = load_config(reader.folder).get_text_config()
     theirs = config.attribute_map.get("max_position_embeddings", "max_position_embeddings")
     positions = config.to_dict().get(theirs)
     parts = [rows for rows in (splits.train, splits.validation) if rows is not None and len(rows)]
     longest = max(rows.reach for rows in parts)
+    written = num_answer_tokens(prepared.method)
+    if positions and written and longest + written > positions:
+        raise RecipeError(
+            f"the longest question has {longest:,} tokens, its answer up to {written:,}, and the "
+            f"model takes {positions:,}",
+            hint=f"lower method.answer_tokens, or write data.max_tokens: {positions - written}"
+            if written < positions
+            else "lower method.answer_tokens",
+            where="method.answer_tokens",
+        )
     if positions and longest > positions:
         raise RecipeError(
             f"the longest row has {longest:,} tokens, the model takes {positions:,}",

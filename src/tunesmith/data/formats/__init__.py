@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from tunesmith.data.formats.alpaca import ALPACA, ALPACA_JUDGED, ALPACA_PAIRS
-from tunesmith.data.formats.format import Format, Judgement, Pair
-from tunesmith.data.formats.messages import COMPLETION_JUDGED, MESSAGES, MESSAGES_JUDGED
-from tunesmith.data.formats.sharegpt import SHAREGPT, SHAREGPT_JUDGED, SHAREGPT_PAIRS
+from tunesmith.data.formats.alpaca import ALPACA, ALPACA_JUDGED, ALPACA_PAIRS, ALPACA_PROMPTS
+from tunesmith.data.formats.format import Format, Judgement, Pair, Question
+from tunesmith.data.formats.messages import (
+    COMPLETION_JUDGED,
+    MESSAGES,
+    MESSAGES_JUDGED,
+    MESSAGES_PROMPTS,
+    PROMPTS,
+)
+from tunesmith.data.formats.sharegpt import (
+    SHAREGPT,
+    SHAREGPT_JUDGED,
+    SHAREGPT_PAIRS,
+    SHAREGPT_PROMPTS,
+)
 from tunesmith.data.formats.text import TEXT
 
 FORMATS: dict[str, Format] = {
@@ -19,7 +30,11 @@ FORMATS: dict[str, Format] = {
     "sharegpt": SHAREGPT,
     "messages": MESSAGES,
     "text": TEXT,
+    "alpaca_prompts": ALPACA_PROMPTS,
+    "sharegpt_prompts": SHAREGPT_PROMPTS,
+    "messages_prompts": MESSAGES_PROMPTS,
+    "prompts": PROMPTS,
 }
 """By name; where rows look like several, the first one is meant."""
 
-__all__ = ["FORMATS", "Format", "Judgement", "Pair"]
+__all__ = ["FORMATS", "Format", "Judgement", "Pair", "Question"]

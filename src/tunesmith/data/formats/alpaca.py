@@ -8,10 +8,12 @@ from tunesmith.data.formats.format import (
     Judgement,
     Names,
     Pair,
+    Question,
     check_text,
     describe,
     is_label,
     make_pair,
+    make_question,
     read_label,
     read_list,
     read_optional,
@@ -66,6 +68,17 @@ def _read_judged(fields: Fields, tags: Names) -> Judgement:
     return Judgement(_read(fields, tags), read_label(fields))
 
 
+def _matches_prompt(fields: Fields, tags: Names) -> bool:
+    return "instruction" in fields and "output" not in fields
+
+
+def _read_prompt(fields: Fields, tags: Names) -> Question:
+    """Ask the same; `output` may be missing."""
+    asked = make_question(_read_question(fields))
+    answer = read_optional(fields, "output")
+    return Question(asked.messages, answer if answer.strip() else None)
+
+
 def _read_history(fields: Fields) -> list[Message]:
     if fields.get("history") in (None, ""):
         return []
@@ -114,4 +127,12 @@ ALPACA_JUDGED = Format(
     tags={},
     matches=_matches_judged,
     read=_read_judged,
+)
+ALPACA_PROMPTS = Format(
+    name="alpaca_prompts",
+    kind="prompt",
+    columns=ALPACA.columns,
+    tags={},
+    matches=_matches_prompt,
+    read=_read_prompt,
 )

@@ -41,6 +41,14 @@ class Judgement:
 
 
 @dataclass(frozen=True)
+class Question:
+    """Messages that end with a question, and the answer to it where the data has one."""
+
+    messages: tuple[Message, ...]
+    reference: str | None
+
+
+@dataclass(frozen=True)
 class Format:
     """A way to write rows.
 
@@ -48,8 +56,8 @@ class Format:
         columns: our name of each column to the name it has unless `data.columns` says otherwise.
         tags: likewise for roles and keys inside messages.
         matches: whether a row looks written in this format; gets columns under our names.
-        read: gives the messages, pair, judgement or text of a row; raises RowFault. Gets columns
-            under our names, and the tags.
+        read: gives the messages, pair, judgement, question or text of a row; raises RowFault. Gets
+            columns under our names, and the tags.
     """
 
     name: str
@@ -57,7 +65,7 @@ class Format:
     columns: Mapping[str, str]
     tags: Mapping[str, str]
     matches: Callable[[Fields, Names], bool]
-    read: Callable[[Fields, Names], tuple[Message, ...] | Pair | Judgement | str]
+    read: Callable[[Fields, Names], tuple[Message, ...] | Pair | Judgement | Question | str]
 
 
 def describe(value: object) -> str:
@@ -164,6 +172,19 @@ def check_turns(messages: Sequence[Message]) -> tuple[Message, ...]:
         raise RowFault("the conversation ends without an answer")
     kept = [m for m in messages if m.role != "system" or m.content.strip()]
     return tuple(kept)
+
+
+def make_question(messages: Sequence[Message]) -> Question:
+    """Part a conversation before its last answer; it may end with a question too.
+
+    Raises:
+        RowFault: if there is no question, one is empty, or the messages are in no order.
+    """
+    if messages and messages[-1].role == "user":
+        probed = check_turns([*messages, Message("assistant", "answer")])
+        return Question(probed[:-1], None)
+    *before, last = check_turns(messages)
+    return Question(tuple(before), last.content)
 
 
 def make_pair(before: Sequence[Message], chosen: str, rejected: str) -> Pair:

@@ -8,11 +8,13 @@ from tunesmith.data.formats.format import (
     Judgement,
     Names,
     Pair,
+    Question,
     check_text,
     check_turns,
     describe,
     is_label,
     make_pair,
+    make_question,
     quote,
     read_label,
     read_list,
@@ -68,6 +70,11 @@ def _matches_judged(fields: Fields, tags: Names) -> bool:
 def _read_judged(fields: Fields, tags: Names) -> Judgement:
     """Read the same, and whether the last answer is good."""
     return Judgement(_read(fields, tags), read_label(fields))
+
+
+def _read_prompt(fields: Fields, tags: Names) -> Question:
+    """Read the same; the last answer may be missing."""
+    return make_question(_read_messages(fields, tags))
 
 
 def _read_answer(fields: Fields, name: str, tags: Names) -> str:
@@ -142,4 +149,12 @@ SHAREGPT_JUDGED = Format(
     tags=TAGS,
     matches=_matches_judged,
     read=_read_judged,
+)
+SHAREGPT_PROMPTS = Format(
+    name="sharegpt_prompts",
+    kind="prompt",
+    columns=SHAREGPT.columns,
+    tags=TAGS,
+    matches=_matches,
+    read=_read_prompt,
 )

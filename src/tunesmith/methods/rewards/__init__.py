@@ -63,7 +63,8 @@ class Rewards:
 
     def total(self, scores: torch.Tensor) -> torch.Tensor:
         """Weigh and add up what `score` returns, [samples]."""
-        return scores @ self.weights.to(scores.device)
+        # a product would be computed in 16 bits under autocast
+        return (scores * self.weights.to(scores.device)).sum(dim=1)
 
 
 def build_rewards(options: Sequence[Reward], *, device: torch.device) -> Rewards:

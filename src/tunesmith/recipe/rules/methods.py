@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tunesmith.errors import RecipeError
-from tunesmith.recipe.method import DPO, KTO, Method, Preference, Pretrain, Reward
+from tunesmith.recipe.method import (
+    DPO,
+    GRPO,
+    KTO,
+    Method,
+    Online,
+    Preference,
+    Pretrain,
+    Reward,
+)
 from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.rules.defaults import has_default
 from tunesmith.recipe.tuning import LoRA
@@ -13,9 +22,9 @@ from tunesmith.recipe.tuning import LoRA
 
 def preferences_begin_with_answers(recipe: Recipe) -> None:
     """Preferences are learned by moving away from a model that can answer already."""
-    if isinstance(recipe.method, Preference) and recipe.model.from_scratch:
+    if isinstance(recipe.method, Preference | Online) and recipe.model.from_scratch:
         raise RecipeError(
-            "a model from scratch has no answers of its own that others could be preferred to",
+            "a model from scratch has no answers of its own to be rewarded or preferred",
             hint="train it with method.name: sft first, and name the model that comes out",
             where="method.name",
         )
@@ -30,6 +39,45 @@ def preferences_drop_nothing(recipe: Recipe) -> None:
             "drops nothing",
             hint="remove it",
             where="tuning.dropout",
+        )
+
+
+def who_writes_drops_nothing(recipe: Recipe) -> None:
+    """What is learned must be computed as it was when the answers were written."""
+    tuning = recipe.tuning
+    if isinstance(recipe.method, Online) and isinstance(tuning, LoRA) and tuning.dropout:
+        raise RecipeError(
+            f"tuning.dropout has no effect: {recipe.method.name} learns from answers that the "
+            "model wrote without it",
+            hint="remove it",
+            where="tuning.dropout",
+        )
+
+
+def groups_are_compared(recipe: Recipe) -> None:
+    """Each loss of grpo takes some of its options, and its lengths must fit each other."""
+    method = recipe.method
+    if not isinstance(method, GRPO):
+        return
+    clipped = method.iterations > 1
+    asked = {
+        "epsilon": method.epsilon != GRPO.model_fields["epsilon"].default,
+        "epsilon_high": method.epsilon_high is not None,
+    }
+    for option, given in asked.items():
+        if given and not clipped:
+            raise RecipeError(
+                f"method.{option} has no effect: with method.iterations: 1 the probabilities are "
+                "those that the answers were written with",
+                hint="remove it, or write method.iterations: 2",
+                where=f"method.{option}",
+            )
+    if method.overlong_tokens > method.answer_tokens:
+        raise RecipeError(
+            f"method.overlong_tokens ({method.overlong_tokens}) is more than the longest answer "
+            f"({method.answer_tokens})",
+            hint=f"write method.overlong_tokens: {max(method.answer_tokens // 4, 1)}",
+            where="method.overlong_tokens",
         )
 
 
@@ -124,12 +172,16 @@ def has_reference(method: Method) -> bool:
 
 def asks_the_base(method: Method) -> bool:
     """Whether that reference is the model before training."""
+    if isinstance(method, GRPO):
+        return method.beta > 0
     return isinstance(method, KTO) or (isinstance(method, DPO) and method.reference == "base")
 
 
 RULES: tuple[Callable[[Recipe], None], ...] = (
     preferences_begin_with_answers,
     preferences_drop_nothing,
+    who_writes_drops_nothing,
+    groups_are_compared,
     losses_of_pairs_fit,
     judgements_count,
     scores_are_no_answers,
