@@ -10,12 +10,15 @@ from tunesmith.data.token_rows import UNLEARNED
 from tunesmith.methods.method import Batch, Joining, LossSum, Row
 from tunesmith.methods.online import (
     Columns,
+    Judged,
+    Memory,
     OnlineMethod,
     Writing,
     join_answers_of,
     num_written,
     token_logps,
 )
+from tunesmith.methods.ranks import ALONE, Ranks
 from tunesmith.recipe.method import GRPO, GroupLoss
 from tunesmith.recipe.rewards import Rewards
 
@@ -82,10 +85,12 @@ class GRPOMethod(OnlineMethod):
             return {}
         return {"old_logps": token_logps(model, batch, self.options.temperature)}
 
-    def judge(self, rows: Sequence[Row]) -> list[Row]:
+    def judge(self, rows: Sequence[Row], memory: Memory, ranks: Ranks = ALONE) -> Judged:
         """Give each answer its advantage over its group, and leave out of the loss what was cut."""
         import torch
 
+        if not rows:
+            return Judged([])
         options = self.options
         rewards = torch.tensor([row["reward"] for row in rows], dtype=torch.float64)
         if options.loss == "rloo" and self.asks_reference:
@@ -94,7 +99,7 @@ class GRPOMethod(OnlineMethod):
         advantages = group_advantages(groups, loss=options.loss).flatten().tolist()
         judged = [{**row, "advantage": one} for row, one in zip(rows, advantages, strict=True)]
         masked = options.overlong == "mask"
-        return [_unlearned(row) if masked and row["cut"] else row for row in judged]
+        return Judged([_unlearned(row) if masked and row["cut"] else row for row in judged])
 
     def collate(self, rows: Sequence[Row], how: Joining) -> Batch:
         """Join rows into one batch, their advantages and what was noted of their tokens."""

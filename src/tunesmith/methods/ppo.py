@@ -20,6 +20,7 @@ from tunesmith.methods.online import (
 )
 from tunesmith.methods.ranks import ALONE, Ranks
 from tunesmith.recipe.method import PPO
+from tunesmith.recipe.rewards import Rewards
 
 if TYPE_CHECKING:
     import torch
@@ -46,6 +47,11 @@ class PPOMethod(OnlineMethod):
             iterations=options.iterations,
             minibatches=options.minibatches,
         )
+
+    @property
+    def rewards(self) -> Rewards:
+        """What the answers are worth."""
+        return self.options.rewards
 
     @property
     def asks_reference(self) -> bool:

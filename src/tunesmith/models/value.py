@@ -9,8 +9,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from tunesmith.errors import RunError
+from tunesmith.errors import ModelError, RunError
 from tunesmith.models.inner import inner_model
+from tunesmith.models.layout import find_layout
 from tunesmith.models.reasons import reason_of
 
 if TYPE_CHECKING:
@@ -36,7 +37,17 @@ class ValueHead(torch.nn.Module):
 
 
 def add_value_head(policy: torch.nn.Module) -> None:
-    """Put a head beside that of the policy; it learns with it, whatever its tuning."""
+    """Put a head beside that of the policy; it learns with it, whatever its tuning.
+
+    Raises:
+        ModelError: if the policy's own head is of another kind, before which nothing is read.
+    """
+    if find_layout(policy).head is None:
+        raise ModelError(
+            "the model computes its logits itself, so nothing can be learned of its hidden states",
+            hint="write method.name: grpo, which compares answers and needs no values",
+            where="method.name",
+        )
     hidden: int = inner_model(policy).config.get_text_config().hidden_size
     device = next(policy.parameters()).device
     policy.register_module(VALUE, ValueHead(hidden, device))
