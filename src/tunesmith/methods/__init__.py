@@ -11,6 +11,7 @@ from tunesmith.methods.grpo import GRPOMethod
 from tunesmith.methods.kto import KTOMethod
 from tunesmith.methods.method import LossSum, Method
 from tunesmith.methods.orpo import ORPOMethod
+from tunesmith.methods.ppo import PPOMethod
 from tunesmith.methods.pretrain import PretrainMethod
 from tunesmith.methods.reward import RewardMethod
 from tunesmith.methods.sft import SFTMethod
@@ -27,6 +28,7 @@ METHODS: dict[str, Callable[[Any], Method]] = {
     "kto": KTOMethod,
     "reward": RewardMethod,
     "grpo": GRPOMethod,
+    "ppo": PPOMethod,
 }
 
 

@@ -10,12 +10,15 @@ from tunesmith.data.token_rows import UNLEARNED
 from tunesmith.methods.method import Batch, Joining, LossSum, Row
 from tunesmith.methods.online import (
     Columns,
+    Judged,
+    Memory,
     OnlineMethod,
     Writing,
     join_answers_of,
     num_written,
     token_logps,
 )
+from tunesmith.methods.ranks import ALONE, Ranks
 from tunesmith.recipe.method import GRPO, GroupLoss
 from tunesmith.recipe.rewards import Rewards
 
@@ -82,10 +85,12 @@ class GRPOMethod(OnlineMethod):
             return {}
         return {"old_logps": token_logps(model, batch, self.options.temperature)}
 
-    def judge(self, rows: Sequence[Row]) -> list[Row]:
+    def judge(self, rows: Sequence[Row], memory: Memory, ranks: Ranks = ALONE) -> Judged:
         """Give each answer its advantage over its group, and leave out of the loss what was cut."""
         import torch
 
+        if not rows:
+            return Judged([])
         options = self.options
         masked = options.overlong == "mask"
         rows = [_unlearned(row) if masked and row["cut"] else row for row in rows]
@@ -94,7 +99,8 @@ class GRPOMethod(OnlineMethod):
             rewards -= options.beta * torch.tensor([_gone(row) for row in rows]).double()
         groups = rewards.view(-1, options.group_size)
         advantages = group_advantages(groups, loss=options.loss).flatten().tolist()
-        return [{**row, "advantage": one} for row, one in zip(rows, advantages, strict=True)]
+        judged = [{**row, "advantage": one} for row, one in zip(rows, advantages, strict=True)]
+        return Judged(judged)
 
     def collate(self, rows: Sequence[Row], how: Joining) -> Batch:
         """Join rows into one batch, their advantages and what was noted of their tokens."""

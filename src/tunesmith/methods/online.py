@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from tunesmith.data.rows import Learn
@@ -12,6 +12,7 @@ from tunesmith.data.token_rows import UNLEARNED
 from tunesmith.methods.batches import join, split_update, to_device
 from tunesmith.methods.learned import predict
 from tunesmith.methods.method import Batch, Joining, Method, Row
+from tunesmith.methods.ranks import ALONE, Ranks
 from tunesmith.methods.rewards import Sample
 from tunesmith.recipe.rewards import Rewards
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 Columns = Mapping[str, "torch.Tensor"]
 Look = Callable[["torch.nn.Module", Batch], Columns]
+Memory = dict[str, float]
+"""What a method remembers from one rollout to the next; it is kept with checkpoints."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,8 @@ class Writing:
         max_tokens: longest answer.
         temperature: how freely they are drawn.
         rows: answers written at the same time.
-        iterations: updates that learn from the same answers.
+        iterations: times that the same answers are learned from.
+        minibatches: updates that each of these times is split into.
     """
 
     group_size: int
@@ -40,6 +44,25 @@ class Writing:
     temperature: float
     rows: int
     iterations: int
+    minibatches: int = 1
+
+    @property
+    def updates(self) -> int:
+        """Count the updates that learn from the same answers."""
+        return self.iterations * self.minibatches
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A rollout made ready to learn from.
+
+    Attributes:
+        rows: with all that the loss needs.
+        figures: what is worth watching of all processes' answers.
+    """
+
+    rows: list[Row]
+    figures: Mapping[str, float] = field(default_factory=dict)
 
 
 class OnlineMethod(Method):
@@ -85,8 +108,13 @@ class OnlineMethod(Method):
         """Note what the policy that wrote the answers says of each learned token, [learned]."""
 
     @abstractmethod
-    def judge(self, rows: Sequence[Row]) -> list[Row]:
-        """Compare the rewards of a rollout, whole groups of it, and make rows to learn from."""
+    def judge(self, rows: Sequence[Row], memory: Memory, ranks: Ranks = ALONE) -> Judged:
+        """Compare the rewards of a rollout, whole groups of it, and make rows to learn from.
+
+        Args:
+            memory: may be changed.
+            ranks: the processes that share the rollout; each judges its rows, were it none.
+        """
 
 
 class Given(Protocol):

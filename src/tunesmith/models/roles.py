@@ -22,7 +22,7 @@ from tunesmith.models.reader import Reader, find_reader
 from tunesmith.models.start import check_start, find_start
 from tunesmith.models.targets import find_tokens
 from tunesmith.models.tuning import apply_tuning, is_full
-from tunesmith.recipe.method import DPO, Reward
+from tunesmith.recipe.method import DPO, PPO, Reward
 from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.tuning import LoRA
 
@@ -33,7 +33,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Roles:
-    """The models of one run; later methods add reference, reward and value."""
+    """The models of one run.
+
+    Attributes:
+        policy: what learns, with a head that tells values if its method learns by them.
+    """
 
     policy: torch.nn.Module
     reader: Reader
@@ -119,6 +123,10 @@ def load_roles(recipe: Recipe, reader: Reader) -> Roles:
     if precision == "pure_bf16":
         for weight in policy.parameters():  # what else it holds, such as positions, stays exact
             weight.data = weight.data.to(torch.bfloat16)
+    if isinstance(recipe.method, PPO):
+        from tunesmith.models.value import add_value_head
+
+        add_value_head(policy)
     return Roles(policy, reader, precision, device)
 
 

@@ -154,11 +154,61 @@ class GRPO(Section):
     """Answers written at the same time; more are faster where memory allows."""
 
 
-Online = GRPO
+class PPO(Section):
+    """Write an answer to each question, and learn by how much it is better than a value head
+    expected (arXiv:1707.06347).
+    """
+
+    name: Literal["ppo"] = "ppo"
+    rewards: Rewards
+    """What an answer is worth: one reward or several, each a name or `{kind, weight, ...}`; the
+    weighted scores are added up."""
+    answer_tokens: Count = 256
+    """Longest answer; `data.max_tokens` is the longest question, with what was said before it."""
+    temperature: Positive = Field(default=1.0, le=10)
+    """How freely answers are drawn; held-out questions are answered with the likeliest tokens."""
+    beta: NotNegative = 0.05
+    """Strength of the pull to the model before training, taken off the reward of each token; 0 for
+    none, 0.01 to 0.2 usual."""
+    kl_estimate: Literal["k1", "k3"] = "k1"
+    """How far a token went from that model: k1 is exact on average, k3 varies less."""
+    kl_target: NotNegative = 0.0
+    """Divergence of an answer in nats that `beta` is adapted to, 0 to leave it as it is
+    (arXiv:1909.08593)."""
+    kl_horizon: Count = 10_000
+    """Answers over which `beta` is adapted by a fifth at most."""
+    epsilon: Number = Field(default=0.2, gt=0, lt=1)
+    """How far the probability of what was written may move within a rollout, relative to it."""
+    value_epsilon: NotNegative = 0.2
+    """How far values may move within a rollout, 0 for as far as they like."""
+    value_weight: Positive = 0.1
+    """Weight of the loss of values beside that of the policy."""
+    gamma: Number = Field(default=1.0, gt=0, le=1)
+    """What a reward is worth one token earlier."""
+    gae_lambda: Number = Field(default=0.95, ge=0, le=1)
+    """How far rewards are followed before values are trusted (arXiv:1506.02438)."""
+    iterations: Count = 4
+    """Times that the same answers are learned from before new ones are written."""
+    minibatches: Count = 1
+    """Updates that each of these times is split into; `optimizer.batch_size` questions are asked
+    for all of them."""
+    scale_rewards: bool = False
+    """Give rewards a mean of 0 and a variance of 1, by all that were seen so far."""
+    clip_rewards: NotNegative = 0.0
+    """Largest reward of an answer, up and down, 0 for any."""
+    whiten_rewards: bool = False
+    """Give the rewards of tokens a variance of 1, the pull to the model before training too."""
+    cut_penalty: NotNegative = 0.0
+    """Taken off the reward of answers that were cut at `answer_tokens`."""
+    rollout_rows: Count = 32
+    """Answers written at the same time; more are faster where memory allows."""
+
+
+Online = GRPO | PPO
 """Methods that learn from answers which the model writes while it learns."""
 Preference = DPO | ORPO | SimPO | CPO | KTO | Reward
 """Methods that learn what is preferred, and begin with a model that knows its language."""
 Method = Annotated[
-    Pretrain | SFT | DPO | ORPO | SimPO | CPO | KTO | Reward | GRPO,
+    Pretrain | SFT | DPO | ORPO | SimPO | CPO | KTO | Reward | GRPO | PPO,
     Field(discriminator="name"),
 ]

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tunesmith.data.token_rows import TokenRows
-from tunesmith.recipe.method import Online
+from tunesmith.recipe.method import PPO, Online
 from tunesmith.recipe.options import Recipe
 
 DEFAULT_EPOCHS = 3.0
@@ -94,6 +94,14 @@ class UpdateOrder:
         return edges
 
 
+def _updates_of_a_rollout(recipe: Recipe) -> int:
+    """Count the updates that learn from answers to the same questions."""
+    method = recipe.method
+    if not isinstance(method, Online):
+        return 1
+    return method.iterations * (method.minibatches if isinstance(method, PPO) else 1)
+
+
 def build_order(recipe: Recipe, rows: TokenRows) -> UpdateOrder:
     """Order the rows of a run."""
     return UpdateOrder(
@@ -101,7 +109,7 @@ def build_order(recipe: Recipe, rows: TokenRows) -> UpdateOrder:
         update_rows=update_rows(recipe),
         update_tokens=recipe.optimizer.update_tokens,
         seed=recipe.run.seed,
-        repeats=recipe.method.iterations if isinstance(recipe.method, Online) else 1,
+        repeats=_updates_of_a_rollout(recipe),
     )
 
 

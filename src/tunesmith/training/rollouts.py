@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,9 @@ from tunesmith.methods.averages import Averages
 from tunesmith.methods.method import Batch, Joining, LossSum, Row
 from tunesmith.methods.online import (
     Columns,
+    Memory,
     OnlineMethod,
+    Writing,
     make_sample,
     num_written,
     observe_rows,
@@ -55,6 +57,15 @@ class Rollout:
     number: int
     rows: list[Row]
 
+    def part(self, update: int, writing: Writing, seed: int) -> list[Row]:
+        """Choose what one of the updates learns from, each row once in each time."""
+        if writing.minibatches == 1:
+            return self.rows
+        time, part = divmod(update, writing.minibatches)
+        shuffled = np.random.default_rng([seed, self.number, time]).permutation(len(self.rows))
+        chosen = np.array_split(shuffled, writing.minibatches)[part]
+        return [self.rows[row] for row in sorted(chosen.tolist())]
+
 
 class Rollouts:
     """The answers of a run, written by its policy as it is at that moment.
@@ -83,6 +94,7 @@ class Rollouts:
         assert self.recipe.compute.tokens_per_batch is not None  # settled before the run began
         self.tokens = self.recipe.compute.tokens_per_batch
         self.kept: Rollout | None = None
+        self.memory: Memory = {}
 
     def update(self, step: int, questions: Sequence[int]) -> dict[str, Any]:
         """Make the batches of an update, of new answers or of those that are still learned from.
@@ -96,13 +108,14 @@ class Rollouts:
         """
         import torch
 
-        number = step // self.method.writing.iterations
+        number, update = divmod(step, self.method.writing.updates)
         if self.kept is None or self.kept.number != number:
             ours = questions[self.ranks.rank :: self.ranks.count]
             self.kept = Rollout(number, self._roll_out(number, ours))
-        update = UpdateBatches(self.method, self.how, self.tokens, ALONE)(self.kept.rows)
-        num_tokens = self.ranks.total(torch.tensor(update["num_tokens"]))
-        return {**update, "num_tokens": int(num_tokens)}
+        rows = self.kept.part(update, self.method.writing, self.recipe.run.seed)
+        batches = UpdateBatches(self.method, self.how, self.tokens, ALONE)(rows)
+        num_tokens = self.ranks.total(torch.tensor(batches["num_tokens"]))
+        return {**batches, "num_tokens": int(num_tokens)}
 
     def measure(self, give_up: Callable[[], bool]) -> dict[str, float] | None:
         """Answer each held-out question with the likeliest tokens, and average the rewards.
@@ -127,16 +140,19 @@ class Rollouts:
         return averages.take(self.ranks)
 
     def save(self, folder: Path, step: int) -> None:
-        """Keep answers that updates after this one still learn from."""
-        if self.kept is not None and step % self.method.writing.iterations:
-            content = {"number": self.kept.number, "rows": self.kept.rows}
-            folder.mkdir(parents=True, exist_ok=True)
-            write_bytes(folder / FILE, orjson.dumps(content))
+        """Keep what the method remembers, and answers that updates after this one learn from."""
+        kept = self.kept if step % self.method.writing.updates else None
+        content: dict[str, Any] = {"memory": self.memory}
+        if kept is not None:
+            content |= {"number": kept.number, "rows": kept.rows}
+        folder.mkdir(parents=True, exist_ok=True)
+        write_bytes(folder / FILE, orjson.dumps(content))
 
     def restore(self, folder: Path) -> None:
-        """Take up the answers that a checkpoint was made amidst, if it was."""
-        file = folder / FILE
-        self.kept = Rollout(**orjson.loads(file.read_bytes())) if file.exists() else None
+        """Take up what was remembered, and the answers that a checkpoint was made amidst."""
+        content = orjson.loads((folder / FILE).read_bytes())
+        self.memory = content["memory"]
+        self.kept = Rollout(content["number"], content["rows"]) if "rows" in content else None
 
     def _roll_out(self, number: int, questions: Sequence[int]) -> list[Row]:
         """Write, reward and compare the answers to our questions."""
@@ -151,8 +167,9 @@ class Rollouts:
         with self._measuring():
             rows = self._observe(self._answer(self.train, asked, sampling))
         self.watched.add(self._measures(rows, groups_of=writing.group_size))
-        rows = self.method.judge(rows) if rows else []
-        return sorted(rows, key=lambda row: -len(row["input_ids"]))
+        judged = self.method.judge(rows, self.memory, self.ranks)
+        self.watched.add(_figures(judged.figures))
+        return sorted(judged.rows, key=lambda row: -len(row["input_ids"]))
 
     def _answer(self, rows: TokenRows, asked: Sequence[int], sampling: Sampling) -> list[Row]:
         """Write an answer to each question and reward it."""
@@ -196,7 +213,7 @@ class Rollouts:
         """Sum up what is watched of answers.
 
         Args:
-            groups_of: answers to each question, where they are compared; 0 for one of each.
+            groups_of: answers to each question, which are compared where there are several.
         """
         import torch
 
@@ -210,7 +227,7 @@ class Rollouts:
             told |= {"cut": [float(row["cut"]) for row in rows]}
             summed = {name: sum(values) for name, values in told.items()}
             counts = dict.fromkeys(told, len(rows))
-        if rows and groups_of:
+        if rows and groups_of > 1:
             groups = torch.tensor(told["reward"], dtype=torch.float64).view(-1, groups_of)
             deviations = groups.std(dim=1)
             summed |= {
@@ -233,6 +250,19 @@ class Rollouts:
             yield
         finally:
             self.policy.train()
+
+
+def _figures(figures: Mapping[str, float]) -> LossSum:
+    """Watch figures of whole rollouts."""
+    import torch
+
+    one = torch.ones(())
+    return LossSum(
+        torch.zeros(()),
+        0,
+        {name: torch.tensor(value, dtype=torch.float64) for name, value in figures.items()},
+        dict.fromkeys(figures, one),
+    )
 
 
 def _row(prompt: Sequence[int], given: Answer) -> Row:

@@ -31,6 +31,12 @@ from tunesmith.methods.online import OnlineMethod
 from tunesmith.methods.ranks import Share
 from tunesmith.models.adapter import restore_adapter, save_adapter
 from tunesmith.models.roles import Roles
+from tunesmith.models.value import (
+    is_of_value,
+    restore_value_head,
+    save_value_head,
+    weights_without_value,
+)
 from tunesmith.recipe.optimizer import Layerwise as LayerwiseOptions
 from tunesmith.runs.run import Run
 from tunesmith.training.best import best_step, held_out_figure, stopped_early
@@ -168,7 +174,8 @@ class RunTrainer(Trainer):
     def _issue_warnings_after_load(self, load_result: Any) -> None:
         """Refuse a checkpoint of another model; of weights that are tied only one is saved."""
         tied = vars(self.roles.policy).get("all_tied_weights_keys") or {}
-        strange = [name for name in load_result.missing_keys if name not in tied]
+        missing = [name for name in load_result.missing_keys if not is_of_value(name)]
+        strange = [name for name in missing if name not in tied]
         strange += load_result.unexpected_keys
         if strange:
             raise RunError(
@@ -340,8 +347,10 @@ class RunTrainer(Trainer):
         if isinstance(policy, PeftModel):
             save_adapter(policy, folder, base=reader.folder, sha256=self.base_sha256)
         else:
-            policy.save_pretrained(str(folder))  # type: ignore[operator]
+            weights = weights_without_value(policy)
+            policy.save_pretrained(str(folder), state_dict=weights)  # type: ignore[operator]
             reader.tokenizer.save_pretrained(str(folder))
+        save_value_head(policy, folder)
 
     def _load_from_checkpoint(
         self, resume_from_checkpoint: str, model: torch.nn.Module | None = None
@@ -353,6 +362,7 @@ class RunTrainer(Trainer):
             restore_adapter(self.roles.policy, Path(resume_from_checkpoint))
         else:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
+        restore_value_head(self.roles.policy, Path(resume_from_checkpoint))
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         """Write aside, seal, then delete what is too old: never the other way round."""

@@ -11,6 +11,7 @@ from tunesmith.recipe.llamafactory.file import TheirFile
 from tunesmith.recipe.llamafactory.keys import list_keys
 from tunesmith.recipe.llamafactory.method import convert_method
 from tunesmith.recipe.llamafactory.optimizer import convert_optimizer
+from tunesmith.recipe.llamafactory.ppo import OF_ANSWERS, note_ppo
 from tunesmith.recipe.llamafactory.rules import check_keys, check_together, is_off
 from tunesmith.recipe.llamafactory.run import convert_evaluate, convert_run
 from tunesmith.recipe.llamafactory.templates import Choice, choose_template
@@ -75,11 +76,14 @@ def _notes(theirs: TheirFile, chosen: Choice) -> dict[str, str]:
         key = list_keys()[name]
         if is_off(key, theirs[name]):
             continue
+        if theirs["stage"] == "ppo" and name in OF_ANSWERS:
+            continue
         if key.ignored:
             notes[name] = key.ignored
         elif key.group == "generate" or key.to.startswith(OF_OTHERS):
             notes[name] = "it is for chat and export"
-    return notes | {name: text for name, text in _meanings(theirs, chosen).items() if text}
+    meanings = {name: text for name, text in _meanings(theirs, chosen).items() if text}
+    return notes | note_ppo(theirs) | meanings
 
 
 def _meanings(theirs: TheirFile, chosen: Choice) -> dict[str, str]:
@@ -95,6 +99,10 @@ def _meanings(theirs: TheirFile, chosen: Choice) -> dict[str, str]:
         ),
         "fp16": (theirs["fp16"], "bf16 is taken where the hardware has it, else fp32"),
         "lora_dropout": (bool(dropped), f"{theirs['stage']} drops nothing, there neither"),
+        "ppo_epochs": (
+            theirs["stage"] == "ppo",
+            "each is an update, and steps are counted in updates: those of theirs times these",
+        ),
         "mix_strategy": (
             strategy in ("interleave_under", "interleave_over"),
             "sets are mixed in these shares, and an epoch has as many rows as they hold",

@@ -9,6 +9,7 @@ from tunesmith.recipe.method import (
     DPO,
     GRPO,
     KTO,
+    PPO,
     Method,
     Online,
     Preference,
@@ -89,6 +90,48 @@ def groups_are_compared(recipe: Recipe) -> None:
             f"({method.answer_tokens})",
             hint=f"write method.overlong_tokens: {max(method.answer_tokens // 4, 1)}",
             where="method.overlong_tokens",
+        )
+
+
+def rewards_count(recipe: Recipe) -> None:
+    """Rewards that weigh nothing teach nothing."""
+    method = recipe.method
+    if isinstance(method, Online) and not any(reward.weight for reward in method.rewards):
+        raise RecipeError(
+            "nothing would be learned: the weight of every reward is 0",
+            hint="leave one of them above 0",
+            where="method.rewards",
+        )
+
+
+def options_of_ppo_act(recipe: Recipe) -> None:
+    """The pull to the reference has options of its own, and so has learning from answers again."""
+    method = recipe.method
+    if not isinstance(method, PPO):
+        return
+    once = method.iterations * method.minibatches == 1
+    no_pull = "there is no pull to the model before training: method.beta is 0"
+    idle = {
+        "kl_target": (not method.beta, no_pull),
+        "kl_estimate": (not method.beta, no_pull),
+        "kl_horizon": (not method.kl_target, "method.beta does not adapt: method.kl_target is 0"),
+        "epsilon": (once, "each answer is learned from once, as it was written"),
+        "value_epsilon": (once, "each answer is learned from once, as it was written"),
+    }
+    for option, (wrong, why) in idle.items():
+        if wrong and not has_default(recipe, f"method.{option}"):
+            raise RecipeError(
+                f"method.{option} has no effect: {why}",
+                hint="remove it",
+                where=f"method.{option}",
+            )
+    optimizer = recipe.optimizer
+    answers = optimizer.batch_size * optimizer.accumulation
+    if method.minibatches > answers and not optimizer.update_tokens:
+        raise RecipeError(
+            f"{answers} answers cannot be split into {method.minibatches} updates",
+            hint="raise optimizer.batch_size, or lower method.minibatches",
+            where="method.minibatches",
         )
 
 
@@ -183,7 +226,7 @@ def has_reference(method: Method) -> bool:
 
 def asks_the_base(method: Method) -> bool:
     """Whether that reference is the model before training."""
-    if isinstance(method, GRPO):
+    if isinstance(method, Online):
         return method.beta > 0
     return isinstance(method, KTO) or (isinstance(method, DPO) and method.reference == "base")
 
@@ -194,6 +237,8 @@ RULES: tuple[Callable[[Recipe], None], ...] = (
     who_writes_drops_nothing,
     questions_are_counted,
     groups_are_compared,
+    rewards_count,
+    options_of_ppo_act,
     losses_of_pairs_fit,
     judgements_count,
     scores_are_no_answers,
