@@ -55,10 +55,12 @@ class Kept:
     Attributes:
         fixed: however few tokens it sees, such as weights in 16 bits.
         per_token: for each token.
+        moved: of these, what may lie in main memory meanwhile.
     """
 
     fixed: float
     per_token: float
+    moved: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -87,16 +89,20 @@ class Footprint:
     logits: tuple[int, int]
     flat: bool
 
-    def gib(self, tokens: int, *, checkpointing: bool, split: bool = True) -> float:
+    def gib(
+        self, tokens: int, *, checkpointing: bool, offload: bool = False, split: bool = True
+    ) -> float:
         """Estimate the peak for batches of so many tokens.
 
         Args:
+            offload: whether main memory keeps what activations are computed from again.
             split: whether an update is computed in several batches, so that the gradients of one
                 are held while another goes forward; else they come as the activations go.
         """
         kept = self.kept(checkpointing)
         logits = self.logits[0] * min(tokens, self.logits[1])
-        forward = kept.fixed + tokens * kept.per_token + logits + self.head_gradient
+        per_token = kept.per_token - (kept.moved if offload else 0.0)
+        forward = kept.fixed + tokens * per_token + logits + self.head_gradient
         backward = self.optimizer.gradients_at_once + self.head_gradient
         working = forward + self.optimizer.gradients if split else max(forward, backward)
         return (self.held + working + tokens * self.passing) * UNCOUNTED / GIB
@@ -234,17 +240,22 @@ def _trials(
         except (RuntimeError, NotImplementedError, AttributeError, TypeError, ValueError) as why:
             log.debug("no tokens without numbers for this model: %s", why)
             return _kept_by_sizes(sizes, checkpointing=checkpointing)
-        # one layer at a time is computed again
-        again = 0.0 if before is None else before.per_token / sizes.layers
-        return Kept(max(0.0, 2 * one - two), (two - one) / longest + again)
+        fixed, per_token = max(0.0, 2 * one - two), (two - one) / longest
+        if before is None:
+            return Kept(fixed, per_token)
+        # one layer at a time is computed again; its input and the next are at hand
+        moved = per_token * max(0.0, 1 - 2 / sizes.layers)
+        return Kept(fixed, per_token + before.per_token / sizes.layers, moved)
 
     return kept
 
 
 def _kept_by_sizes(sizes: _Sizes, *, checkpointing: bool) -> Kept:
     layer = float(sizes.width * (14 * sizes.hidden + 5 * sizes.inner))
-    twice = layer + sizes.layers * sizes.hidden * sizes.width
-    return Kept(0.0, twice if checkpointing else sizes.layers * layer)
+    if not checkpointing:
+        return Kept(0.0, sizes.layers * layer)
+    inputs = float(sizes.layers * sizes.hidden * sizes.width)
+    return Kept(0.0, layer + inputs, inputs * max(0.0, 1 - 2 / sizes.layers))
 
 
 def _give_fake_numbers(model: torch.nn.Module) -> None:
