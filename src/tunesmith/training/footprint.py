@@ -15,7 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 
 from tunesmith.hardware import GIB, Precision, choose_device, choose_precision
 from tunesmith.logs import logger
-from tunesmith.models.few_passes import use_few_passes
+from tunesmith.models.few_passes import as_on_a_gpu, use_few_passes
 from tunesmith.models.head import chunk_size
 from tunesmith.models.inner import inner_model
 from tunesmith.models.layout import check_architecture
@@ -141,7 +141,7 @@ def measure_footprint(recipe: Recipe, folder: Path, longest: int) -> Footprint:
         held=libraries + stored + optimizer.held,
         optimizer=optimizer,
         head_gradient=4 * head.numel() if head.requires_grad else 0,  # summed apart
-        kept=_trials(model, precision, sizes, longest=longest, flat=flat),
+        kept=_trials(model, precision, sizes, longest=longest, flat=flat, device=device.type),
         passing=float(sizes.width * (3 * sizes.inner + 4 * sizes.hidden)),
         logits=(8 * len(head), _logits_at_once(recipe, head)),
         flat=flat,
@@ -219,16 +219,23 @@ def _read_sizes(model: Any, precision: Precision) -> _Sizes:
 
 
 def _trials(
-    model: Any, precision: Precision, sizes: _Sizes, *, longest: int, flat: bool
+    model: Any,
+    precision: Precision,
+    sizes: _Sizes,
+    *,
+    longest: int,
+    flat: bool,
+    device: str,
 ) -> Callable[[bool], Kept]:
     """Try the model out when asked, once each way; most runs need to know one way only."""
     mode = FakeTensorMode(allow_non_fake_inputs=True)
+    kernels = as_on_a_gpu if device == "cuda" else nullcontext
 
     @cache
     def kept(checkpointing: bool) -> Kept:
         before = kept(False) if checkpointing else None
         try:
-            with mode:
+            with mode, kernels():
                 if before is None:
                     _give_fake_numbers(model)
                 else:
