@@ -92,14 +92,15 @@ class GRPOMethod(OnlineMethod):
         if not rows:
             return Judged([])
         options = self.options
+        masked = options.overlong == "mask"
+        rows = [_unlearned(row) if masked and row["cut"] else row for row in rows]
         rewards = torch.tensor([row["reward"] for row in rows], dtype=torch.float64)
         if options.loss == "rloo" and self.asks_reference:
             rewards -= options.beta * torch.tensor([_gone(row) for row in rows]).double()
         groups = rewards.view(-1, options.group_size)
         advantages = group_advantages(groups, loss=options.loss).flatten().tolist()
-        judged = [{**row, "advantage": one} for row, one in zip(rows, advantages, strict=True)]
-        masked = options.overlong == "mask"
-        return Judged([_unlearned(row) if masked and row["cut"] else row for row in judged])
+        pairs = zip(rows, advantages, strict=True)
+        return Judged([{**row, "advantage": one} for row, one in pairs])
 
     def collate(self, rows: Sequence[Row], how: Joining) -> Batch:
         """Join rows into one batch, their advantages and what was noted of their tokens."""
@@ -129,7 +130,8 @@ class GRPOMethod(OnlineMethod):
         if self.asks_reference:
             kl = k3(logps, batch["reference_logps"])
             measures["kl"], counts["kl"] = kl.detach().sum(), counted
-            losses = losses if whole else losses + options.beta * kl
+            # with the ratio its gradient is that of the divergence (arXiv:2512.02556, section 3.1)
+            losses = losses if whole else losses + options.beta * ratios * kl
         clipped = {
             "clipped_low": (ratios < 1 - self._room[0]) & (advantages < 0),
             "clipped_high": (ratios > 1 + self._room[1]) & (advantages > 0),

@@ -55,6 +55,17 @@ def who_writes_drops_nothing(recipe: Recipe) -> None:
         )
 
 
+def questions_are_counted(recipe: Recipe) -> None:
+    """Nobody knows beforehand how many tokens of answers an update will hold."""
+    if isinstance(recipe.method, Online) and recipe.optimizer.update_tokens:
+        raise RecipeError(
+            f"optimizer.update_tokens counts what is learned, and {recipe.method.name} does not "
+            "know yet how long its answers will be",
+            hint="write optimizer.batch_size, which counts questions",
+            where="optimizer.update_tokens",
+        )
+
+
 def groups_are_compared(recipe: Recipe) -> None:
     """Each loss of grpo takes some of its options, and its lengths must fit each other."""
     method = recipe.method
@@ -224,6 +235,7 @@ RULES: tuple[Callable[[Recipe], None], ...] = (
     preferences_begin_with_answers,
     preferences_drop_nothing,
     who_writes_drops_nothing,
+    questions_are_counted,
     groups_are_compared,
     rewards_count,
     options_of_ppo_act,
