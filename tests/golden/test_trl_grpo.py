@@ -13,7 +13,7 @@ from tests.golden.pairs import HOW, QUIET, check_same, gradients, make_models, m
 from tunesmith.data.token_rows import UNLEARNED
 from tunesmith.methods.averages import Averages
 from tunesmith.methods.grpo import GRPOMethod, overlong_punishment
-from tunesmith.methods.online import observe_rows, token_logps
+from tunesmith.methods.online import Memory, observe_rows, token_logps
 from tunesmith.models.reader import find_reader
 from tunesmith.recipe.method import GRPO
 
@@ -113,7 +113,7 @@ def ours(
             how=HOW,
             tokens=1000,
         )
-    rows = method.judge(rows, {}).rows
+    rows = method.judge(rows, Memory()).rows
     if method.writing.iterations > 1:
         moved(model, "lora_" if tuning == "lora" else "")
     summed = method.loss(model, method.collate(rows, HOW))

@@ -11,6 +11,7 @@ import torch
 from tests import tiny
 from tests.pipelines.test_going_on import stop_at
 from tunesmith.errors import RecipeError, RunError
+from tunesmith.evaluation.evaluate import evaluate
 from tunesmith.export.export import export
 from tunesmith.inference.generate import answer, encode_prompt
 from tunesmith.models.chat import find_subject, load_subject
@@ -19,22 +20,24 @@ from tunesmith.runs.run import Run
 from tunesmith.training.samples import read_samples
 from tunesmith.training.train import resume, train
 
+TEN = {"name": "tiny", "steps": 10, "seed": 1}
 QUESTIONS = [{"prompt": f"question {n}", "answer": f"It is {n}."} for n in range(24)]
 REWARDS = """
-def digits(completions, references, **_):
+def letters(completions, references, **_):
     assert all(text.startswith("It is") for text in references)
-    return [sum(c in "0123456789" for c in text) / max(len(text), 1) for text in completions]
+    return [sum(c in "abcdefghijklmnopqrstuvwxyz" for c in text) / max(len(text), 1)
+            for text in completions]
 """
 
 
 def learn(folder: Path, model: Path, /, **sections: Any) -> Run:
-    """Train on questions; every digit that is written is rewarded."""
+    """Train on questions; every small letter that is written is rewarded."""
     folder.mkdir(exist_ok=True)
     data = tiny.write_rows(folder / "questions.jsonl", QUESTIONS)
     (folder / "rewards.py").write_text(REWARDS, encoding="utf-8")
     method = {
         "name": "grpo",
-        "rewards": {"function": f"{folder / 'rewards.py'}:digits"},
+        "rewards": {"function": f"{folder / 'rewards.py'}:letters"},
         "group_size": 4,
         "answer_tokens": 6,
         **sections.pop("method", {}),
@@ -54,21 +57,28 @@ def learn(folder: Path, model: Path, /, **sections: Any) -> Run:
 def test_what_is_rewarded_is_written_more_and_the_model_can_be_asked_and_exported(
     tmp_path: Path, tiny_model: Path
 ) -> None:
-    run = learn(tmp_path, tiny_model, run={"name": "tiny", "steps": 25, "seed": 1})
+    how = {"batch_size": 4, "learning_rate": 0.03}
+    run = learn(tmp_path, tiny_model, tuning={"kind": "full"}, optimizer=how, run=TEN)
     trained = [record for record in run.metrics() if "loss" in record]
     rewards = [record["reward"] for record in trained]
-    assert sum(rewards[-5:]) > 2 * sum(rewards[:5])
-    assert trained[0]["reward"] == pytest.approx(trained[0]["reward_digits"])
+    assert sum(rewards[-3:]) > 2 * sum(rewards[:3])
+    assert trained[0]["reward"] == pytest.approx(trained[0]["reward_letters"])
     assert 0 < trained[0]["answer_tokens"] <= 6
     assert 0 <= trained[0]["flat_groups"] <= 1
     assert trained[0]["loss"] == pytest.approx(0.0, abs=1e-5)  # on what was written just now
     measured = [record for record in run.metrics() if "eval_reward" in record]
-    assert measured[-1]["eval_reward"] > 0.5
+    assert measured[-1]["eval_reward"] > 0.8
     assert read_samples(run)[0]["expected"].startswith("It is")
 
     model = load_subject(find_subject(run.name), precision="fp32")
     (said,) = answer(model, [encode_prompt(model, [{"role": "user", "content": "question 3"}])])
-    assert any(letter.isdigit() for letter in said.text)
+    assert any(letter.islower() for letter in said.text)
+    scores = evaluate(run.name, max_tokens=6)
+    assert scores.base is not None
+    assert scores.base.reward is not None
+    assert scores.tuned.reward == pytest.approx(measured[-1]["eval_reward"], abs=0.1)
+    assert scores.tuned.reward > scores.base.reward
+    assert scores.tuned.loss is None
     exported = export(run.name, tmp_path / "exported")
     assert (exported.path / "model.safetensors").is_file()
 
@@ -103,7 +113,7 @@ def test_a_resume_refuses_a_reward_that_judges_otherwise(
         stop_at(patch, 1)
         run = learn(tmp_path, tiny_model)
     (tmp_path / "rewards.py").write_text(REWARDS + "\n", encoding="utf-8")
-    with pytest.raises(RunError, match=r"rewards\.digits"):
+    with pytest.raises(RunError, match=r"rewards\.letters"):
         resume(Run(run.path))
 
 

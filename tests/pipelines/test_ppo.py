@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests import tiny
-from tests.pipelines.test_going_on import change, stop_at
+from tests.pipelines.test_going_on import stop_at
 from tests.pipelines.test_reward import train_rewarded
 from tunesmith.errors import RecipeError, RunError
 from tunesmith.export.export import export

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 LABELS = {
     "loss": "held-out loss",
+    "reward": "reward an answer",
     "pair_accuracy": "chosen above rejected (0 to 1)",
     "rouge_l": "ROUGE-L (0 to 1)",
     "bleu": "BLEU (0 to 100)",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from tunesmith.data.rows import Learn
 from tunesmith.data.token_rows import UNLEARNED
@@ -13,10 +13,12 @@ from tunesmith.methods.batches import join, split_update, to_device
 from tunesmith.methods.learned import predict
 from tunesmith.methods.method import Batch, Joining, Method, Row
 from tunesmith.methods.ranks import ALONE, Ranks
+from tunesmith.methods.rewards import Sample
 from tunesmith.recipe.rewards import Rewards
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PreTrainedTokenizerFast
 
 Columns = Mapping[str, "torch.Tensor"]
 Look = Callable[["torch.nn.Module", Batch], Columns]
@@ -113,6 +115,46 @@ class OnlineMethod(Method):
             memory: may be changed.
             ranks: the processes that share the rollout; each judges its rows, were it none.
         """
+
+
+class Given(Protocol):
+    """An answer as an engine gives it."""
+
+    @property
+    def text(self) -> str:
+        """What a person reads."""
+
+    @property
+    def written(self) -> tuple[int, ...]:
+        """Its tokens, the one that ends it included."""
+
+    @property
+    def finish(self) -> str:
+        """Why it ended; `length` if it was cut."""
+
+
+def make_sample(
+    tokenizer: PreTrainedTokenizerFast,
+    messages: Sequence[Mapping[str, str]],
+    prompt: Sequence[int],
+    given: Given,
+    reference: str | None,
+) -> Sample:
+    """Describe an answer to those that judge it.
+
+    Args:
+        prompt: token ids of the question as the model read it.
+        reference: how the data answers it.
+    """
+    return Sample(
+        messages=messages,
+        prompt=str(tokenizer.decode(list(prompt))),
+        completion=given.text,
+        written=str(tokenizer.decode(list(given.written))),
+        completion_ids=given.written,
+        reference=reference,
+        cut=given.finish == "length",
+    )
 
 
 def join_answers_of(rows: Sequence[Row], how: Joining, numbers: Sequence[str] = ()) -> Batch:

@@ -156,7 +156,8 @@ class GRPO(Section):
 
 class PPO(Section):
     """Write an answer to each question, and learn by how much it is better than a value head
-    expected (arXiv:1707.06347)."""
+    expected (arXiv:1707.06347).
+    """
 
     name: Literal["ppo"] = "ppo"
     rewards: Rewards

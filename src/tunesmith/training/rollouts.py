@@ -23,6 +23,7 @@ from tunesmith.methods.online import (
     Memory,
     OnlineMethod,
     Writing,
+    make_sample,
     num_written,
     observe_rows,
     token_logps,
@@ -197,15 +198,7 @@ class Rollouts:
     def _sample(self, row: Any, prompt: Sequence[int], given: Answer) -> Sample:
         assert isinstance(row, Prompt)
         tokenizer = self.reader.tokenizer
-        return Sample(
-            messages=row.as_dicts(),
-            prompt=str(tokenizer.decode(list(prompt))),
-            completion=given.text,
-            written=str(tokenizer.decode(list(given.written))),
-            completion_ids=given.written,
-            reference=row.reference,
-            cut=given.finish == "length",
-        )
+        return make_sample(tokenizer, row.as_dicts(), prompt, given, row.reference)
 
     def _observe(self, rows: list[Row]) -> list[Row]:
         """Note what the policy says of its own answers, and what the reference says of them."""

@@ -50,9 +50,14 @@ class Screen:
         """Show what was just measured."""
         if "eval_loss" in record:
             self.held_out = f"  held-out {record['eval_loss']:.4f}"
+        if "eval_reward" in record:
+            self.held_out = f"  held-out reward {record['eval_reward']:.3f}"
         news = ""
         if "loss" in record:
-            news = f"loss {record['loss']:.4f}{self.held_out}"
+            learned = f"loss {record['loss']:.4f}"
+            if "reward" in record:  # the loss of what was written just now is next to nothing
+                learned = f"reward {record['reward']:.3f}"
+            news = f"{learned}{self.held_out}"
             news += f"  {record['tokens_per_second']:,.0f} tokens/s"
             self.progress.update(self.task, completed=record["step"], news=news)
         self._line(record["step"], news or self.held_out.strip())

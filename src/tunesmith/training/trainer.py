@@ -49,6 +49,7 @@ from tunesmith.training.checkpoints import (
     seal,
 )
 from tunesmith.training.gradients import sum_gradients
+from tunesmith.training.offload import kept_in_main_memory
 from tunesmith.training.optimizers import build_optimizer
 from tunesmith.training.optimizers.layerwise import Layerwise
 from tunesmith.training.order import build_order
@@ -82,10 +83,7 @@ class RunTrainer(Trainer):
         self.roles, self.ranks = roles, prepared.ranks
         self.stop, self.checkpoints = stop, run.checkpoints
         self.base_sha256 = str(run.environment()["base_weights"])
-        assert self.recipe.compute.tokens_per_batch is not None  # settled before the run began
-        self.tokens_per_batch = self.recipe.compute.tokens_per_batch
-        self.how = how
-        self.watched = Averages()
+        self.how, self.watched = how, Averages()
         self.rollouts: Rollouts | None = None
         if isinstance(self.method, OnlineMethod):
             self.rollouts = Rollouts(prepared, roles, how, method=self.method, watched=self.watched)
@@ -199,7 +197,9 @@ class RunTrainer(Trainer):
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Load batches in our order, or only the numbers of rows that are to be answered first."""
         rows = self.splits.train
-        join = UpdateBatches(self.method, self.how, self.tokens_per_batch, self.ranks)
+        tokens = self.recipe.compute.tokens_per_batch
+        assert tokens is not None  # settled before the run began
+        join = UpdateBatches(self.method, self.how, tokens, self.ranks)
         loader: DataLoader[Any] = DataLoader(
             rows if self.rollouts is None else range(len(rows)),  # type: ignore[arg-type]
             batch_sampler=self.order,
@@ -216,12 +216,11 @@ class RunTrainer(Trainer):
         """Take the next update; where it begins with answers, the policy writes them now."""
         if self.rollouts is None:
             return super().get_batch_samples(epoch_iterator, num_batches, device)
-        updates = []
+        updates: list[Any] = []
         for questions in islice(epoch_iterator, num_batches):
             cast("Any", self.optimizer).train()  # an average is put aside
             with self.accelerator.autocast():
-                update = self.rollouts.update(self.state.global_step, questions)
-            updates.append(update)
+                updates.append(self.rollouts.update(self.state.global_step, questions))
         return updates, self._get_num_items_in_batch(updates, device)
 
     def training_step(
@@ -259,7 +258,9 @@ class RunTrainer(Trainer):
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor:
         """Average over the learned tokens of the whole update, not of this batch."""
-        with self.accelerator.autocast():
+        offload = self.recipe.compute.gradient_checkpointing == "offload"
+        kept = kept_in_main_memory(model) if offload else nullcontext()
+        with self.accelerator.autocast(), kept:
             summed = self.method.loss(model, dict(inputs))
         self.watched.add(summed)
         return summed.total / (summed.count if num_items_in_batch is None else num_items_in_batch)
@@ -375,8 +376,7 @@ class RunTrainer(Trainer):
             else:
                 self._save_rng_state(str(written))
             if self.rollouts is not None:
-                ours = random_folder(written, self.ranks.rank)
-                self.rollouts.save(ours, self.state.global_step)
+                self.rollouts.save(random_folder(written, self.ranks.rank), self.state.global_step)
             self.ranks.wait()
             if not self.ranks.is_first:
                 return

@@ -23,7 +23,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"stage": "ppo"}, "reward_model"),
     ({"stage": "ppo", "reward_model": "r", "do_sample": False}, "do_sample"),
     ({"stage": "ppo", "reward_model": "r", "finetuning_type": "full"}, "reward_model_type"),
-    ({"stage": "ppo", "reward_model": "r", "load_best_model_at_end": True, "val_size": 0.1}, "load_best_model_at_end"),
+    (
+        {"stage": "ppo", "reward_model": "r", "load_best_model_at_end": True, "val_size": 0.1},
+        "load_best_model_at_end",
+    ),
     ({"stage": "ppo", "reward_model": "r", "num_beams": 4}, "num_beams"),
     ({"stage": "ppo", "reward_model": "r", "reward_model_adapters": "a"}, "reward_model_adapters"),
     ({"ppo_epochs": 2}, "ppo_epochs"),
