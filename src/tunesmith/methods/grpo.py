@@ -99,13 +99,8 @@ class GRPOMethod(OnlineMethod):
             rewards -= options.beta * torch.tensor([_gone(row) for row in rows]).double()
         groups = rewards.view(-1, options.group_size)
         advantages = group_advantages(groups, loss=options.loss).flatten().tolist()
-<<<<<<< HEAD
-        pairs = zip(rows, advantages, strict=True)
-        return Judged([{**row, "advantage": one} for row, one in pairs])
-=======
         judged = [{**row, "advantage": one} for row, one in zip(rows, advantages, strict=True)]
         return Judged(judged)
->>>>>>> w-grpo
 
     def collate(self, rows: Sequence[Row], how: Joining) -> Batch:
         """Join rows into one batch, their advantages and what was noted of their tokens."""
