@@ -26,7 +26,6 @@ from tunesmith.training.samples import read_samples
 from tunesmith.training.train import resume, train
 
 ROOT = Path(__file__).parents[2]
-TEN = {"name": "tiny", "steps": 10, "seed": 1}
 QUESTIONS = [{"prompt": f"question {n}", "answer": f"It is {n}."} for n in range(24)]
 REWARDS = """
 def letters(completions, references, **_):
@@ -63,13 +62,19 @@ def learn(folder: Path, model: Path, /, **sections: Any) -> Run:
 def test_what_is_rewarded_is_written_more_and_the_model_can_be_asked_and_exported(
     tmp_path: Path, tiny_model: Path
 ) -> None:
-    how = {"batch_size": 4, "learning_rate": 0.03}
-    run = learn(tmp_path, tiny_model, tuning={"kind": "full"}, optimizer=how, run=TEN)
+    run = learn(
+        tmp_path,
+        tiny_model,
+        method={"group_size": 16, "rollout_rows": 160, "answer_tokens": 4},
+        tuning={"kind": "full"},
+        optimizer={"batch_size": 10, "learning_rate": 0.02, "warmup": 0},
+        run={"name": "tiny", "steps": 8, "seed": 1},
+    )
     trained = [record for record in run.metrics() if "loss" in record]
     rewards = [record["reward"] for record in trained]
-    assert sum(rewards[-3:]) > 2 * sum(rewards[:3])
+    assert sum(rewards[-3:]) > 1.5 * sum(rewards[:3])
     assert trained[0]["reward"] == pytest.approx(trained[0]["reward_letters"])
-    assert 0 < trained[0]["answer_tokens"] <= 6
+    assert 0 < trained[0]["answer_tokens"] <= 4
     assert 0 <= trained[0]["flat_groups"] <= 1
     assert trained[0]["loss"] == pytest.approx(0.0, abs=1e-5)  # on what was written just now
     measured = [record for record in run.metrics() if "eval_reward" in record]
@@ -79,14 +84,14 @@ def test_what_is_rewarded_is_written_more_and_the_model_can_be_asked_and_exporte
     model = load_subject(find_subject(run.name), precision="fp32")
     (said,) = answer(model, [encode_prompt(model, [{"role": "user", "content": "question 3"}])])
     assert any(letter.islower() for letter in said.text)
-    scores = evaluate(run.name, max_tokens=6)
+    scores = evaluate(run.name, max_tokens=4)
     assert scores.base is not None
     assert scores.base.reward is not None
     assert scores.tuned.reward == pytest.approx(measured[-1]["eval_reward"], abs=0.1)
     assert scores.tuned.reward > scores.base.reward
     assert scores.tuned.loss is None
-    exported = export(run.name, tmp_path / "exported")
-    assert (exported.path / "model.safetensors").is_file()
+    export(run.name, tmp_path / "exported")
+    assert (tmp_path / "exported" / "model.safetensors").is_file()
 
 
 @pytest.mark.parametrize(("tuning", "loss"), [("lora", "dapo"), ("full", "rloo")])
