@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,9 @@ import pytest
 import torch
 
 from tests import tiny
+from tests.faults import work
 from tests.pipelines.test_going_on import stop_at
+from tunesmith import starter
 from tunesmith.errors import RecipeError, RunError
 from tunesmith.evaluation.evaluate import evaluate
 from tunesmith.export.export import export
@@ -17,9 +21,11 @@ from tunesmith.inference.generate import answer, encode_prompt
 from tunesmith.models.chat import find_subject, load_subject
 from tunesmith.recipe.load import load_recipe
 from tunesmith.runs.run import Run
+from tunesmith.training.checkpoints import list_checkpoints, step_of
 from tunesmith.training.samples import read_samples
 from tunesmith.training.train import resume, train
 
+ROOT = Path(__file__).parents[2]
 TEN = {"name": "tiny", "steps": 10, "seed": 1}
 QUESTIONS = [{"prompt": f"question {n}", "answer": f"It is {n}."} for n in range(24)]
 REWARDS = """
@@ -104,6 +110,47 @@ def test_a_run_stopped_amid_a_rollout_goes_on_to_the_same_weights(
     for record, other in zip(whole.metrics(), run.metrics(), strict=True):
         for name in ("loss", "reward", "kl", "reward_overlong", "clipped_high", "eval_reward"):
             assert other.get(name) == record.get(name)
+
+
+@pytest.mark.proof
+def test_two_processes_share_the_questions_and_go_on_to_the_same_weights(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the last update, one question is left: the second process writes nothing then."""
+    monkeypatch.setattr("tunesmith.training.workers._start", work.ForkedWorker)
+    how: dict[str, Any] = {
+        "method": {"iterations": 2, "beta": 0.05},
+        "optimizer": {"batch_size": 3, "learning_rate": 0.002},
+        "compute": {"precision": "fp32", "threads": 1, "processes": 2},
+        "run": {"name": "two", "steps": 16, "seed": 1, "save_every_steps": 5},
+    }
+    whole = learn(tmp_path, tiny_model, **how)
+    assert whole.status().state == "done"
+    first = next(record for record in whole.metrics() if "reward" in record)
+    assert first["reward"] == pytest.approx(first["reward_letters"])
+    for folder in list_checkpoints(whole.checkpoints):
+        if step_of(folder) > 5:
+            shutil.rmtree(folder)
+    expected = tiny.weights(whole)
+    again = tiny.weights(resume(Run(whole.path)))
+    assert all(torch.equal(again[name], one) for name, one in expected.items())
+
+
+@pytest.mark.proof
+def test_the_starter_model_learns_the_manner_of_the_example(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a third at most of its answers to four of five, without leaving what it was."""
+    shutil.copy(ROOT / "examples" / "rewards.py", tmp_path)
+    rows = json.loads((starter.DATA / "conch_en.json").read_text("utf-8"))
+    asked = [{"prompt": row["instruction"]} for row in rows if not row.get("history")]
+    tiny.write_rows(tmp_path / "questions.jsonl", asked)
+    monkeypatch.chdir(tmp_path)
+    run = train(load_recipe(ROOT / "examples" / "grpo.yaml"))
+    trained = [record for record in run.metrics() if "reward" in record]
+    assert sum(record["reward"] for record in trained[:3]) / 3 < 0.3
+    assert sum(record["reward"] for record in trained[-3:]) / 3 > 0.8
+    assert trained[-1]["kl"] < 1.0
 
 
 def test_a_resume_refuses_a_reward_that_judges_otherwise(

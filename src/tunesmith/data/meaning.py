@@ -238,10 +238,12 @@ def _check_kind(meaning: Meaning, rows: RowSet, kind: Kind) -> None:
     learner, wanted = LEARNERS[kind]
     unjudged = meaning.format.name.removesuffix("_judged")
     without = f", or `format: {unjudged}` to learn them all" if unjudged in FORMATS else ""
+    both = "`columns: {instruction: prompt, output: answer}` if they have answers, "
     raise DataError(
         f"the rows are {PLURALS[found]} ({meaning.format.name}); {learner} learns from "
         f"{PLURALS[kind]}",
-        hint=f"use `method.name: {LEARNERS[found][0]}`, or rows with {wanted}"
+        hint=("name " + both if found == "prompt" and kind == "conversation" else "")
+        + f"use `method.name: {LEARNERS[found][0]}`, or rows with {wanted}"
         + (without if found == "judged" and kind == "conversation" else ""),
         where=rows.name,
     )

@@ -127,6 +127,7 @@ class Rollouts:
         share, size = Share(self.ranks, give_up), self.recipe.evaluate.batch_size
         averages, gave_up = Averages(), False
         sampling = Sampling(max_tokens=self.method.writing.max_tokens)
+        averages.add(self._measures([]))
         with self._measuring():
             for start in share.of(range(0, len(self.validation), size)):
                 gave_up = gave_up or give_up()
@@ -217,24 +218,20 @@ class Rollouts:
         """
         import torch
 
-        summed: dict[str, float] = {}
-        counts: dict[str, int] = {}
-        if rows:
-            told = {"reward": [row["reward"] for row in rows]}
-            names = rows[0]["rewards"]
-            told |= {f"reward_{name}": [row["rewards"][name] for row in rows] for name in names}
-            told |= {"answer_tokens": [num_written(row) for row in rows]}
-            told |= {"cut": [float(row["cut"]) for row in rows]}
-            summed = {name: sum(values) for name, values in told.items()}
-            counts = dict.fromkeys(told, len(rows))
-        if rows and groups_of > 1:
+        names = [*self.rewards.names, *self.method.own_rewards([])]  # a process without rows too
+        told = {
+            "reward": [row["reward"] for row in rows],
+            **{f"reward_{name}": [row["rewards"][name] for row in rows] for name in names},
+            "answer_tokens": [num_written(row) for row in rows],
+            "cut": [float(row["cut"]) for row in rows],
+        }
+        if groups_of > 1:
             groups = torch.tensor(told["reward"], dtype=torch.float64).view(-1, groups_of)
             deviations = groups.std(dim=1)
-            summed |= {
-                "reward_deviation": float(deviations.sum()),
-                "flat_groups": float((deviations < ALIKE).sum()),
-            }
-            counts |= dict.fromkeys(("reward_deviation", "flat_groups"), len(groups))
+            told["reward_deviation"] = deviations.tolist()
+            told["flat_groups"] = (deviations < ALIKE).double().tolist()
+        summed = {name: sum(values) for name, values in told.items()}
+        counts = {name: len(values) for name, values in told.items()}
         return LossSum(
             torch.zeros(()),
             0,
