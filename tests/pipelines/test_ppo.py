@@ -22,6 +22,7 @@ from tunesmith.models.value import FILE
 from tunesmith.recipe.load import load_recipe
 from tunesmith.recipe.rules import check_rules
 from tunesmith.runs.run import Run
+from tunesmith.starter import sample
 from tunesmith.training.train import resume, train
 
 QUESTION = "question 3"
@@ -202,3 +203,16 @@ def test_the_policy_comes_to_the_optimum_that_is_known(
         share, best = (float(each.exp()[rewards == kind].sum()) for each in (found, optimum))
         assert share == pytest.approx(best, abs=0.02)
     assert json.loads((run.path / "environment.json").read_text())["rewards"]
+
+
+@pytest.mark.proof
+def test_the_starter_model_learns_a_form_that_nobody_showed_it(tmp_path: Path) -> None:
+    example = Path(__file__).parents[2] / "examples" / "ppo.yaml"
+    run = train(load_recipe(example, [f"data.train={sample('en')}", "compute.threads=1"]))
+    rollouts = [record for record in run.metrics() if "reward" in record]
+    rewards = [record["reward"] for record in rollouts]
+    assert sum(rewards[:2]) / 2 < 0.3
+    assert sum(rewards[-4:]) / 4 > 0.8
+    assert max(record["answer_kl"] for record in rollouts) < 15
+    measured = [record["eval_reward"] for record in run.metrics() if "eval_reward" in record]
+    assert measured[-1] > 0.8

@@ -84,5 +84,6 @@ def moments_of(numbers: torch.Tensor, ranks: Ranks = ALONE) -> Moments:
 
 def whiten(numbers: torch.Tensor, moments: Moments, *, keep_mean: bool = False) -> torch.Tensor:
     """Give numbers a variance of 1, and a mean of 0 unless it is kept."""
-    whitened = (numbers - moments.mean) / (moments.variance + LEAST_VARIANCE) ** 0.5
+    deviation = float((moments.variance + LEAST_VARIANCE) ** 0.5)
+    whitened: torch.Tensor = (numbers - moments.mean) / deviation
     return whitened + moments.mean if keep_mean else whitened

@@ -75,6 +75,8 @@ class PPOMethod(OnlineMethod):
         Remembered are the strength of the pull to the reference, where it adapts, and the rewards
         seen so far, where they are scaled by them.
         """
+        import torch
+
         options = self.options
         written = [len(row["tokens"]["old_logps"]) for row in rows]
         values, within = _padded(rows, "old_values"), _within(written)
@@ -92,8 +94,9 @@ class PPOMethod(OnlineMethod):
             figures |= {"answer_kl": whole.mean, "kl_coefficient": strength}
             memory["kl_coefficient"] = self._adapted(strength, whole)
         advantages = whiten(advantages, moments_of(advantages, ranks))
-        parts = zip(rows, advantages.split(written), returns.split(written), strict=True)
-        return Judged([_with(row, *each) for row, *each in parts], figures)
+        parts = (torch.split(each, written) for each in (advantages, returns))
+        told = zip(rows, *parts, strict=True)
+        return Judged([_with(row, *each) for row, *each in told], figures)
 
     def _divergence(self, rows: Sequence[Row]) -> torch.Tensor:
         """Estimate how far each token went from the reference, [answers, tokens]."""

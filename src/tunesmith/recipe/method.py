@@ -155,9 +155,7 @@ class GRPO(Section):
 
 
 class PPO(Section):
-    """Write an answer to each question, and learn by how much it is better than a value head
-    expected (arXiv:1707.06347).
-    """
+    """Learn which tokens of its own answers bring more than was expected (arXiv:1707.06347)."""
 
     name: Literal["ppo"] = "ppo"
     rewards: Rewards

@@ -89,7 +89,8 @@ def _notes(theirs: TheirFile, chosen: Choice) -> dict[str, str]:
 def _meanings(theirs: TheirFile, chosen: Choice) -> dict[str, str]:
     """Say where a key means nearly what it means there."""
     packed = theirs["stage"] == "sft" and (theirs["packing"] or theirs["neat_packing"])
-    dropped = theirs["stage"] in ("dpo", "kto") and theirs["lora_dropout"]
+    dropped = theirs["stage"] in ("dpo", "kto", "ppo") and theirs["lora_dropout"]
+    neither = "so that ratios begin at 1" if theirs["stage"] == "ppo" else "there neither"
     strategy = theirs["mix_strategy"]
     said = {
         "template": (bool(chosen.note), chosen.note),
@@ -98,7 +99,7 @@ def _meanings(theirs: TheirFile, chosen: Choice) -> dict[str, str]:
             "rows lie end to end anyway, none sees another; an update holds as many tokens",
         ),
         "fp16": (theirs["fp16"], "bf16 is taken where the hardware has it, else fp32"),
-        "lora_dropout": (bool(dropped), f"{theirs['stage']} drops nothing, there neither"),
+        "lora_dropout": (bool(dropped), f"{theirs['stage']} drops nothing, {neither}"),
         "ppo_epochs": (
             theirs["stage"] == "ppo",
             "each is an update, and steps are counted in updates: those of theirs times these",

@@ -15,7 +15,7 @@ OF_ANSWERS = ("max_new_tokens", "temperature")
 
 def convert_ppo(theirs: TheirFile) -> dict[str, Any]:
     """Describe rewards, how answers are written and how they are learned from."""
-    method = {
+    return {
         "name": "ppo",
         "rewards": [_reward(theirs)],
         "answer_tokens": theirs["max_new_tokens"],
@@ -27,7 +27,6 @@ def convert_ppo(theirs: TheirFile) -> dict[str, Any]:
         "scale_rewards": theirs["ppo_score_norm"],
         "whiten_rewards": theirs["ppo_whiten_rewards"],
     }
-    return method
 
 
 def _reward(theirs: TheirFile) -> dict[str, Any]:
