@@ -120,6 +120,8 @@ def _path_places(raw: dict[str, Any]) -> Iterator[tuple[Any, Any]]:
     method = raw.get("method")
     if isinstance(method, dict) and method.get("reference", "base") not in ("base", "none"):
         yield method, "reference"
+    if isinstance(method, dict) and "teacher" in method:
+        yield method, "teacher"
     tuning = raw.get("tuning")
     if isinstance(tuning, dict) and "from_adapter" in tuning:
         yield tuning, "from_adapter"

@@ -10,6 +10,7 @@ from typing import Any
 from tunesmith.data.prepare import Splits
 from tunesmith.errors import RecipeError, RunError
 from tunesmith.hardware import describe_machine
+from tunesmith.models.beside import beside_weights
 from tunesmith.models.fingerprint import tokenizer_sha256, weights_sha256
 from tunesmith.models.quantize import package_of
 from tunesmith.models.reader import Reader
@@ -42,6 +43,9 @@ def describe_environment(recipe: Recipe, reader: Reader, splits: Splits) -> dict
     device = choose_device(recipe.compute.device)
     reference = find_reference(recipe)
     other = {} if reference is None else {"reference_weights": weights_sha256(reference)}
+    teacher = beside_weights(recipe)
+    if teacher is not None:
+        other["teacher_weights"] = teacher
     start = find_start(recipe)
     if start is not None:
         other["start_weights"] = weights_sha256(start)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from tunesmith.data.prepare import Splits, prepare
 from tunesmith.errors import RecipeError
@@ -10,6 +11,7 @@ from tunesmith.hardware import num_cores
 from tunesmith.logs import logger
 from tunesmith.methods import Method, build_method
 from tunesmith.methods.ranks import ALONE, Ranks
+from tunesmith.models.beside import check_beside
 from tunesmith.models.load import load_config, quiet_libraries
 from tunesmith.models.quantize import check_package
 from tunesmith.models.reader import Reader
@@ -48,11 +50,13 @@ def prepare_run(recipe: Recipe) -> Prepared:
     warn_of_rate(recipe)
     reader = load_reader(recipe)
     check_reference(recipe, reader)
+    beside = check_beside(recipe, reader)
     method = build_method(recipe.method)
     splits = prepare(
         recipe.data, method.learn, reader.tokenizer, reader.template, seed=recipe.run.seed
     )
-    check_lengths(reader, splits)
+    for folder in [reader.folder] if beside is None else [reader.folder, beside.base]:
+        check_lengths(folder, splits)
     return Prepared(recipe, reader, method, splits)
 
 
@@ -68,9 +72,9 @@ def warn_of_rate(recipe: Recipe) -> None:
         )
 
 
-def check_lengths(reader: Reader, splits: Splits) -> None:
+def check_lengths(folder: Path, splits: Splits) -> None:
     """Refuse rows that are longer than the texts a model takes."""
-    config = load_config(reader.folder).get_text_config()
+    config = load_config(folder).get_text_config()
     theirs = config.attribute_map.get("max_position_embeddings", "max_position_embeddings")
     positions = config.to_dict().get(theirs)
     parts = [rows for rows in (splits.train, splits.validation) if rows is not None and len(rows)]
@@ -79,7 +83,7 @@ def check_lengths(reader: Reader, splits: Splits) -> None:
         raise RecipeError(
             f"the longest row has {longest:,} tokens, the model takes {positions:,}",
             hint=f"write data.max_tokens: {positions}",
-            where="data.max_tokens",
+            where=f"data.max_tokens, {folder}",
         )
 
 
