@@ -25,7 +25,7 @@ def make_rows(tmp_path: Path, folder: Path) -> list[dict[str, Any]]:
 
 
 def padded_logits(model: Any, rows: list[dict[str, Any]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """All logits at once, [rows, seq, vocab], and what comes next, -100 where nothing is learned."""
+    """All logits at once, [rows, seq, vocab], and the next tokens, -100 where none is learned."""
     batch = pad(rows)
     ids, mask = batch["input_ids"], batch["attention_mask"]
     labels = torch.full_like(ids, UNLEARNED)

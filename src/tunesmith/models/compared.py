@@ -74,7 +74,7 @@ class _Compared(torch.autograd.Function):
     """The gradient with respect to logits is known; autograd takes it through a chunk's head."""
 
     @staticmethod
-    def forward(  # noqa: PLR0913  autograd hands over what a loss takes one by one
+    def forward(
         ctx: Any,
         hidden: torch.Tensor,
         targets: Targets,

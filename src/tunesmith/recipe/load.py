@@ -14,6 +14,7 @@ from tunesmith.errors import RecipeError
 from tunesmith.paths import exists, expand
 from tunesmith.recipe.mistakes import SECTIONS, explain_mistake
 from tunesmith.recipe.options import Recipe
+from tunesmith.recipe.rules.defaults import fill_defaults
 from tunesmith.recipe.schema import list_options
 from tunesmith.recipe.yaml_file import parse_value, read_yaml
 
@@ -56,7 +57,7 @@ def build_recipe(raw: dict[str, Any], overrides: Sequence[str] = (), *, where: s
         if isinstance(raw.get(section), dict):
             raw[section].setdefault(tag, choice)
     try:
-        return Recipe.model_validate(raw)
+        return fill_defaults(Recipe.model_validate(raw))
     except ValidationError as problem:
         raise explain_mistake(problem, where) from None
 
