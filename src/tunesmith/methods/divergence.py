@@ -39,13 +39,11 @@ def divergences(
         expected = theirs.exp()
         nats = (expected * (theirs - mine)).sum(dim=-1)
         return nats * temperature**2, (shares - expected) * temperature
-    if beta == 1.0:
-        middle, apart = theirs, 0.0
-    else:
+    nats, middle, share = torch.zeros_like(mine[:, 0]), theirs, 1.0
+    if beta < 1.0:
         middle = torch.logaddexp(mine + math.log1p(-beta), theirs + math.log(beta))
-        apart = beta * (theirs.exp() * (theirs - middle)).sum(dim=-1)
-    share = 1.0 - beta if beta < 1.0 else 1.0
+        nats, share = beta * (theirs.exp() * (theirs - middle)).sum(dim=-1), 1.0 - beta
     gap = mine - middle
-    nats = (shares * gap).sum(dim=-1)
-    away = share * shares * (gap - nats[:, None])
-    return (apart + share * nats) * temperature**2, away * temperature
+    mean = (shares * gap).sum(dim=-1)
+    away = share * shares * (gap - mean[:, None])
+    return (nats + share * mean) * temperature**2, away * temperature

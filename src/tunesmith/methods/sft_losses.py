@@ -38,5 +38,5 @@ def entropy_weights(
 
     likeliest = expected.topk(min(LIKELIEST, expected.shape[-1]), dim=-1).values
     shares = likeliest / likeliest.sum(dim=-1, keepdim=True)
-    entropy = torch.special.entr(shares).sum(dim=-1)
-    return (entropy / HIGHEST) ** power
+    entropy: torch.Tensor = torch.special.entr(shares).sum(dim=-1)
+    return (entropy / HIGHEST).pow(power)
