@@ -23,37 +23,37 @@ from tunesmith.training.train import resume, train
 ASKED: dict[str, Any] = {"data": {"validation_share": 0.2}, "run": {"name": "tiny", "steps": 12}}
 
 
-@pytest.fixture
-def teacher(tmp_path: Path) -> Run:
-    """A larger model that has learned the answers."""
+def train_teacher(tmp_path: Path, kind: str) -> Run:
+    """Let a larger model learn the answers."""
     larger = tiny.make_model(tmp_path / "larger", "llama", seed=5, hidden_size=64, vocab_size=416)
     run = {"name": "teacher", "steps": 30}
-    fast = {"learning_rate": 3e-2, "batch_size": 4}
-    tuning = {"kind": "lora", "rank": 16}
-    return tiny.train_run(tmp_path / "t", larger, tuning=tuning, optimizer=fast, run=run)
+    return tiny.train_run(tmp_path / "t", larger, tuning={"kind": kind}, run=run)
 
 
 def of_measure(run: Run, name: str) -> list[float]:
     return [record[name] for record in run.metrics() if name in record]
 
 
-@pytest.mark.parametrize("tuning", ["lora", "full"])
+@pytest.mark.parametrize(
+    ("tuning", "taught_by", "beta"), [("lora", "full", 0.0), ("full", "lora", 0.5)]
+)
 def test_a_student_comes_nearer_to_a_run_that_teaches(
-    tmp_path: Path, tiny_model: Path, teacher: Run, tuning: str
+    tmp_path: Path, tiny_model: Path, tuning: str, taught_by: str, beta: float
 ) -> None:
+    teacher = train_teacher(tmp_path, taught_by)
     before = weights_sha256(teacher.model)
-    method = {"name": "distill", "teacher": teacher.name, "teacher_weight": 1.0, "beta": 0.5}
+    method = {"name": "distill", "teacher": teacher.name, "teacher_weight": 1.0, "beta": beta}
     run = tiny.train_run(
         tmp_path,
         tiny_model,
         method=method,
         tuning={"kind": tuning},
-        optimizer={"learning_rate": 3e-2 if tuning == "lora" else 1e-2},
+        optimizer={"learning_rate": 5e-2 if tuning == "lora" else 1e-2},
         evaluate={"every_steps": 4},
         **ASKED,
     )
     far = of_measure(run, "eval_divergence")
-    assert far[-1] < 0.8 * far[0]
+    assert far[-1] < 0.9 * far[0]
     assert of_measure(run, "loss")[0] == pytest.approx(of_measure(run, "divergence")[0])
     assert weights_sha256(teacher.model) == before
     scores = evaluate(run.name)

@@ -19,6 +19,7 @@ from tunesmith.models.roles import check_reference, load_reader
 from tunesmith.recipe.method import Preference
 from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.rules import check_rules
+from tunesmith.recipe.rules.defaults import usual_rate
 from tunesmith.settings import forbid_network
 from tunesmith.training.optimizers import packages_of
 from tunesmith.training.processes import num_processes
@@ -61,14 +62,14 @@ def prepare_run(recipe: Recipe) -> Prepared:
 
 
 def warn_of_rate(recipe: Recipe) -> None:
-    """Say aloud where a learning rate is far from usual, as the default is for preferences."""
+    """Say aloud where a learning rate is far above what is usual for preferences."""
     rate = recipe.optimizer.learning_rate
     if isinstance(recipe.method, Preference) and rate > HIGHEST_FOR_PAIRS:
         log.warning(
-            "optimizer.learning_rate: %g is high for %s; 5e-5 is usual with LoRA, 5e-6 with full "
-            "tuning",
+            "optimizer.learning_rate: %g is high for %s; %g is usual, and more for small models",
             rate,
             recipe.method.name,
+            usual_rate(recipe.method.name, recipe.tuning.kind),
         )
 
 
