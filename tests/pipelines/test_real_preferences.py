@@ -30,7 +30,7 @@ class Settings:
     """What a person would choose for a model as small as the starter."""
 
     rate: float
-    steps: int = 40
+    steps: int = 30
     batch_size: int = 4
     rows: str = "dpo_en_demo"
     data: dict[str, Any] = field(default_factory=lambda: {"max_tokens": 256})
@@ -43,7 +43,7 @@ SETTINGS = {
     "simpo": Settings(2e-4),
     "cpo": Settings(2e-4),
     "reward": Settings(2e-4),
-    "kto": Settings(1e-3, batch_size=8, rows="kto_en_demo", data={"max_tokens": 128}),
+    "kto": Settings(1e-3, steps=40, batch_size=8, rows="kto_en_demo", data={"max_tokens": 128}),
 }
 
 
@@ -66,7 +66,7 @@ def recipe_of(tmp_path: Path, info: Path, name: str) -> Recipe:
         run={"name": name, "steps": chosen.steps},
     )
     plain = json.loads(path.read_text("utf-8"))
-    plain["evaluate"] = {"every_steps": chosen.steps // 2}  # a reward model has no samples
+    plain["evaluate"] = {"every_steps": chosen.steps}  # a reward model has no samples
     path.write_text(json.dumps(plain), "utf-8")
     return load_recipe(path)
 
@@ -97,5 +97,7 @@ def test_held_out_rewards_part_as_people_judged(tmp_path: Path, shared: Path, na
     assert after[0] < before[0]
     assert after[1] > before[1]
     assert after[2] > before[2]
-    scores = evaluate(run.path, max_rows=1)
+    if name not in ("dpo", "kto"):
+        return
+    scores = evaluate(run.path, max_rows=1)  # which asks the reference itself
     assert scores.tuned.pair_accuracy == pytest.approx(after[2], abs=0.03)
