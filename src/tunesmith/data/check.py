@@ -141,7 +141,7 @@ class _Check:
         if isinstance(row, Text):
             return [Piece(row.text, True)]
         if self._template is None or self._tokenizer is None:
-            return [Piece(message.content, False) for message in row.messages]
+            return [Piece(message.spell(), False) for message in row.messages]
         learn = Learn("conversation")
         how = Tokenizing(self._options, learn, self._tokenizer, self._template, seed=0)
         rendered = render_conversation(row, how)

@@ -52,7 +52,8 @@ class TokenRows:
         """Return a row.
 
         Returns:
-            input_ids; labels, -100 where nothing is learned, not shifted; answers, where each of
+            input_ids; labels, -100 where nothing is learned, not shifted; weights, how much each
+            learned token counts, only where they differ from 1; answers, where each of
             two answers begins, only for a row that has them; good, only for one that was judged;
             mismatched, the row with another one's answer, if givers were named; and what was put
             beside.
@@ -66,18 +67,24 @@ class TokenRows:
         ids: list[int] = []
         labels: list[int] = []
         answers: list[int] = []
+        weighed: list[float] = []
         good = UNJUDGED
         for store, stored, start, end in self._parts_of(row):
             source = self._stores[store]
             part = source.ids(stored)[start:end].tolist()
             marked = [UNLEARNED] * len(part)
-            for first, last in source.learned(stored):
+            counts = source.weights(stored)
+            for number, (first, last) in enumerate(source.learned(stored)):
                 inside = slice(max(first - start, 0), max(min(last, end) - start, 0))
                 marked[inside] = part[inside]
+                if counts:
+                    weighed += [counts[number]] * len(part[inside])
             ids += part
             labels += marked
             answers, good = source.answers(stored), int(source.good[stored])
         found: dict[str, Any] = {"input_ids": ids, "labels": labels}
+        if weighed:
+            found["weights"] = weighed
         if answers:
             found["answers"] = answers
         if good != UNJUDGED:

@@ -16,7 +16,7 @@ class Averages:
 
     def __init__(self) -> None:
         self._totals: dict[str, torch.Tensor | float] = {"loss": 0.0}
-        self._counts: dict[str, torch.Tensor | int] = {"loss": 0}
+        self._counts: dict[str, torch.Tensor | float] = {"loss": 0}
 
     def add(self, summed: LossSum) -> None:
         """Add the sums of a batch; they stay on its device."""

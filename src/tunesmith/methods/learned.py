@@ -24,11 +24,13 @@ class Predictions:
             [learned, vocab], where only the model itself can compute them.
         head: from the one to the other; None if it is done.
         targets: the learned tokens, [learned].
+        weights: how much each counts in a sum, [learned]; None for all alike.
     """
 
     given: torch.Tensor
     head: Head | None
     targets: torch.Tensor
+    weights: torch.Tensor | None = None
 
     def summed_loss(self, smoothing: float = 0.0) -> torch.Tensor:
         """Sum -log p over the learned tokens, in fp32.
@@ -39,11 +41,13 @@ class Predictions:
         from torch.nn.functional import cross_entropy
 
         if self.head is None:
+            how = "sum" if self.weights is None else "none"
             logits = self.given.float()
-            return cross_entropy(logits, self.targets, reduction="sum", label_smoothing=smoothing)
+            losses = cross_entropy(logits, self.targets, reduction=how, label_smoothing=smoothing)
+            return losses if self.weights is None else (losses * self.weights).sum()
         from tunesmith.models.head import Targets, summed_loss
 
-        return summed_loss(self.head, self.given, Targets(self.targets, smoothing=smoothing))
+        return summed_loss(self.head, self.given, Targets(self.targets, self.weights, smoothing))
 
     def token_losses(self) -> torch.Tensor:
         """Return -log p of each learned token, in fp32, [learned]."""
@@ -81,7 +85,7 @@ def predict(model: torch.nn.Module, batch: Batch, *, noise: float = 0.0) -> Pred
     if "logits_to_keep" not in given:
         found = found[:, columns]
     picked = found[0] if rows == 1 else found[batch["predict_at"] // seq, at]
-    return Predictions(picked, head, batch["targets"])
+    return Predictions(picked, head, batch["targets"], batch.get("weights"))
 
 
 def answer_logps(model: torch.nn.Module, batch: Batch) -> torch.Tensor:

@@ -44,7 +44,7 @@ class LossSum:
     """
 
     total: torch.Tensor
-    count: int
+    count: float
     measures: Mapping[str, torch.Tensor] = field(default_factory=dict)
     counts: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
@@ -63,7 +63,7 @@ class Method(Protocol):
     def collate(self, rows: Sequence[Row], how: Joining) -> Batch:
         """Join rows into one batch."""
 
-    def count(self, batch: Batch) -> int:
+    def count(self, batch: Batch) -> float:
         """Count what the loss of a batch is summed over."""
 
     def look_ahead(

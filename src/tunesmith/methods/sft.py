@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tunesmith.data.rows import Learn
-from tunesmith.methods.batches import join
+from tunesmith.methods.batches import count_learned, join
 from tunesmith.methods.method import Batch, Joining, LossSum, Method, Row
 from tunesmith.methods.next_token import next_token_loss
 from tunesmith.recipe.method import SFT
@@ -41,9 +41,9 @@ class SFTMethod(Method):
         """Join rows into one batch."""
         return join(rows, how)
 
-    def count(self, batch: Batch) -> int:
-        """Count the learned tokens of a batch."""
-        return len(batch["targets"])
+    def count(self, batch: Batch) -> float:
+        """Count the learned tokens of a batch, each by its weight."""
+        return count_learned(batch)
 
     def loss(self, model: torch.nn.Module, batch: Batch) -> LossSum:
         """Sum the loss over the learned tokens of a batch."""

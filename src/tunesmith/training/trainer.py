@@ -242,7 +242,8 @@ class RunTrainer(Trainer):
         self, batch_samples: list[dict[str, Any]], device: torch.device
     ) -> torch.Tensor:
         counts = [update["num_learned"] for update in batch_samples]
-        return self.ranks.total(torch.stack(counts).sum()).clamp(min=1).to(device)
+        total = self.ranks.total(torch.stack(counts).sum())
+        return (total + (total == 0)).float().to(device)
 
     def floating_point_ops(self, inputs: Mapping[str, Any]) -> int:
         """Count nothing: what the loop underneath would count is not what is computed."""

@@ -254,7 +254,7 @@ def test_an_unknown_name_is_answered_with_a_near_one(tmp_path: Path) -> None:
     assert problem.hint == "did you mean alpaca_en? the file describes alpaca_en, identity"
 
 
-def test_tool_rows_are_refused_one_by_one(tmp_path: Path) -> None:
+def test_broken_tools_are_refused_one_by_one(tmp_path: Path) -> None:
     talk = [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]
     rows = [{"conversations": talk, "tools": "[{}]"}, {"conversations": talk, "tools": ""}]
     write_rows(tmp_path / "rows.jsonl", rows)
@@ -262,7 +262,7 @@ def test_tool_rows_are_refused_one_by_one(tmp_path: Path) -> None:
     entry = {"file_name": "rows.jsonl", "formatting": "sharegpt", "columns": columns}
     found = find(write_info(tmp_path, set=entry), "set")
     problem, row = read_set(found, find_meaning(found, "auto"), "auto", None)
-    assert str(problem).endswith("rows.jsonl:1:1: it offers `tools`, which are not supported yet")
+    assert str(problem).endswith("rows.jsonl:1:1: tool 1 of `tools` has no `name`")
     assert isinstance(row, Conversation)
 
 
