@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
 from typing import Any
 
@@ -31,12 +31,14 @@ class TokenRows:
         reach: most tokens that any token sees, itself included.
         num_tokens: tokens of all rows.
         num_learned: tokens that carry a label, of all rows.
+        sets: rows that are measured by themselves too, by name; none stands in two.
     """
 
     def __init__(self, stores: Sequence[Store], parts: Ints, starts: Ints) -> None:
         self._stores, self._parts, self._starts = tuple(stores), parts, starts
         self._beside: dict[str, npt.NDArray[np.float64]] = {}
         self._givers: Ints | None = None
+        self.sets: Mapping[str, range] = {}
         sizes = parts[:, 3] - parts[:, 2]
         total = np.add.reduceat(sizes, starts) if len(starts) else np.zeros(0, np.int64)
         self.lengths: npt.NDArray[np.int32] = total.astype(np.int32)
@@ -120,6 +122,12 @@ class TokenRows:
         more._givers = givers
         return more
 
+    def with_sets(self, sets: Mapping[str, range]) -> TokenRows:
+        """Return the same rows, some of which are measured by themselves too."""
+        more = copy(self)
+        more.sets = sets
+        return more
+
     def conversation(self, row: int) -> Conversation | Text:
         """Return a row as it was read; of packed texts, the first that begins in it."""
         parts = self._parts_of(row)
@@ -165,6 +173,15 @@ def whole_rows(stores: Sequence[Store], chosen: Ints) -> TokenRows:
     lengths = _lengths(stores, chosen)
     parts = np.column_stack([chosen, np.zeros(len(chosen), np.int64), lengths])
     return TokenRows(stores, parts.reshape(-1, 4), np.arange(len(chosen)))
+
+
+def join_rows(parts: Sequence[TokenRows]) -> TokenRows:
+    """Lay rows of the same stores one after the other."""
+    first, *_ = parts
+    sizes = np.cumsum([0, *(len(part._parts) for part in parts)])
+    starts = [part._starts + size for part, size in zip(parts, sizes, strict=False)]
+    joined = np.concatenate([part._parts for part in parts])
+    return TokenRows(first._stores, joined, np.concatenate(starts))
 
 
 def cut_rows(stores: Sequence[Store], chosen: Ints, size: int) -> TokenRows:

@@ -24,6 +24,9 @@ FormatName = Literal[
 ]
 
 
+SetName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+
+
 class Source(Section):
     """One set of rows."""
 
@@ -37,6 +40,8 @@ class Source(Section):
     """Use at most so many rows of this set, drawn with the run's seed."""
     split: str | None = None
     """Read only files of this name in a folder (`train` reads train.jsonl, train-00000.parquet)."""
+    name: SetName | None = None
+    """What a set of `validation` is called where it is measured by itself: `eval_NAME_loss`."""
     columns: dict[str, str] = Field(default={})
     """Names of the columns where they differ: `{instruction: question, output: answer}`."""
     tags: dict[str, str] = Field(default={})
@@ -51,10 +56,29 @@ def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str | Path | dict | Source) else value
 
 
+def _as_named(value: Any) -> Any:
+    """Give a mapping's names to its sets."""
+    if not isinstance(value, dict) or "path" in value:
+        return _as_list(value)
+    sources = {name: _as_source(source) for name, source in value.items()}
+    return [
+        {**source, "name": name} if isinstance(source, dict) else source
+        for name, source in sources.items()
+    ]
+
+
 Named = Annotated[Source, BeforeValidator(_as_source, json_schema_input_type=str | Source)]
 Sources = Annotated[
     tuple[Named, ...],
     BeforeValidator(_as_list, json_schema_input_type=str | Source | tuple[Named, ...]),
+]
+
+
+HeldOut = Annotated[
+    tuple[Named, ...],
+    BeforeValidator(
+        _as_named, json_schema_input_type=str | Source | tuple[Named, ...] | dict[str, str | Source]
+    ),
 ]
 
 
@@ -63,8 +87,12 @@ class Data(Section):
 
     train: Sources = Field(min_length=1)
     """Files, folders or names of `info` to learn from; a path or `{path, weight, format, ...}`."""
-    validation: Sources = ()
-    """Files to measure the held-out loss on; never learned."""
+    mix_until: Literal["total", "first", "last"] = "total"
+    """How many rows weighted sets give together: as many as they hold (`total`), or until the
+    `first` or the `last` of them has given all its rows."""
+    validation: HeldOut = ()
+    """Files to measure the held-out loss on, never learned; `{name: file}` measures each by itself
+    too."""
     validation_share: Number = Field(default=0.0, ge=0.0, lt=1.0)
     """Share of the training rows held out for validation, drawn with the run's seed."""
     validation_rows: Count | None = None

@@ -314,9 +314,9 @@ def publish_model(run: Run, trainer: RunTrainer) -> None:
 
 def take_best(run: Run, trainer: RunTrainer) -> None:
     """Take the weights of the best held-out loss, if they are not those at hand."""
-    from tunesmith.training.trainer import best_step
+    from tunesmith.training.best import best_step
 
-    step = best_step(trainer.state.log_history)
+    step = best_step(trainer.state.log_history, trainer.recipe.evaluate.watched)
     if step is None or step == trainer.state.global_step:
         return
     best = checkpoint_folder(run.checkpoints, step)

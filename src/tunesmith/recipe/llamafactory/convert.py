@@ -97,7 +97,7 @@ def _meanings(theirs: TheirFile, chosen: Choice) -> dict[str, str]:
         "lora_dropout": (bool(dropped), f"{theirs['stage']} drops nothing, there neither"),
         "mix_strategy": (
             strategy in ("interleave_under", "interleave_over"),
-            "sets are mixed in these shares, and an epoch has as many rows as they hold",
+            "sets are mixed in exactly these shares, where theirs are drawn row by row",
         ),
         "max_samples": (theirs.has("max_samples"), "rows are drawn with the seed, not the first"),
         "per_device_eval_batch_size": (

@@ -97,6 +97,16 @@ def held_out_rows_are_said_once(theirs: TheirFile) -> None:
             )
 
 
+def sets_to_measure_are_named(theirs: TheirFile) -> None:
+    """Only sets that are named can be measured one by one."""
+    if theirs["eval_on_each_dataset"] and not theirs.has("eval_dataset"):
+        raise theirs.refusal(
+            "eval_on_each_dataset",
+            "eval_on_each_dataset has no effect: there is no eval_dataset",
+            "name the sets: eval_dataset: a,b",
+        )
+
+
 def mixtures_have_shares(theirs: TheirFile) -> None:
     """Shares belong to sets that are interleaved, one each."""
     if not theirs.has("interleave_probs"):
@@ -211,6 +221,7 @@ RULES: tuple[Callable[[TheirFile], None], ...] = (
     keys_of_sft,
     masks_agree,
     held_out_rows_are_said_once,
+    sets_to_measure_are_named,
     mixtures_have_shares,
     streams_have_an_end,
     few_bits_stay_frozen,

@@ -10,6 +10,9 @@ from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.rules.defaults import has_default
 from tunesmith.recipe.tuning import LoRA
 
+TAKEN = ("rewards",)
+"""With it `eval_rewards_margin` would be two measures."""
+
 
 def preferences_begin_with_answers(recipe: Recipe) -> None:
     """Preferences are learned by moving away from a model that can answer already."""
@@ -117,6 +120,45 @@ def weights_need_company(recipe: Recipe) -> None:
         )
 
 
+def mixing_needs_weights(recipe: Recipe) -> None:
+    """Only sets with weights are mixed until one of them is through."""
+    weighed = [source for source in recipe.data.train if source.weight is not None]
+    if recipe.data.mix_until != "total" and len(weighed) < 2:
+        raise RecipeError(
+            f"data.mix_until: {recipe.data.mix_until} has no effect: fewer than two sets of "
+            "data.train have a weight",
+            hint="remove it, or give each set its share: `{path: a.jsonl, weight: 1}`",
+            where="data.mix_until",
+        )
+
+
+def held_out_sets_have_names(recipe: Recipe) -> None:
+    """Names belong to held-out sets, each to one, and the best one is named after one of them."""
+    if any(source.name for source in recipe.data.train):
+        raise RecipeError(
+            "a name has no effect on a training set: only held-out sets are measured by name",
+            hint="remove it",
+            where="data.train.name",
+        )
+    names = [source.name for source in recipe.data.validation if source.name]
+    twice = next((name for name in names if names.count(name) > 1 or name in TAKEN), None)
+    if twice:
+        raise RecipeError(
+            f"the name {twice!r} of a held-out set is taken",
+            hint="give each set a name of its own",
+            where="data.validation.name",
+        )
+    best = recipe.evaluate.best_on
+    if best is not None and best not in names:
+        raise RecipeError(
+            f"evaluate.best_on: there is no held-out set {best!r}",
+            hint=f"name one of {', '.join(names)}"
+            if names
+            else "give held-out sets names: `data.validation: {faq: faq.jsonl}`",
+            where="evaluate.best_on",
+        )
+
+
 def has_reference(method: Method) -> bool:
     """Whether answers are compared with what a reference says of them."""
     return isinstance(method, KTO) or (isinstance(method, DPO) and method.reference != "none")
@@ -135,4 +177,6 @@ RULES: tuple[Callable[[Recipe], None], ...] = (
     scores_are_no_answers,
     plain_text_has_no_chat,
     weights_need_company,
+    mixing_needs_weights,
+    held_out_sets_have_names,
 )
