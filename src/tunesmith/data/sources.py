@@ -13,7 +13,7 @@ from tunesmith.data.rows import Kind, spell
 from tunesmith.errors import DataError
 from tunesmith.logs import logger
 from tunesmith.paths import exists, expand
-from tunesmith.recipe.data import Data, Source
+from tunesmith.recipe.data import Data, HeldOut, Source
 
 log = logger(__name__)
 ABOUT = re.compile(r"dataset_(info|dict)\.json$|(readme|licen[cs]e)\b", re.IGNORECASE)
@@ -74,7 +74,7 @@ def _find_set(source: Source, info: Path | None, kind: Kind | None) -> RowSet:
         tags=source.tags,
         weight=source.weight,
         max_rows=source.max_rows,
-        measured_as=source.name,
+        measured_as=source.name if isinstance(source, HeldOut) else None,
     )
 
 

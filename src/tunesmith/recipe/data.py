@@ -24,9 +24,6 @@ FormatName = Literal[
 ]
 
 
-SetName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
-
-
 class Source(Section):
     """One set of rows."""
 
@@ -40,12 +37,17 @@ class Source(Section):
     """Use at most so many rows of this set, drawn with the run's seed."""
     split: str | None = None
     """Read only files of this name in a folder (`train` reads train.jsonl, train-00000.parquet)."""
-    name: SetName | None = None
-    """What a set of `validation` is called where it is measured by itself: `eval_NAME_loss`."""
     columns: dict[str, str] = Field(default={})
     """Names of the columns where they differ: `{instruction: question, output: answer}`."""
     tags: dict[str, str] = Field(default={})
     """Names of roles and keys inside sharegpt messages: `{role_tag: from, user_tag: human}`."""
+
+
+class HeldOut(Source):
+    """One set of rows to measure on."""
+
+    name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    """What the set is called where it is measured by itself too: `eval_NAME_loss`."""
 
 
 def _as_source(value: Any) -> Any:
@@ -74,10 +76,12 @@ Sources = Annotated[
 ]
 
 
-HeldOut = Annotated[
-    tuple[Named, ...],
+NamedHeldOut = Annotated[HeldOut, BeforeValidator(_as_source, json_schema_input_type=str | HeldOut)]
+HeldOuts = Annotated[
+    tuple[NamedHeldOut, ...],
     BeforeValidator(
-        _as_named, json_schema_input_type=str | Source | tuple[Named, ...] | dict[str, str | Source]
+        _as_named,
+        json_schema_input_type=str | HeldOut | tuple[NamedHeldOut, ...] | dict[str, str | Source],
     ),
 ]
 
@@ -90,7 +94,7 @@ class Data(Section):
     mix_until: Literal["total", "first", "last"] = "total"
     """How many rows weighted sets give together: as many as they hold (`total`), or until the
     `first` or the `last` of them has given all its rows."""
-    validation: HeldOut = ()
+    validation: HeldOuts = ()
     """Files to measure the held-out loss on, never learned; `{name: file}` measures each by itself
     too."""
     validation_share: Number = Field(default=0.0, ge=0.0, lt=1.0)

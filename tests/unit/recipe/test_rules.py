@@ -43,7 +43,6 @@ def build(*overrides: str):  # type: ignore[no-untyped-def]
         (["data.validation=[{path: a, weight: 2}]"], "data.validation.weight"),
         (["data.mix_until=first"], "data.mix_until"),
         (["data.mix_until=last", "data.train=[{path: a, weight: 1}, b]"], "data.mix_until"),
-        (["data.train=[{path: a, name: b}]"], "data.train.name"),
         (["data.validation=[{path: a, name: b}, {path: c, name: b}]"], "data.validation.name"),
         (["data.validation={rewards: a}"], "data.validation.name"),
         (["data.validation={faq: a}", "evaluate.best_on=fag"], "evaluate.best_on"),

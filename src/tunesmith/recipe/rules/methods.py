@@ -134,12 +134,6 @@ def mixing_needs_weights(recipe: Recipe) -> None:
 
 def held_out_sets_have_names(recipe: Recipe) -> None:
     """Names belong to held-out sets, each to one, and the best one is named after one of them."""
-    if any(source.name for source in recipe.data.train):
-        raise RecipeError(
-            "a name has no effect on a training set: only held-out sets are measured by name",
-            hint="remove it",
-            where="data.train.name",
-        )
     names = [source.name for source in recipe.data.validation if source.name]
     twice = next((name for name in names if names.count(name) > 1 or name in TAKEN), None)
     if twice:
