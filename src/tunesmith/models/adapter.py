@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +13,7 @@ from safetensors.torch import load_file
 
 from tunesmith.errors import ModelError
 from tunesmith.models.beginnings import without_beginnings, write_plain
-from tunesmith.models.fingerprint import weights_sha256
+from tunesmith.models.beneath import NOTHING, Beneath, base_sha256
 from tunesmith.models.inspect import ADAPTER, check_config, check_files
 from tunesmith.models.reasons import few, reason_of
 from tunesmith.runs.write import write_json
@@ -56,12 +58,68 @@ def check_fit(adapted: PeftModel, folder: Path) -> None:
     _check_fit(folder, _stored_shapes(folder), _expected_shapes(adapted))
 
 
+def check_beneath(base: Path, beneath: Beneath) -> None:
+    """Refuse adapters that were not trained on the base, or on what it was with those before.
+
+    Raises:
+        ModelError: naming the first that was not.
+    """
+    for place, folder in enumerate(beneath.merged):
+        check_base(folder, base, beneath=Beneath(beneath.merged[:place]), foreign=True)
+
+
+def merge_adapters(model: PreTrainedModel, base: Path, merged: Sequence[Path]) -> PreTrainedModel:
+    """Add adapters to the weights of their base, one after another, each sum in fp32.
+
+    Raises:
+        ModelError: as `load_adapter` does, and if a sum is not a number.
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    dtype = model.dtype
+    for place, folder in enumerate(merged):
+        before = Beneath(tuple(merged[:place]))
+        adapted = load_adapter(model, folder, base, beneath=before, foreign=True)
+        for layer in adapted.modules():
+            if isinstance(layer, BaseTunerLayer):
+                _merge_exactly(layer, folder)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="All adapters are already merged")
+            model = adapted.merge_and_unload()
+        for weight in model.parameters():  # whole modules and new ones come in fp32
+            weight.data = weight.data.to(dtype)
+            weight.requires_grad_(True)
+    return model
+
+
+def _merge_exactly(layer: Any, folder: Path) -> None:
+    """Add what one layer has learned to its weight: 16 bits alone would round most of it away."""
+    weight = layer.get_base_layer().weight
+    dtype, weight.data = weight.dtype, weight.data.float()
+    try:
+        layer.merge(safe_merge=True)
+    except ValueError as problem:
+        raise ModelError(
+            f"the adapter cannot be merged: {problem}",
+            hint="the run diverged; take an earlier checkpoint of it",
+            where=str(folder),
+        ) from problem
+    weight = layer.get_base_layer().weight
+    weight.data = weight.data.to(dtype)
+
+
 def load_adapter(
-    model: PreTrainedModel, folder: Path, base: Path, *, foreign: bool = False
+    model: PreTrainedModel,
+    folder: Path,
+    base: Path,
+    *,
+    beneath: Beneath = NOTHING,
+    foreign: bool = False,
 ) -> PeftModel:
     """Put an adapter on its base, every tensor of it or none.
 
     Args:
+        beneath: what was changed of the base before.
         foreign: whether another tool may have made it, which does not say for which weights.
 
     Raises:
@@ -69,7 +127,7 @@ def load_adapter(
     """
     from peft import PeftModel
 
-    check_base(folder, base, foreign=foreign)
+    check_base(folder, base, beneath=beneath, foreign=foreign)
     stored = _stored_shapes(folder)
     try:
         adapted = PeftModel.from_pretrained(model, str(folder), local_files_only=True)
@@ -83,8 +141,31 @@ def load_adapter(
     return adapted
 
 
-def check_base(folder: Path, base: Path, *, foreign: bool = False) -> None:
-    """Refuse a base whose weights are not those the adapter was trained on."""
+def add_adapter(adapted: PeftModel, folder: Path, name: str) -> None:
+    """Put a further adapter beside the one of a model, every tensor of it or none.
+
+    Raises:
+        ModelError: if it is damaged, or does not fit tensor by tensor.
+    """
+    stored = _stored_shapes(folder)
+    try:
+        adapted.load_adapter(str(folder), name, local_files_only=True)
+    except Exception as problem:  # the library raises many kinds for a misfit
+        raise ModelError(
+            f"the adapter does not fit its base: {reason_of(problem)}",
+            hint="add adapters of the same base only",
+            where=str(folder),
+        ) from problem
+    _check_fit(folder, stored, _expected_shapes(adapted, name))
+
+
+def check_base(
+    folder: Path, base: Path, *, beneath: Beneath = NOTHING, foreign: bool = False
+) -> None:
+    """Refuse a base whose weights are not those the adapter was trained on.
+
+    What was trained on the base itself may be added to others that were.
+    """
     check_config(folder / ADAPTER)
     if not (folder / WEIGHTS).is_file():
         raise ModelError(
@@ -110,7 +191,7 @@ def check_base(folder: Path, base: Path, *, foreign: bool = False) -> None:
             where=str(note),
         ) from None
     check_files(base)
-    if weights_sha256(base) != expected:
+    if expected not in (base_sha256(base, beneath), base_sha256(base)):
         raise ModelError(
             "the adapter was trained on another base: the weights differ",
             hint="use the very folder it was trained on",
@@ -130,10 +211,10 @@ def _stored_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
         ) from problem
 
 
-def _expected_shapes(model: PeftModel) -> dict[str, tuple[int, ...]]:
+def _expected_shapes(model: PeftModel, name: str = "default") -> dict[str, tuple[int, ...]]:
     from peft import get_peft_model_state_dict
 
-    state: dict[str, Any] = get_peft_model_state_dict(model)
+    state: dict[str, Any] = get_peft_model_state_dict(model, adapter_name=name)
     return {name: tuple(tensor.shape) for name, tensor in state.items()}
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from tunesmith.errors import ModelError
 from tunesmith.hardware import Precision, choose_device, choose_precision
-from tunesmith.models.adapter import restore_adapter
+from tunesmith.models.adapter import merge_adapters, restore_adapter
+from tunesmith.models.chat import find_beneath
 from tunesmith.models.load import (
     build_random_model,
     check_vocabulary,
@@ -110,7 +111,7 @@ def load_roles(recipe: Recipe, reader: Reader) -> Roles:
     policy = apply_tuning(base, recipe.tuning, find_tokens(reader.tokenizer, tokens))
     start = find_start(recipe)
     if start is not None:
-        check_start(policy, start, reader.folder)
+        check_start(policy, start, reader.folder, find_beneath(recipe.model))
         restore_adapter(policy, start)
     for weight in policy.parameters():  # what moves stays fp32, a new head too
         if weight.requires_grad:
@@ -130,7 +131,8 @@ def load_base(
         if recipe.model.from_scratch:
             return build_random_model(reader.folder, dtype=dtype, device=device)
         quantize = recipe.model.quantize
-        return load_model(reader.folder, dtype=dtype, device=device, quantize=quantize)
+        plain = load_model(reader.folder, dtype=dtype, device=device, quantize=quantize)
+        return merge_adapters(plain, reader.folder, find_beneath(recipe.model).merged)
     model = load_scorer(reader.folder, dtype=dtype, device=device, new_head=True)
     config: Any = model.config.get_text_config()
     if config.pad_token_id is None:  # transformers scores several texts only if it knows one

@@ -13,6 +13,8 @@ class Model(Section):
 
     name: str = Field(min_length=1)
     """A folder, a Hugging Face cache entry (folder, snapshot or `Org/Name`), or `starter`."""
+    adapters: tuple[str, ...] = ()
+    """Runs, or folders of adapters, that are added to its weights first, one after another."""
     from_scratch: bool = False
     """Start from random weights of the folder's config.json instead of its weights."""
     template: str | None = None

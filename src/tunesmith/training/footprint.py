@@ -15,6 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 
 from tunesmith.hardware import GIB, Precision, choose_device, choose_precision
 from tunesmith.logs import logger
+from tunesmith.models.chat import find_beneath
 from tunesmith.models.few_passes import use_few_passes
 from tunesmith.models.head import chunk_size
 from tunesmith.models.inner import inner_model
@@ -178,7 +179,7 @@ def _without_numbers(
         model: torch.nn.Module = apply_tuning(base, *_tuning_by_shapes(recipe.tuning, folder))
     start = find_start(recipe)
     if start is not None and not isinstance(recipe.method, Reward):  # before a run is made for it
-        check_start(model, start, folder)
+        check_start(model, start, folder, find_beneath(recipe.model))
     use_few_passes(model)
     return model.train(), storage
 

@@ -10,6 +10,8 @@ from tunesmith.hardware import num_cores
 from tunesmith.logs import logger
 from tunesmith.methods import Method, build_method
 from tunesmith.methods.ranks import ALONE, Ranks
+from tunesmith.models.adapter import check_beneath
+from tunesmith.models.chat import find_beneath
 from tunesmith.models.load import load_config, quiet_libraries
 from tunesmith.models.quantize import check_package
 from tunesmith.models.reader import Reader
@@ -48,6 +50,7 @@ def prepare_run(recipe: Recipe) -> Prepared:
     warn_of_rate(recipe)
     reader = load_reader(recipe)
     check_reference(recipe, reader)
+    check_beneath(reader.folder, find_beneath(recipe.model))
     method = build_method(recipe.method)
     splits = prepare(
         recipe.data, method.learn, reader.tokenizer, reader.template, seed=recipe.run.seed

@@ -14,7 +14,12 @@ from tunesmith.recipe.llamafactory.optimizer import convert_optimizer
 from tunesmith.recipe.llamafactory.rules import check_keys, check_together, is_off
 from tunesmith.recipe.llamafactory.run import convert_evaluate, convert_run
 from tunesmith.recipe.llamafactory.templates import Choice, choose_template
-from tunesmith.recipe.llamafactory.tuning import convert_compute, convert_quantize, convert_tuning
+from tunesmith.recipe.llamafactory.tuning import (
+    adapters_beneath,
+    convert_compute,
+    convert_quantize,
+    convert_tuning,
+)
 from tunesmith.recipe.load import build_recipe
 from tunesmith.recipe.options import Recipe
 
@@ -61,6 +66,8 @@ def _model(theirs: TheirFile, chosen: Choice) -> dict[str, Any]:
     model: dict[str, Any] = {"name": theirs["model_name_or_path"]}
     if theirs["train_from_scratch"]:
         model["from_scratch"] = True
+    if adapters := adapters_beneath(theirs):
+        model["adapters"] = adapters
     if chosen.template is not None:
         model["template"] = chosen.template
     if theirs["quantization_bit"] is not None:

@@ -186,13 +186,18 @@ def one_optimizer(theirs: TheirFile) -> None:
 def lora_has_its_own_keys(theirs: TheirFile) -> None:
     """What bends LoRA means nothing to other tunings."""
     kind = theirs["finetuning_type"]
+    if theirs["create_new_adapter"] and not theirs["adapter_name_or_path"]:
+        raise theirs.refusal(
+            "create_new_adapter", "create_new_adapter has no effect: no adapter is there", REMOVE
+        )
     if kind == "lora":
         if theirs["pissa_iter"] not in (-1, 16):
             raise theirs.refusal(
                 "pissa_iter", "PiSSA takes 16 rounds or is exact", "write 16 or -1"
             )
         return
-    beside = () if kind == "oft" else ("additional_target", "adapter_name_or_path")
+    others = ("additional_target", "adapter_name_or_path", "create_new_adapter")
+    beside = () if kind == "oft" else others
     for name in ("loraplus_lr_ratio", "use_rslora", "use_dora", "pissa_init", *beside):
         if theirs[name]:
             raise theirs.refusal(name, f"{name} is for finetuning_type: lora", REMOVE)

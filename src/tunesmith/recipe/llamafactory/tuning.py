@@ -61,12 +61,24 @@ def _oft(theirs: TheirFile) -> dict[str, Any]:
 
 def _beside(theirs: TheirFile, target: str) -> dict[str, Any]:
     """Describe what all adapters share."""
-    targets, adapter = split(target), theirs["adapter_name_or_path"]
+    targets, adapters = split(target), read_adapters(theirs)
+    goes_on = adapters and not theirs["create_new_adapter"]
     return {
         "targets": ["all-linear"] if targets == ["all"] else targets,
         "modules": split(theirs["additional_target"] or ""),
-        "from_adapter": find_anywhere(adapter) if adapter else None,
+        "from_adapter": adapters[-1] if goes_on else None,
     }
+
+
+def adapters_beneath(theirs: TheirFile) -> list[str]:
+    """List the adapters that are added to the base before one is trained."""
+    adapters = read_adapters(theirs)
+    return adapters if theirs["create_new_adapter"] else adapters[:-1]
+
+
+def read_adapters(theirs: TheirFile) -> list[str]:
+    """List the adapters a file names."""
+    return [find_anywhere(name) for name in split(theirs["adapter_name_or_path"] or "")]
 
 
 def convert_quantize(theirs: TheirFile) -> dict[str, Any]:

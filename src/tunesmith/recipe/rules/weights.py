@@ -52,6 +52,19 @@ def quantized_stays_frozen(recipe: Recipe) -> None:
         )
 
 
+def adapters_are_added_to_whole_weights(recipe: Recipe) -> None:
+    """What others have learned is added to weights that are there, in all of their bits."""
+    model = recipe.model
+    if model.adapters and (model.quantize is not None or model.from_scratch):
+        few = model.quantize is not None
+        raise RecipeError(
+            "model.adapters are added to whole weights, and "
+            + ("model.quantize keeps a few bits of them" if few else "these would be random"),
+            hint="export the adapters first, and name what comes out in model.name",
+            where="model.adapters",
+        )
+
+
 def freeze_counts_or_names(recipe: Recipe) -> None:
     """Frozen tuning opens layers by count or by name, and at least something."""
     tuning = recipe.tuning
@@ -74,5 +87,6 @@ def freeze_counts_or_names(recipe: Recipe) -> None:
 RULES: tuple[Callable[[Recipe], None], ...] = (
     scratch_trains_all,
     quantized_stays_frozen,
+    adapters_are_added_to_whole_weights,
     freeze_counts_or_names,
 )
