@@ -42,9 +42,8 @@ def merged(model: Any, *folders: Path) -> Any:
     return model
 
 
-@pytest.mark.parametrize(
-    "kind", ["lora", *(pytest.param(kind, marks=pytest.mark.proof) for kind in ("oft", "full"))]
-)
+@pytest.mark.proof
+@pytest.mark.parametrize("kind", ["lora", "oft", "full"])
 def test_training_begins_on_adapters_that_were_added(
     tmp_path: Path, tiny_model: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

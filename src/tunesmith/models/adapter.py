@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,11 +64,23 @@ def check_beneath(base: Path, beneath: Beneath) -> None:
     Raises:
         ModelError: naming the first that was not.
     """
-    for place, folder in enumerate(beneath.merged):
-        check_base(folder, base, beneath=Beneath(beneath.merged[:place]), foreign=True)
+    for place in range(len(beneath.merged)):
+        _check_one(base, beneath, place)
 
 
-def merge_adapters(model: PreTrainedModel, base: Path, merged: Sequence[Path]) -> PreTrainedModel:
+def _check_one(base: Path, beneath: Beneath, place: int) -> Beneath:
+    """Return what lies beneath one of the adapters: its positions may be stretched later only."""
+    before = replace(beneath, merged=beneath.merged[:place])
+    unstretched = replace(before, rope=None)
+    try:
+        check_base(beneath.merged[place], base, beneath=unstretched, foreign=True)
+    except ModelError:
+        check_base(beneath.merged[place], base, beneath=before, foreign=True)
+        return before
+    return unstretched
+
+
+def merge_adapters(model: PreTrainedModel, base: Path, beneath: Beneath) -> PreTrainedModel:
     """Add adapters to the weights of their base, one after another, each sum in fp32.
 
     Raises:
@@ -77,8 +89,8 @@ def merge_adapters(model: PreTrainedModel, base: Path, merged: Sequence[Path]) -
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     dtype = model.dtype
-    for place, folder in enumerate(merged):
-        before = Beneath(tuple(merged[:place]))
+    for place, folder in enumerate(beneath.merged):
+        before = _check_one(base, beneath, place)
         adapted = load_adapter(model, folder, base, beneath=before, foreign=True)
         for layer in adapted.modules():
             if isinstance(layer, BaseTunerLayer):
@@ -191,7 +203,8 @@ def check_base(
             where=str(note),
         ) from None
     check_files(base)
-    if expected not in (base_sha256(base, beneath), base_sha256(base)):
+    alone = replace(beneath, merged=())
+    if expected not in (base_sha256(base, beneath), base_sha256(base, alone)):
         raise ModelError(
             "the adapter was trained on another base: the weights differ",
             hint="use the very folder it was trained on",

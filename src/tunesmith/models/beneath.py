@@ -6,8 +6,10 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tunesmith.models.fingerprint import weights_sha256
+from tunesmith.recipe.rope import RopeScaling
 
 
 @dataclass(frozen=True)
@@ -16,9 +18,11 @@ class Beneath:
 
     Attributes:
         merged: folders of adapters that are added to the weights, one after another.
+        rope: how positions are stretched.
     """
 
     merged: tuple[Path, ...] = ()
+    rope: RopeScaling | None = None
 
 
 NOTHING = Beneath()
@@ -29,5 +33,7 @@ def base_sha256(base: Path, beneath: Beneath = NOTHING) -> str:
     plain = weights_sha256(base)
     if beneath == NOTHING:
         return plain
-    parts = [plain, *(weights_sha256(folder) for folder in beneath.merged)]
+    parts: list[Any] = [plain, *(weights_sha256(folder) for folder in beneath.merged)]
+    if beneath.rope is not None:
+        parts.append(beneath.rope.model_dump(mode="json"))
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

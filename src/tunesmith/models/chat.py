@@ -137,7 +137,8 @@ def find_subject(name: str | Path | Subject, *, base_only: bool = False) -> Subj
 
 def find_beneath(options: Model) -> Beneath:
     """Find what is changed of a base before training begins on it."""
-    return Beneath(tuple(find_adapter(name, "model.adapters") for name in options.adapters))
+    adapters = tuple(find_adapter(name, "model.adapters") for name in options.adapters)
+    return Beneath(adapters, options.rope_scaling)
 
 
 def find_adapter(name: str, where: str) -> Path:
@@ -229,10 +230,15 @@ def load_reward_model(
     on = choose_device(device)
     dtype = _dtype(choose_precision(precision, on))
     model: torch.nn.Module = load_scorer(
-        subject.base, dtype=dtype, device=on, new_head=subject.adapter is not None
+        subject.base,
+        dtype=dtype,
+        device=on,
+        new_head=subject.adapter is not None,
+        rope=subject.beneath.rope,
     )
-    if subject.adapter is not None:
-        adapter, beneath = subject.adapter, subject.beneath
+    adapter, beneath = subject.adapter, subject.beneath
+    model = merge_adapters(model, subject.base, beneath)  # type: ignore[arg-type]
+    if adapter is not None:
         model = load_adapter(model, adapter, subject.base, beneath=beneath)  # type: ignore[arg-type]
     model.eval().requires_grad_(False).to(dtype)
     return RewardModel(subject.name, model, reader.tokenizer, reader.template)
@@ -257,9 +263,10 @@ def load_subject(
     if subject.adapter is not None:
         refuse_scorer(subject.adapter)
     reader = find_reader(subject.base, subject.template)
-    base = load_model(subject.base, dtype=dtype, device=on, quantize=subject.quantize)
+    rope = subject.beneath.rope
+    base = load_model(subject.base, dtype=dtype, device=on, quantize=subject.quantize, rope=rope)
     check_vocabulary(subject.base, len(reader.tokenizer), count_embeddings(base))
-    base = merge_adapters(base, subject.base, subject.beneath.merged)
+    base = merge_adapters(base, subject.base, subject.beneath)
     model: torch.nn.Module = base
     if subject.adapter is not None:
         foreign = subject.run is None  # a person named both

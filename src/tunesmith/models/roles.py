@@ -127,13 +127,19 @@ def load_base(
     recipe: Recipe, reader: Reader, *, dtype: torch.dtype, device: torch.device
 ) -> PreTrainedModel:
     """Load what the policy is made of: a language model, or one with a head that scores."""
+    beneath = find_beneath(recipe.model)
     if not isinstance(recipe.method, Reward):
         if recipe.model.from_scratch:
             return build_random_model(reader.folder, dtype=dtype, device=device)
         quantize = recipe.model.quantize
-        plain = load_model(reader.folder, dtype=dtype, device=device, quantize=quantize)
-        return merge_adapters(plain, reader.folder, find_beneath(recipe.model).merged)
-    model = load_scorer(reader.folder, dtype=dtype, device=device, new_head=True)
+        plain = load_model(
+            reader.folder, dtype=dtype, device=device, quantize=quantize, rope=beneath.rope
+        )
+        return merge_adapters(plain, reader.folder, beneath)
+    model = load_scorer(
+        reader.folder, dtype=dtype, device=device, new_head=True, rope=beneath.rope
+    )
+    model = merge_adapters(model, reader.folder, beneath)
     config: Any = model.config.get_text_config()
     if config.pad_token_id is None:  # transformers scores several texts only if it knows one
         tokenizer = reader.tokenizer

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from tunesmith.recipe.quantize import Quantize
+from tunesmith.recipe.rope import RopeScaling
 from tunesmith.recipe.section import Section
 
 
@@ -21,3 +22,5 @@ class Model(Section):
     """Chat template for models that ship none: `chatml`, `alpaca`, or a path to a .jinja file."""
     quantize: Quantize | None = None
     """Keep the frozen base in fewer bits, such as `{kind: nf4}`; what LoRA adds stays exact."""
+    rope_scaling: RopeScaling | None = None
+    """Stretch its rotary positions to longer texts, such as `{kind: yarn, factor: 4}`."""

@@ -27,8 +27,20 @@ class Freeze(Section):
     """Train the last n layers; a negative number trains the first n."""
     names: tuple[str, ...] = ()
     """Train the parameters whose names contain one of these, instead of counting layers."""
+    spread: bool = False
+    """Train n layers evenly between the others instead, each the last of its stretch: the new
+    blocks of a model that was made with `llama_pro` by others."""
     embeddings: bool = False
     """Also train the embeddings and the head."""
+
+
+class LlamaPro(Section):
+    """Train new layers between those of the model, which at first change nothing
+    (arXiv:2401.02415)."""
+
+    kind: Literal["llama_pro"] = "llama_pro"
+    blocks: Count = 2
+    """New layers, put evenly between the others; each begins as a copy of the one before it."""
 
 
 class Adapter(Section):
@@ -127,6 +139,6 @@ class LoKr(Adapter):
 
 
 Tuning = Annotated[
-    Full | Freeze | LoRA | VeRA | OFT | IA3 | HRA | LoHa | LoKr,
+    Full | Freeze | LlamaPro | LoRA | VeRA | OFT | IA3 | HRA | LoHa | LoKr,
     Field(discriminator="kind"),
 ]

@@ -173,7 +173,9 @@ def _without_numbers(
 
     dtype = base_dtype(recipe, precision)
     with torch.device("meta"):
-        base = AutoModelForCausalLM.from_config(load_config(folder), dtype=dtype)
+        base = AutoModelForCausalLM.from_config(
+            load_config(folder, recipe.model.rope_scaling), dtype=dtype
+        )
         quantize = recipe.model.quantize
         storage = None if quantize is None else measure_storage(base, quantize)
         model: torch.nn.Module = apply_tuning(base, *_tuning_by_shapes(recipe.tuning, folder))

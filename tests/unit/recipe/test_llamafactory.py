@@ -152,6 +152,23 @@ def test_what_is_not_given_has_their_default() -> None:
         ({"pissa_init": True}, "tuning", {"init": "pissa_niter"}),
         ({"finetuning_type": "oft", "oft_block_size": 8}, "tuning", {"block_size": 8}),
         ({"adapter_name_or_path": "saves/a"}, "tuning", {"from_adapter": "saves/a"}),
+        (
+            {"finetuning_type": "freeze", "use_llama_pro": True, **theirs.WITHOUT_LORA},
+            "tuning",
+            {"spread": True, "layers": 2},
+        ),
+        (
+            {"rope_scaling": "yarn"},
+            "model",
+            {"rope_scaling": {"kind": "yarn", "factor": None, "original_length": None}},
+        ),
+        ({"adapter_name_or_path": "a,b"}, "tuning", {"from_adapter": "b"}),
+        ({"adapter_name_or_path": "a,b"}, "model", {"adapters": ["a"]}),
+        (
+            {"adapter_name_or_path": "a,b", "create_new_adapter": True},
+            "model",
+            {"adapters": ["a", "b"]},
+        ),
         ({"loraplus_lr_ratio": 16}, "tuning", {"lora_plus_ratio": 16}),
         ({"train_on_prompt": True}, "method", {"learn_prompts": True}),
         ({"mask_history": True}, "method", {"learn_history": False}),

@@ -18,6 +18,7 @@ from tunesmith.recipe.llamafactory.tuning import (
     adapters_beneath,
     convert_compute,
     convert_quantize,
+    convert_rope,
     convert_tuning,
 )
 from tunesmith.recipe.load import build_recipe
@@ -70,6 +71,8 @@ def _model(theirs: TheirFile, chosen: Choice) -> dict[str, Any]:
         model["adapters"] = adapters
     if chosen.template is not None:
         model["template"] = chosen.template
+    if theirs["rope_scaling"] is not None:
+        model["rope_scaling"] = convert_rope(theirs)
     if theirs["quantization_bit"] is not None:
         model["quantize"] = convert_quantize(theirs)
     return model

@@ -183,6 +183,17 @@ def one_optimizer(theirs: TheirFile) -> None:
         )
 
 
+def blocks_are_opened_alone(theirs: TheirFile) -> None:
+    """The new blocks of LLaMA Pro lie in the model already, and freezing opens them."""
+    if theirs["use_llama_pro"] and theirs["finetuning_type"] != "freeze":
+        raise theirs.refusal(
+            "use_llama_pro",
+            f"use_llama_pro opens whole blocks, and {theirs['finetuning_type']} does not",
+            "write finetuning_type: freeze, or convert the file and write tuning.kind: llama_pro, "
+            "which adds the blocks itself",
+        )
+
+
 def lora_has_its_own_keys(theirs: TheirFile) -> None:
     """What bends LoRA means nothing to other tunings."""
     kind = theirs["finetuning_type"]
@@ -221,6 +232,7 @@ RULES: tuple[Callable[[TheirFile], None], ...] = (
     few_bits_stay_frozen,
     losses_fit,
     one_optimizer,
+    blocks_are_opened_alone,
     lora_has_its_own_keys,
     best_weights_have_a_loss,
 )

@@ -69,6 +69,12 @@ def read_use(theirs: TheirFile, around: Around, *, to_export: bool = False) -> U
             "model_name_or_path is missing",
             "write model_name_or_path: Qwen/Qwen3-0.6B",
         )
+    if theirs["rope_scaling"] is not None:
+        raise theirs.refusal(
+            "rope_scaling",
+            "how positions are stretched is part of a run, or of a model's config.json",
+            "remove it",
+        )
     if to_export:
         _check_export(theirs)
     chosen = choose_template(theirs, around)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from tunesmith.errors import RecipeError
 from tunesmith.recipe.method import Reward
 from tunesmith.recipe.options import Recipe
+from tunesmith.recipe.rope import Llama3
 from tunesmith.recipe.schema import QUANTIZE
 from tunesmith.recipe.tuning import Freeze, Full, LoRA
 
@@ -65,6 +66,27 @@ def adapters_are_added_to_whole_weights(recipe: Recipe) -> None:
         )
 
 
+def positions_are_stretched_once(recipe: Recipe) -> None:
+    """Random weights know no positions yet."""
+    if recipe.model.rope_scaling is not None and recipe.model.from_scratch:
+        raise RecipeError(
+            "a model from scratch has no positions yet that could be stretched",
+            hint="write into its config.json how long texts may be, and remove it",
+            where="model.rope_scaling",
+        )
+
+
+def frequencies_stand_in_order(recipe: Recipe) -> None:
+    """What is stretched whole lies below what is left alone."""
+    rope = recipe.model.rope_scaling
+    if isinstance(rope, Llama3) and rope.low_frequency_factor >= rope.high_frequency_factor:
+        raise RecipeError(
+            "model.rope_scaling.low_frequency_factor is not below high_frequency_factor",
+            hint="leave both out: 1 and 4 are usual",
+            where="model.rope_scaling.low_frequency_factor",
+        )
+
+
 def freeze_counts_or_names(recipe: Recipe) -> None:
     """Frozen tuning opens layers by count or by name, and at least something."""
     tuning = recipe.tuning
@@ -75,6 +97,12 @@ def freeze_counts_or_names(recipe: Recipe) -> None:
             "tuning.layers has no effect: tuning.names says what is trained",
             hint="remove one of them",
             where="tuning.layers",
+        )
+    if tuning.spread and (tuning.names or tuning.layers < 1):
+        raise RecipeError(
+            "tuning.spread spreads the layers that tuning.layers counts",
+            hint="remove tuning.names" if tuning.names else "write how many in tuning.layers",
+            where="tuning.spread",
         )
     if not tuning.names and not tuning.layers and not tuning.embeddings:
         raise RecipeError(
@@ -88,5 +116,7 @@ RULES: tuple[Callable[[Recipe], None], ...] = (
     scratch_trains_all,
     quantized_stays_frozen,
     adapters_are_added_to_whole_weights,
+    positions_are_stretched_once,
+    frequencies_stand_in_order,
     freeze_counts_or_names,
 )
