@@ -29,7 +29,7 @@ def short(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.make_model(folder, max_position_embeddings=16)
 
 
-def run_on(folder: Path, model: Path, rope: Any, **sections: Any) -> Run:
+def run_on(folder: Path, model: Path, rope: Any, /, **sections: Any) -> Run:
     folder.mkdir(exist_ok=True)
     data = tiny.write_pairs(folder / "pairs.jsonl", 20)
     given = {"model": {"rope_scaling": rope}, **HELD_OUT, **sections}

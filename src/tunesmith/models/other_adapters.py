@@ -40,8 +40,9 @@ def _oft(tuning: OFT, layers: dict[str, Any], common: dict[str, Any]) -> Any:
     """Turn by Cayley's formula itself, not by the first terms of its series: lengths are kept."""
     from peft import OFTConfig
 
+    upright = _upright(tuning, layers, common)
     for name, layer in layers.items():
-        width = layer.weight.shape[0 if is_transposed(layer) else 1]
+        width = layer.in_features
         if width % tuning.block_size:
             raise RecipeError(
                 f"{name} has {width} inputs, which no blocks of {tuning.block_size} fill",
@@ -49,7 +50,6 @@ def _oft(tuning: OFT, layers: dict[str, Any], common: dict[str, Any]) -> Any:
                 "other layers in tuning.targets",
                 where="tuning.block_size",
             )
-    upright = _upright(tuning, layers, common)
     return OFTConfig(r=0, oft_block_size=tuning.block_size, use_cayley_neumann=False, **upright)
 
 

@@ -101,6 +101,7 @@ def load_roles(recipe: Recipe, reader: Reader) -> Roles:
     import torch
 
     from tunesmith.models.few_passes import use_few_passes
+    from tunesmith.models.shifted_attention import use_shifted_attention
 
     device = choose_device(recipe.compute.device)
     precision = choose_precision(recipe.compute.precision, device)
@@ -120,6 +121,8 @@ def load_roles(recipe: Recipe, reader: Reader) -> Roles:
     if precision == "pure_bf16":
         for weight in policy.parameters():  # what else it holds, such as positions, stays exact
             weight.data = weight.data.to(torch.bfloat16)
+    if recipe.model.shifted_attention is not None:
+        use_shifted_attention(policy, recipe.model.shifted_attention)
     return Roles(policy, reader, precision, device)
 
 

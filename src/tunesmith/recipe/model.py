@@ -6,7 +6,7 @@ from pydantic import Field
 
 from tunesmith.recipe.quantize import Quantize
 from tunesmith.recipe.rope import RopeScaling
-from tunesmith.recipe.section import Section
+from tunesmith.recipe.section import Count, Section
 
 
 class Model(Section):
@@ -22,5 +22,8 @@ class Model(Section):
     """Chat template for models that ship none: `chatml`, `alpaca`, or a path to a .jinja file."""
     quantize: Quantize | None = None
     """Keep the frozen base in fewer bits, such as `{kind: nf4}`; what LoRA adds stays exact."""
+    shifted_attention: Count | None = None
+    """While training, let tokens see only their groups of so many, half of the heads shifted by
+    half a group: long rows learn faster (arXiv:2309.12307)."""
     rope_scaling: RopeScaling | None = None
     """Stretch its rotary positions to longer texts, such as `{kind: yarn, factor: 4}`."""

@@ -30,6 +30,7 @@ from tunesmith.models.row_attention import (
     one_after_another,
     use_row_attention,
 )
+from tunesmith.models.shifted_attention import check_shiftable
 from tunesmith.models.start import check_start, find_start
 from tunesmith.models.targets import find_tokens
 from tunesmith.models.tuning import apply_tuning, num_trainable
@@ -182,6 +183,8 @@ def _without_numbers(
     start = find_start(recipe)
     if start is not None and not isinstance(recipe.method, Reward):  # before a run is made for it
         check_start(model, start, folder, find_beneath(recipe.model))
+    if recipe.model.shifted_attention is not None:
+        check_shiftable(model)
     use_few_passes(model)
     return model.train(), storage
 

@@ -157,6 +157,7 @@ def test_what_is_not_given_has_their_default() -> None:
             "tuning",
             {"spread": True, "layers": 2},
         ),
+        ({"shift_attn": True, "cutoff_len": 90}, "model", {"shifted_attention": 22}),
         (
             {"rope_scaling": "yarn"},
             "model",

@@ -71,6 +71,8 @@ def _model(theirs: TheirFile, chosen: Choice) -> dict[str, Any]:
         model["adapters"] = adapters
     if chosen.template is not None:
         model["template"] = chosen.template
+    if theirs["shift_attn"]:
+        model["shifted_attention"] = max(theirs["cutoff_len"] // 4 // 2 * 2, 2)
     if theirs["rope_scaling"] is not None:
         model["rope_scaling"] = convert_rope(theirs)
     if theirs["quantization_bit"] is not None:
@@ -108,6 +110,10 @@ def _meanings(theirs: TheirFile, chosen: Choice) -> dict[str, str]:
         "mix_strategy": (
             strategy in ("interleave_under", "interleave_over"),
             "sets are mixed in these shares, and an epoch has as many rows as they hold",
+        ),
+        "shift_attn": (
+            theirs["shift_attn"],
+            "groups are a quarter of cutoff_len, not of each batch's longest row",
         ),
         "max_samples": (theirs.has("max_samples"), "rows are drawn with the seed, not the first"),
         "per_device_eval_batch_size": (

@@ -130,10 +130,10 @@ def streams_have_an_end(theirs: TheirFile) -> None:
 
 
 def few_bits_stay_frozen(theirs: TheirFile) -> None:
-    """Few bits can be read, and only LoRA learns beside them."""
+    """Few bits can be read, and adapters alone learn beside them."""
     if theirs["quantization_bit"] is None:
         return
-    if theirs["finetuning_type"] != "lora":
+    if theirs["finetuning_type"] not in ("lora", "oft"):
         raise theirs.refusal(
             "quantization_bit",
             f"quantized weights cannot be trained, as {theirs['finetuning_type']} would",

@@ -8,8 +8,12 @@ from tunesmith.errors import RecipeError
 from tunesmith.recipe.method import Reward
 from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.rope import Llama3
+from tunesmith.recipe.rules.methods import has_reference
 from tunesmith.recipe.schema import QUANTIZE
-from tunesmith.recipe.tuning import Freeze, Full, LoRA
+from tunesmith.recipe.tuning import IA3, OFT, Adapter, Freeze, Full, LoRA, VeRA
+
+OVER_FEW_BITS = (LoRA, VeRA, OFT, IA3)
+"""Kinds that ask a frozen layer for its outputs only."""
 
 
 def scratch_trains_all(recipe: Recipe) -> None:
@@ -39,9 +43,13 @@ def quantized_stays_frozen(recipe: Recipe) -> None:
             hint="remove it, or load the base in compute.precision: bf16",
             where=QUANTIZE,
         )
-    if not isinstance(recipe.tuning, LoRA):
+    if not isinstance(recipe.tuning, OVER_FEW_BITS):
+        adapts = isinstance(recipe.tuning, Adapter)
         raise RecipeError(
-            f"quantized weights cannot be trained, as tuning.kind {recipe.tuning.kind} would",
+            f"{recipe.tuning.kind} computes with whole weights, and model.quantize keeps few bits"
+            if adapts
+            else "quantized weights cannot be trained, as "
+            f"tuning.kind {recipe.tuning.kind} would",
             hint="write tuning.kind: lora, or remove model.quantize",
             where=QUANTIZE,
         )
@@ -87,6 +95,32 @@ def frequencies_stand_in_order(recipe: Recipe) -> None:
         )
 
 
+def groups_are_smaller_than_rows(recipe: Recipe) -> None:
+    """Groups cut rows, two halves each, and the reference sees whole rows."""
+    group = recipe.model.shifted_attention
+    if group is None:
+        return
+    because = {
+        f"has no effect: no row is longer than data.max_tokens: {recipe.data.max_tokens}": (
+            group >= recipe.data.max_tokens,
+            f"write {max(recipe.data.max_tokens // 4 // 2 * 2, 2)}, or remove it",
+        ),
+        f"is shifted by half a group, and {group} has no half": (
+            bool(group % 2),
+            f"write {group + 1}",
+        ),
+        f"does not go with {recipe.method.name}, whose reference sees whole rows": (
+            has_reference(recipe.method),
+            "remove it",
+        ),
+    }
+    for why, (wrong, hint) in because.items():
+        if wrong:
+            raise RecipeError(
+                f"model.shifted_attention {why}", hint=hint, where="model.shifted_attention"
+            )
+
+
 def freeze_counts_or_names(recipe: Recipe) -> None:
     """Frozen tuning opens layers by count or by name, and at least something."""
     tuning = recipe.tuning
@@ -118,5 +152,6 @@ RULES: tuple[Callable[[Recipe], None], ...] = (
     adapters_are_added_to_whole_weights,
     positions_are_stretched_once,
     frequencies_stand_in_order,
+    groups_are_smaller_than_rows,
     freeze_counts_or_names,
 )
