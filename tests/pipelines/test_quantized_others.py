@@ -16,11 +16,12 @@ from tunesmith.models.chat import load_chat_model
 from tunesmith.models.load import load_model
 from tunesmith.models.tuning import apply_tuning
 from tunesmith.recipe.quantize import NF4, Int8, Quantize
-from tunesmith.recipe.tuning import IA3, OFT, Adapter, VeRA
+from tunesmith.recipe.tuning import IA3, OFT, AdaLoRA, Adapter, VeRA
 from tunesmith.training.train import resume
 
 IDS = torch.arange(5, 45)[None]
 TUNINGS: dict[str, Adapter] = {
+    "adalora": AdaLoRA(rank=3, first_rank=5),
     "vera": VeRA(rank=16),
     "oft": OFT(block_size=8),
     "ia3": IA3(),

@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from tunesmith.errors import ModelError
+from tunesmith.models.allocation import restore_allocation, save_allocation
 from tunesmith.models.beginnings import without_beginnings, write_plain
 from tunesmith.models.beneath import NOTHING, Beneath, base_sha256
 from tunesmith.models.inspect import ADAPTER, check_config, check_files
@@ -35,6 +36,7 @@ def save_adapter(adapted: PeftModel, folder: Path, *, base: Path, sha256: str) -
     """Write an adapter that adds to its original base what it adds in training."""
     adapted.save_pretrained(str(folder))
     write_plain(adapted, folder / WEIGHTS)
+    save_allocation(adapted, folder)
     note_base(folder, base=base, sha256=sha256)
 
 
@@ -51,6 +53,7 @@ def restore_adapter(adapted: PeftModel, folder: Path) -> None:
     stored = {name: tuple(weight.shape) for name, weight in weights.items()}
     _check_fit(folder, stored, _expected_shapes(adapted))
     set_peft_model_state_dict(adapted, weights)
+    restore_allocation(adapted, folder)
 
 
 def check_fit(adapted: PeftModel, folder: Path) -> None:

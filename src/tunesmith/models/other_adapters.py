@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunesmith.errors import RecipeError
 from tunesmith.models.targets import find_linear, find_targets, is_called, is_transposed
-from tunesmith.recipe.tuning import HRA, IA3, OFT, Adapter, LoHa, LoKr, VeRA
+from tunesmith.recipe.tuning import HRA, IA3, OFT, AdaLoRA, Adapter, LoHa, LoKr, VeRA
 
 if TYPE_CHECKING:
     import torch
@@ -28,6 +28,21 @@ def add_other(model: PreTrainedModel, tuning: Adapter, common: dict[str, Any]) -
     config = BUILDERS[type(tuning)](tuning, layers, common)
     adapted: torch.nn.Module = get_peft_model(model, config, autocast_adapter_dtype=True)
     return adapted
+
+
+def _adalora(tuning: AdaLoRA, layers: dict[str, Any], common: dict[str, Any]) -> Any:
+    """Say all but for how many updates: that is known when training begins."""
+    from peft import AdaLoraConfig
+
+    return AdaLoraConfig(
+        init_r=tuning.first_rank,
+        target_r=tuning.rank,
+        lora_alpha=tuning.alpha or 2 * tuning.first_rank,
+        deltaT=tuning.every_steps,
+        orth_reg_weight=tuning.orthogonality,
+        total_step=1,
+        **common,
+    )
 
 
 def _vera(tuning: VeRA, layers: dict[str, Any], common: dict[str, Any]) -> Any:
@@ -102,6 +117,7 @@ def _upright(tuning: Any, layers: dict[str, Any], common: dict[str, Any]) -> dic
 
 
 BUILDERS: dict[type[Adapter], Callable[[Any, dict[str, Any], dict[str, Any]], Any]] = {
+    AdaLoRA: _adalora,
     VeRA: _vera,
     OFT: _oft,
     IA3: _ia3,

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 SAME = (
     "peft_type",
     "r",
+    "init_r",
     "lora_alpha",
     "alpha",
     "rank_pattern",

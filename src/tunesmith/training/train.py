@@ -12,6 +12,7 @@ from tunesmith.methods.ranks import ALONE, Ranks
 from tunesmith.models.roles import Roles, load_roles
 from tunesmith.models.score import find_score
 from tunesmith.recipe.options import Recipe
+from tunesmith.recipe.tuning import AdaLoRA
 from tunesmith.runs.published import publish
 from tunesmith.runs.run import Run
 from tunesmith.runs.store import create_run
@@ -247,6 +248,8 @@ def run_loop(run: Run, trainer: RunTrainer) -> None:
     """Train from the newest whole checkpoint until the end, or until somebody asks to stop."""
     from transformers import set_seed
 
+    from tunesmith.models.allocation import Allocation
+    from tunesmith.training.allocating import Allocating
     from tunesmith.training.screen import Screen
     from tunesmith.training.watch import Watch
 
@@ -259,6 +262,9 @@ def run_loop(run: Run, trainer: RunTrainer) -> None:
     screen = Screen()
     screen.begin(step, trainer.num_steps)
     trainer.add_callback(Watch(trainer.recipe, run, trainer, screen))
+    if isinstance(trainer.recipe.tuning, AdaLoRA):
+        ranks_of = Allocation(trainer.roles.policy, trainer.recipe.tuning, trainer.num_steps)
+        trainer.add_callback(Allocating(ranks_of, is_first=ranks.is_first))
     try:
         if checkpoint and trainer.catch_up(checkpoint):
             return

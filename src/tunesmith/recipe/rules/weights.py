@@ -10,9 +10,9 @@ from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.rope import Llama3
 from tunesmith.recipe.rules.methods import has_reference
 from tunesmith.recipe.schema import QUANTIZE
-from tunesmith.recipe.tuning import IA3, OFT, Adapter, Freeze, Full, LoRA, VeRA
+from tunesmith.recipe.tuning import IA3, OFT, AdaLoRA, Adapter, Freeze, Full, LoRA, VeRA
 
-OVER_FEW_BITS = (LoRA, VeRA, OFT, IA3)
+OVER_FEW_BITS = (LoRA, AdaLoRA, VeRA, OFT, IA3)
 """Kinds that ask a frozen layer for its outputs only."""
 
 
