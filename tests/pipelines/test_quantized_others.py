@@ -1,4 +1,4 @@
-"""Adapters other than LoRA on a base of few bits: the gradients of the whole weights, end to end."""
+"""Adapters other than LoRA on a base of few bits: gradients of whole weights, end to end."""
 
 from __future__ import annotations
 

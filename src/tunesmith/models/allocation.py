@@ -7,12 +7,14 @@ are left. Here both are kept as they are, so that a run goes on to the same bits
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors.torch import load_file, save_file
 
 from tunesmith.recipe.tuning import AdaLoRA
+
+if TYPE_CHECKING:
+    import torch
 
 FILE = "allocation.safetensors"
 SUMS = ("exp_avg_ipt", "exp_avg_unc")
@@ -34,6 +36,8 @@ class Allocation:
 
     def penalize(self) -> None:
         """Add to the gradients what keeps the directions of each matrix at right angles."""
+        import torch
+
         pairs = [
             weight @ weight.T if ".lora_A." in name else weight.T @ weight
             for name, weight in self.adapted.named_parameters()
@@ -63,6 +67,8 @@ def masks_of(model: Any) -> dict[str, list[bool]]:
 
 def save_allocation(model: Any, folder: Path) -> None:
     """Write what was learned of ranks beside an adapter, if it learns of any."""
+    import torch
+
     allocator = _allocator(model)
     if allocator is None:
         return
@@ -78,6 +84,8 @@ def save_allocation(model: Any, folder: Path) -> None:
 
 def restore_allocation(model: Any, folder: Path) -> None:
     """Put back what was learned of ranks, if anything was."""
+    import torch
+
     allocator = _allocator(model)
     if allocator is None or not (folder / FILE).is_file():
         return

@@ -5,11 +5,10 @@ from __future__ import annotations
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from tunesmith.errors import RecipeError
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel
 
 LAST = ("self_attn.o_proj", "mlp.down_proj")
@@ -30,6 +29,8 @@ def add_blocks(model: PreTrainedModel, count: int) -> list[torch.nn.Module]:
     Raises:
         RecipeError: if the model has too few blocks, or ones that cannot be silenced.
     """
+    import torch
+
     inner: Any = model.base_model
     config: Any = model.config.get_text_config()
     old = list(inner._modules.get("layers") or ())
@@ -76,6 +77,8 @@ def _silent(layer: torch.nn.Module) -> torch.nn.Module:
     Where norms stand behind what comes out, their factors are set to zero: a norm makes a small
     sum as large as any, so that behind a matrix of zeros the first update would be a leap.
     """
+    import torch
+
     configs = [vars(module).get("config") for module in layer.modules()]
     block: Any = deepcopy(layer, {id(config): config for config in configs})
     ends = LAST
@@ -92,6 +95,8 @@ def _silent(layer: torch.nn.Module) -> torch.nn.Module:
 
 def _begins_at_one(norm: torch.nn.Module) -> bool:
     """Whether a norm multiplies by one more than its weight, as Gemma's does."""
+    import torch
+
     weight: Any = norm.weight
     if weight.is_meta:
         return False
@@ -109,6 +114,8 @@ def _number(layers: Any) -> None:
 
 def _say(model: Any) -> torch.Tensor | None:
     """Ask a model for its logits; None if it holds no numbers."""
+    import torch
+
     weight = next(model.parameters())
     if weight.is_meta:
         return None

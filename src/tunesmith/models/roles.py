@@ -139,9 +139,7 @@ def load_base(
             reader.folder, dtype=dtype, device=device, quantize=quantize, rope=beneath.rope
         )
         return merge_adapters(plain, reader.folder, beneath)
-    model = load_scorer(
-        reader.folder, dtype=dtype, device=device, new_head=True, rope=beneath.rope
-    )
+    model = load_scorer(reader.folder, dtype=dtype, device=device, new_head=True, rope=beneath.rope)
     model = merge_adapters(model, reader.folder, beneath)
     config: Any = model.config.get_text_config()
     if config.pad_token_id is None:  # transformers scores several texts only if it knows one

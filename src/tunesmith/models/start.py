@@ -47,9 +47,7 @@ def find_start(recipe: Recipe) -> Path | None:
     return find_adapter(tuning.from_adapter, "tuning.from_adapter")
 
 
-def check_start(
-    adapted: PeftModel, folder: Path, base: Path, beneath: Beneath = NOTHING
-) -> None:
+def check_start(adapted: PeftModel, folder: Path, base: Path, beneath: Beneath = NOTHING) -> None:
     """Refuse an adapter of another kind, shape or base than the one that is to be trained.
 
     Args:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.errors import RecipeError
-from tunesmith.models.blocks import add_blocks
 from tunesmith.models.beginnings import keep_beginnings, kept_numbers
+from tunesmith.models.blocks import add_blocks
 from tunesmith.models.other_adapters import add_other
 from tunesmith.models.score import find_score
 from tunesmith.models.targets import (

@@ -35,8 +35,7 @@ class Freeze(Section):
 
 
 class LlamaPro(Section):
-    """Train new layers between those of the model, which at first change nothing
-    (arXiv:2401.02415)."""
+    """Train new layers between the others that at first change nothing (arXiv:2401.02415)."""
 
     kind: Literal["llama_pro"] = "llama_pro"
     blocks: Count = 2

@@ -15,8 +15,8 @@ from tunesmith.models.chat import find_beneath
 from tunesmith.models.load import load_config, quiet_libraries
 from tunesmith.models.quantize import check_package
 from tunesmith.models.reader import Reader
-from tunesmith.models.rope import settle_rope
 from tunesmith.models.roles import check_reference, load_reader
+from tunesmith.models.rope import settle_rope
 from tunesmith.recipe.method import Preference
 from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.rules import check_rules

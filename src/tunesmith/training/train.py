@@ -248,8 +248,6 @@ def run_loop(run: Run, trainer: RunTrainer) -> None:
     """Train from the newest whole checkpoint until the end, or until somebody asks to stop."""
     from transformers import set_seed
 
-    from tunesmith.models.allocation import Allocation
-    from tunesmith.training.allocating import Allocating
     from tunesmith.training.screen import Screen
     from tunesmith.training.watch import Watch
 
@@ -262,9 +260,7 @@ def run_loop(run: Run, trainer: RunTrainer) -> None:
     screen = Screen()
     screen.begin(step, trainer.num_steps)
     trainer.add_callback(Watch(trainer.recipe, run, trainer, screen))
-    if isinstance(trainer.recipe.tuning, AdaLoRA):
-        ranks_of = Allocation(trainer.roles.policy, trainer.recipe.tuning, trainer.num_steps)
-        trainer.add_callback(Allocating(ranks_of, is_first=ranks.is_first))
+    let_ranks_move(trainer)
     try:
         if checkpoint and trainer.catch_up(checkpoint):
             return
@@ -278,6 +274,17 @@ def run_loop(run: Run, trainer: RunTrainer) -> None:
     if ranks.is_first:
         clear_partial(run.checkpoints)
         run.write_status(step=trainer.state.global_step)
+
+
+def let_ranks_move(trainer: RunTrainer) -> None:
+    """Give the ranks of adalora to where they are worth most, update by update."""
+    from tunesmith.models.allocation import Allocation
+    from tunesmith.training.allocating import Allocating
+
+    tuning = trainer.recipe.tuning
+    if isinstance(tuning, AdaLoRA):
+        allocation = Allocation(trainer.roles.policy, tuning, trainer.num_steps)
+        trainer.add_callback(Allocating(allocation, is_first=trainer.ranks.is_first))
 
 
 def find_step(run: Run, ranks: Ranks) -> int:

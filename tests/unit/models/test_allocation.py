@@ -34,9 +34,7 @@ def ours(folder: Path) -> tuple[Any, Allocation, torch.optim.Optimizer]:
     return model, Allocation(model, TUNING, STEPS), moves
 
 
-def train(
-    model: Any, allocation: Allocation, moves: torch.optim.Optimizer, steps: range
-) -> None:
+def train(model: Any, allocation: Allocation, moves: torch.optim.Optimizer, steps: range) -> None:
     for step in steps:
         allocation.penalize()
         model.base_model.model(input_ids=rows(step), labels=rows(step)).loss.backward()

@@ -57,9 +57,7 @@ def places_of(segments: list[Segment]) -> list[list[int]]:
         [(0, 11, 0, 0), (11, 29, 0, 11), (29, 32, 0, 11), (32, 41, 32, 32)],
     ],
 )
-def test_groups_are_those_of_the_paper(
-    heads: tuple[int, int], segments: list[Segment]
-) -> None:
+def test_groups_are_those_of_the_paper(heads: tuple[int, int], segments: list[Segment]) -> None:
     torch.manual_seed(0)
     size = segments[-1][1]
     given = [torch.randn(1, count, size, 8, requires_grad=True) for count in (*heads, heads[1])]

@@ -48,8 +48,7 @@ def quantized_stays_frozen(recipe: Recipe) -> None:
         raise RecipeError(
             f"{recipe.tuning.kind} computes with whole weights, and model.quantize keeps few bits"
             if adapts
-            else "quantized weights cannot be trained, as "
-            f"tuning.kind {recipe.tuning.kind} would",
+            else f"quantized weights cannot be trained, as tuning.kind {recipe.tuning.kind} would",
             hint="write tuning.kind: lora, or remove model.quantize",
             where=QUANTIZE,
         )
