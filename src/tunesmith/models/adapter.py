@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 from tunesmith.errors import ModelError
 from tunesmith.models.allocation import restore_allocation, save_allocation
 from tunesmith.models.beginnings import without_beginnings, write_plain
-from tunesmith.models.beneath import NOTHING, Beneath, base_sha256
+from tunesmith.models.beneath import NOTHING, Beneath, hash_with
+from tunesmith.models.fingerprint import weights_sha256
 from tunesmith.models.inspect import ADAPTER, check_config, check_files
 from tunesmith.models.reasons import few, reason_of
 from tunesmith.runs.write import write_json
@@ -67,20 +68,10 @@ def check_beneath(base: Path, beneath: Beneath) -> None:
     Raises:
         ModelError: naming the first that was not.
     """
-    for place in range(len(beneath.merged)):
-        _check_one(base, beneath, place)
-
-
-def _check_one(base: Path, beneath: Beneath, place: int) -> Beneath:
-    """Return what lies beneath one of the adapters: its positions may be stretched later only."""
-    before = replace(beneath, merged=beneath.merged[:place])
-    unstretched = replace(before, rope=None)
-    try:
-        check_base(beneath.merged[place], base, beneath=unstretched, foreign=True)
-    except ModelError:
-        check_base(beneath.merged[place], base, beneath=before, foreign=True)
-        return before
-    return unstretched
+    sha256 = weights_sha256(base) if beneath.merged else ""
+    for place, folder in enumerate(beneath.merged):
+        before = replace(beneath, merged=beneath.merged[:place])
+        _compare(_read_note(folder, foreign=True), sha256, before, f"{folder} on {base}")
 
 
 def merge_adapters(model: PreTrainedModel, base: Path, beneath: Beneath) -> PreTrainedModel:
@@ -92,9 +83,9 @@ def merge_adapters(model: PreTrainedModel, base: Path, beneath: Beneath) -> PreT
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     dtype = model.dtype
-    for place, folder in enumerate(beneath.merged):
-        before = _check_one(base, beneath, place)
-        adapted = load_adapter(model, folder, base, beneath=before, foreign=True)
+    check_beneath(base, beneath)
+    for folder in beneath.merged:
+        adapted = _put_on(model, folder)
         for layer in adapted.modules():
             if isinstance(layer, BaseTunerLayer):
                 _merge_exactly(layer, folder)
@@ -140,9 +131,13 @@ def load_adapter(
     Raises:
         ModelError: if it was made for another base, is damaged, or does not fit tensor by tensor.
     """
+    check_base(folder, base, beneath=beneath, foreign=foreign)
+    return _put_on(model, folder)
+
+
+def _put_on(model: PreTrainedModel, folder: Path) -> PeftModel:
     from peft import PeftModel
 
-    check_base(folder, base, beneath=beneath, foreign=foreign)
     stored = _stored_shapes(folder)
     try:
         adapted = PeftModel.from_pretrained(model, str(folder), local_files_only=True)
@@ -179,8 +174,16 @@ def check_base(
 ) -> None:
     """Refuse a base whose weights are not those the adapter was trained on.
 
-    What was trained on the base itself may be added to others that were.
+    What was trained on the base itself may be added to others that were, and stretched later.
     """
+    expected = _read_note(folder, foreign=foreign)
+    if expected is not None:
+        check_files(base)
+        _compare(expected, weights_sha256(base), beneath, f"{folder} on {base}")
+
+
+def _read_note(folder: Path, *, foreign: bool) -> str | None:
+    """Read on what an adapter was trained; None if it does not say and need not."""
     check_config(folder / ADAPTER)
     if not (folder / WEIGHTS).is_file():
         raise ModelError(
@@ -190,7 +193,7 @@ def check_base(
         )
     note = folder / BELONGS_TO
     if foreign and not note.is_file():
-        return
+        return None
     if not note.is_file():
         raise ModelError(
             f"the adapter does not say which base it belongs to: {BELONGS_TO} is missing",
@@ -198,20 +201,28 @@ def check_base(
             where=str(folder),
         )
     try:
-        expected = str(json.loads(note.read_text(encoding="utf-8"))["weights_sha256"])
+        return str(json.loads(note.read_text(encoding="utf-8"))["weights_sha256"])
     except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError):
         raise ModelError(
             "the note about the adapter's base is damaged",
             hint="copy the adapter's folder again",
             where=str(note),
         ) from None
-    check_files(base)
-    alone = replace(beneath, merged=())
-    if expected not in (base_sha256(base, beneath), base_sha256(base, alone)):
+
+
+def _compare(expected: str | None, sha256: str, beneath: Beneath, where: str) -> None:
+    """Refuse what an adapter was not trained on.
+
+    Args:
+        sha256: hash of the base.
+    """
+    alone, unstretched = replace(beneath, merged=()), replace(beneath, rope=None)
+    fitting = (beneath, alone, unstretched, NOTHING)
+    if expected is not None and expected not in {hash_with(sha256, each) for each in fitting}:
         raise ModelError(
             "the adapter was trained on another base: the weights differ",
             hint="use the very folder it was trained on",
-            where=f"{folder} on {base}",
+            where=where,
         )
 
 

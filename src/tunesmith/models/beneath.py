@@ -30,10 +30,14 @@ NOTHING = Beneath()
 
 def base_sha256(base: Path, beneath: Beneath = NOTHING) -> str:
     """Hash a base as training begins on it."""
-    plain = weights_sha256(base)
+    return hash_with(weights_sha256(base), beneath)
+
+
+def hash_with(sha256: str, beneath: Beneath) -> str:
+    """Hash what was changed of a base together with the base's own hash."""
     if beneath == NOTHING:
-        return plain
-    parts: list[Any] = [plain, *(weights_sha256(folder) for folder in beneath.merged)]
+        return sha256
+    parts: list[Any] = [sha256, *(weights_sha256(folder) for folder in beneath.merged)]
     if beneath.rope is not None:
         parts.append(beneath.rope.model_dump(mode="json"))
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
