@@ -50,6 +50,8 @@ def export(
             "no folder is named to export to", hint="write --to FOLDER", where="command line"
         )
     stored = precision or (given.use.precision if given.use else "auto")
+    if not math.isfinite(weight):
+        raise ExportError("--weight is no number", hint="write 0.5", where="--weight")
     blend = dict(read_weight(each) for each in also or ())
     if len(blend) < len(also or ()):
         raise _bad_weight("an adapter is named twice", "name each once")

@@ -7,14 +7,11 @@ are left. Here both are kept as they are, so that a run goes on to the same bits
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from safetensors.torch import load_file, save_file
 
 from tunesmith.recipe.tuning import AdaLoRA
-
-if TYPE_CHECKING:
-    import torch
 
 FILE = "allocation.safetensors"
 SUMS = ("exp_avg_ipt", "exp_avg_unc")
@@ -25,8 +22,8 @@ MASK = "mask"
 class Allocation:
     """The ranks of one model while it trains."""
 
-    def __init__(self, model: torch.nn.Module, tuning: AdaLoRA, num_steps: int) -> None:
-        self.adapted: Any = model
+    def __init__(self, model: Any, tuning: AdaLoRA, num_steps: int) -> None:
+        self.adapted = model
         self.allocator: Any = self.adapted.base_model.rankallocator
         self.weight = tuning.orthogonality
         config = self.allocator.peft_config
