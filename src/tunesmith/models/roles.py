@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from tunesmith.errors import ModelError
 from tunesmith.hardware import Precision, choose_device, choose_precision
-from tunesmith.models.adapter import restore_adapter
+from tunesmith.models.adapter import merge_adapters, restore_adapter
+from tunesmith.models.chat import find_beneath
 from tunesmith.models.load import (
     build_random_model,
     check_vocabulary,
@@ -100,6 +101,7 @@ def load_roles(recipe: Recipe, reader: Reader) -> Roles:
     import torch
 
     from tunesmith.models.few_passes import use_few_passes
+    from tunesmith.models.shifted_attention import use_shifted_attention
 
     device = choose_device(recipe.compute.device)
     precision = choose_precision(recipe.compute.precision, device)
@@ -110,7 +112,7 @@ def load_roles(recipe: Recipe, reader: Reader) -> Roles:
     policy = apply_tuning(base, recipe.tuning, find_tokens(reader.tokenizer, tokens))
     start = find_start(recipe)
     if start is not None:
-        check_start(policy, start, reader.folder)
+        check_start(policy, start, reader.folder, find_beneath(recipe.model))
         restore_adapter(policy, start)
     for weight in policy.parameters():  # what moves stays fp32, a new head too
         if weight.requires_grad:
@@ -119,6 +121,8 @@ def load_roles(recipe: Recipe, reader: Reader) -> Roles:
     if precision == "pure_bf16":
         for weight in policy.parameters():  # what else it holds, such as positions, stays exact
             weight.data = weight.data.to(torch.bfloat16)
+    if recipe.model.shifted_attention is not None:
+        use_shifted_attention(policy, recipe.model.shifted_attention)
     return Roles(policy, reader, precision, device)
 
 
@@ -126,12 +130,17 @@ def load_base(
     recipe: Recipe, reader: Reader, *, dtype: torch.dtype, device: torch.device
 ) -> PreTrainedModel:
     """Load what the policy is made of: a language model, or one with a head that scores."""
+    beneath = find_beneath(recipe.model)
     if not isinstance(recipe.method, Reward):
         if recipe.model.from_scratch:
             return build_random_model(reader.folder, dtype=dtype, device=device)
         quantize = recipe.model.quantize
-        return load_model(reader.folder, dtype=dtype, device=device, quantize=quantize)
-    model = load_scorer(reader.folder, dtype=dtype, device=device, new_head=True)
+        plain = load_model(
+            reader.folder, dtype=dtype, device=device, quantize=quantize, rope=beneath.rope
+        )
+        return merge_adapters(plain, reader.folder, beneath)
+    model = load_scorer(reader.folder, dtype=dtype, device=device, new_head=True, rope=beneath.rope)
+    model = merge_adapters(model, reader.folder, beneath)
     config: Any = model.config.get_text_config()
     if config.pad_token_id is None:  # transformers scores several texts only if it knows one
         tokenizer = reader.tokenizer

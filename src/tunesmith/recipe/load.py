@@ -117,6 +117,9 @@ def _path_places(raw: dict[str, Any]) -> Iterator[tuple[Any, Any]]:
     sections = {name: raw[name] for name in ("model", "data") if isinstance(raw.get(name), dict)}
     for section, options in {"model": ("name", "template"), "data": ("info",)}.items():
         yield from ((sections[section], o) for o in options if o in sections.get(section, {}))
+    adapters = sections.get("model", {}).get("adapters")
+    if isinstance(adapters, list):
+        yield from ((adapters, place) for place, name in enumerate(adapters))
     method = raw.get("method")
     if isinstance(method, dict) and method.get("reference", "base") not in ("base", "none"):
         yield method, "reference"

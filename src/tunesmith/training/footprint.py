@@ -15,6 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 
 from tunesmith.hardware import GIB, Precision, choose_device, choose_precision
 from tunesmith.logs import logger
+from tunesmith.models.chat import find_beneath
 from tunesmith.models.few_passes import as_on_a_gpu, use_few_passes
 from tunesmith.models.head import chunk_size
 from tunesmith.models.inner import inner_model
@@ -29,6 +30,7 @@ from tunesmith.models.row_attention import (
     one_after_another,
     use_row_attention,
 )
+from tunesmith.models.shifted_attention import check_shiftable
 from tunesmith.models.start import check_start, find_start
 from tunesmith.models.targets import find_tokens
 from tunesmith.models.tuning import apply_tuning, num_trainable
@@ -178,13 +180,17 @@ def _without_numbers(
 
     dtype = base_dtype(recipe, precision)
     with torch.device("meta"):
-        base = AutoModelForCausalLM.from_config(load_config(folder), dtype=dtype)
+        base = AutoModelForCausalLM.from_config(
+            load_config(folder, recipe.model.rope_scaling), dtype=dtype
+        )
         quantize = recipe.model.quantize
         storage = None if quantize is None else measure_storage(base, quantize)
         model: torch.nn.Module = apply_tuning(base, *_tuning_by_shapes(recipe.tuning, folder))
     start = find_start(recipe)
     if start is not None and not isinstance(recipe.method, Reward):  # before a run is made for it
-        check_start(model, start, folder)
+        check_start(model, start, folder, find_beneath(recipe.model))
+    if recipe.model.shifted_attention is not None:
+        check_shiftable(model)
     use_few_passes(model)
     return model.train(), storage
 

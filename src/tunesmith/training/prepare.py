@@ -10,10 +10,13 @@ from tunesmith.hardware import num_cores
 from tunesmith.logs import logger
 from tunesmith.methods import Method, build_method
 from tunesmith.methods.ranks import ALONE, Ranks
+from tunesmith.models.adapter import check_beneath
+from tunesmith.models.chat import find_beneath
 from tunesmith.models.load import load_config, quiet_libraries
 from tunesmith.models.quantize import check_package
 from tunesmith.models.reader import Reader
 from tunesmith.models.roles import check_reference, load_reader
+from tunesmith.models.rope import settle_rope
 from tunesmith.recipe.method import Preference
 from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.rules import check_rules
@@ -48,11 +51,13 @@ def prepare_run(recipe: Recipe) -> Prepared:
     warn_of_rate(recipe)
     reader = load_reader(recipe)
     check_reference(recipe, reader)
+    recipe = settle_positions(recipe, reader)
+    check_beneath(reader.folder, find_beneath(recipe.model))
     method = build_method(recipe.method)
     splits = prepare(
         recipe.data, method.learn, reader.tokenizer, reader.template, seed=recipe.run.seed
     )
-    check_lengths(reader, splits)
+    check_lengths(recipe, reader, splits)
     return Prepared(recipe, reader, method, splits)
 
 
@@ -68,9 +73,19 @@ def warn_of_rate(recipe: Recipe) -> None:
         )
 
 
-def check_lengths(reader: Reader, splits: Splits) -> None:
+def settle_positions(recipe: Recipe, reader: Reader) -> Recipe:
+    """Write into the recipe how much positions are stretched."""
+    rope = recipe.model.rope_scaling
+    if rope is None:
+        return recipe
+    settled = settle_rope(load_config(reader.folder), rope, recipe.data.max_tokens)
+    model = recipe.model.model_copy(update={"rope_scaling": settled})
+    return recipe.model_copy(update={"model": model})
+
+
+def check_lengths(recipe: Recipe, reader: Reader, splits: Splits) -> None:
     """Refuse rows that are longer than the texts a model takes."""
-    config = load_config(reader.folder).get_text_config()
+    config = load_config(reader.folder, recipe.model.rope_scaling).get_text_config()
     theirs = config.attribute_map.get("max_position_embeddings", "max_position_embeddings")
     positions = config.to_dict().get(theirs)
     parts = [rows for rows in (splits.train, splits.validation) if rows is not None and len(rows)]

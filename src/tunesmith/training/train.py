@@ -12,6 +12,7 @@ from tunesmith.methods.ranks import ALONE, Ranks
 from tunesmith.models.roles import Roles, load_roles
 from tunesmith.models.score import find_score
 from tunesmith.recipe.options import Recipe
+from tunesmith.recipe.tuning import AdaLoRA
 from tunesmith.runs.published import publish
 from tunesmith.runs.run import Run
 from tunesmith.runs.store import create_run
@@ -259,6 +260,7 @@ def run_loop(run: Run, trainer: RunTrainer) -> None:
     screen = Screen()
     screen.begin(step, trainer.num_steps)
     trainer.add_callback(Watch(trainer.recipe, run, trainer, screen))
+    let_ranks_move(trainer)
     try:
         if checkpoint and trainer.catch_up(checkpoint):
             return
@@ -272,6 +274,17 @@ def run_loop(run: Run, trainer: RunTrainer) -> None:
     if ranks.is_first:
         clear_partial(run.checkpoints)
         run.write_status(step=trainer.state.global_step)
+
+
+def let_ranks_move(trainer: RunTrainer) -> None:
+    """Give the ranks of adalora to where they are worth most, update by update."""
+    from tunesmith.models.allocation import Allocation
+    from tunesmith.training.allocating import Allocating
+
+    tuning = trainer.recipe.tuning
+    if isinstance(tuning, AdaLoRA):
+        allocation = Allocation(trainer.roles.policy, tuning, trainer.num_steps)
+        trainer.add_callback(Allocating(allocation, is_first=trainer.ranks.is_first))
 
 
 def find_step(run: Run, ranks: Ranks) -> int:

@@ -23,6 +23,13 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"stage": "ppo"}, "stage"),
     ({"finetuning_type": "oft", "oft_rank": 4}, "oft_rank"),
     ({"do_train": None}, "do_train"),
+    ({"use_llama_pro": True}, "use_llama_pro"),
+    ({"rope_scaling": "dynamic"}, "rope_scaling"),
+    ({"create_new_adapter": True}, "create_new_adapter"),
+    (
+        {"finetuning_type": "full", "adapter_name_or_path": "a", "create_new_adapter": True},
+        "adapter_name_or_path",
+    ),
     ({"do_predict": True}, "do_predict"),
     ({"predict_with_generate": True}, "predict_with_generate"),
     ({"dataset": None}, "dataset"),
@@ -150,12 +157,12 @@ def test_a_folder_with_files_is_not_written_over_unasked() -> None:
         ({"export_dir": "o", "export_legacy_format": True}, "export_legacy_format"),
         ({"export_dir": "o", "export_hub_model_id": "a/b"}, "export_hub_model_id"),
         ({"export_dir": "o", "quantization_bit": 4}, "quantization_bit"),
-        ({"export_dir": "o", "adapter_name_or_path": "a,b"}, "adapter_name_or_path"),
         (
             {"export_dir": "o", "adapter_name_or_path": "a", "finetuning_type": "full"},
             "adapter_name_or_path",
         ),
         ({"export_dir": "o", "num_beams": 4}, "num_beams"),
+        ({"export_dir": "o", "rope_scaling": "yarn"}, "rope_scaling"),
     ],
     ids=str,
 )
