@@ -12,7 +12,8 @@ from tunesmith.methods.neftune import noisy_embeddings
 if TYPE_CHECKING:
     import torch
 
-    from tunesmith.models.head import Head
+    from tunesmith.models.compared import Other, Sums, Terms
+    from tunesmith.models.head import Head, Weighing
 
 
 @dataclass(frozen=True)
@@ -32,22 +33,30 @@ class Predictions:
     targets: torch.Tensor
     weights: torch.Tensor | None = None
 
-    def summed_loss(self, smoothing: float = 0.0) -> torch.Tensor:
+    def summed_loss(self, smoothing: float = 0.0, weigh: Weighing | None = None) -> torch.Tensor:
         """Sum -log p over the learned tokens, in fp32.
 
         Args:
             smoothing: share of each target that all tokens get in equal parts, 0 to 1.
+            weigh: how much each token counts; None for all alike.
         """
-        from torch.nn.functional import cross_entropy
+        from tunesmith.models.head import Targets, sum_of, summed_loss
 
+        wanted = Targets(self.targets, smoothing=smoothing, weigh=weigh)
         if self.head is None:
-            how = "sum" if self.weights is None else "none"
-            logits = self.given.float()
-            losses = cross_entropy(logits, self.targets, reduction=how, label_smoothing=smoothing)
-            return losses if self.weights is None else (losses * self.weights).sum()
-        from tunesmith.models.head import Targets, summed_loss
+            return sum_of(self.given.float(), wanted)
+        return summed_loss(self.head, self.given, wanted)
 
-        return summed_loss(self.head, self.given, Targets(self.targets, self.weights, smoothing))
+    def compared_loss(self, other: Other, terms: Terms, weigh: Weighing | None = None) -> Sums:
+        """Sum -log p and the distance to another model over the learned tokens."""
+        import torch
+
+        from tunesmith.models.compared import compared_loss
+        from tunesmith.models.head import Head, Targets
+
+        head = self.head or Head(torch.nn.Identity())
+        wanted = Targets(self.targets, self.weights, weigh=weigh)
+        return compared_loss(head, self.given, other, wanted, terms)
 
     def token_losses(self) -> torch.Tensor:
         """Return -log p of each learned token, in fp32, [learned]."""

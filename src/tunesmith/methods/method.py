@@ -82,6 +82,10 @@ class Method(Protocol):
         """
         return {}
 
+    def beside(self, other: torch.nn.Module | None) -> Method:
+        """Let the method ask another model of every batch, which never learns; most ask none."""
+        return self
+
     def loss(self, model: torch.nn.Module, batch: Batch) -> LossSum:
         """Sum the loss of a batch."""
 

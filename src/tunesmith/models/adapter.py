@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,11 +23,32 @@ from tunesmith.models.reasons import few, reason_of
 from tunesmith.runs.write import write_json
 
 if TYPE_CHECKING:
+    import torch
     from peft import PeftModel
     from transformers import PreTrainedModel
 
 WEIGHTS = "adapter_model.safetensors"
 BELONGS_TO = "base.json"
+
+
+@contextmanager
+def without_adapter(model: torch.nn.Module) -> Iterator[None]:
+    """Let a model say what it said before training, if what is trained is an adapter.
+
+    What learns is the same afterwards; PEFT would let all of the adapter learn.
+    """
+    from peft import PeftModel
+
+    if not isinstance(model, PeftModel):
+        yield
+        return
+    learning = {id(weight) for weight in model.parameters() if weight.requires_grad}
+    try:
+        with model.disable_adapter():
+            yield
+    finally:
+        for weight in model.parameters():
+            weight.requires_grad_(id(weight) in learning)
 
 
 def note_base(folder: Path, *, base: Path, sha256: str) -> None:

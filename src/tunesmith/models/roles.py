@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tunesmith.errors import ModelError
 from tunesmith.hardware import Precision, choose_device, choose_precision
 from tunesmith.models.adapter import merge_adapters, restore_adapter
+from tunesmith.models.beside import load_beside
 from tunesmith.models.chat import find_beneath
 from tunesmith.models.load import (
     build_random_model,
@@ -34,12 +35,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Roles:
-    """The models of one run; later methods add reference, reward and value."""
+    """The models of one run; later methods add reference, reward and value.
+
+    Attributes:
+        beside: a teacher, or a copy of the policy before training, if the method asks one.
+    """
 
     policy: torch.nn.Module
     reader: Reader
     precision: Precision
     device: torch.device
+    beside: torch.nn.Module | None = None
 
 
 def load_reader(recipe: Recipe) -> Reader:
@@ -123,7 +129,7 @@ def load_roles(recipe: Recipe, reader: Reader) -> Roles:
             weight.data = weight.data.to(torch.bfloat16)
     if recipe.model.shifted_attention is not None:
         use_shifted_attention(policy, recipe.model.shifted_attention)
-    return Roles(policy, reader, precision, device)
+    return Roles(policy, reader, precision, device, load_beside(recipe, precision, device))
 
 
 def load_base(

@@ -15,6 +15,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 
 from tunesmith.hardware import GIB, Precision, choose_device, choose_precision
 from tunesmith.logs import logger
+from tunesmith.models.adapter import WEIGHTS
+from tunesmith.models.beside import compares, find_beside
 from tunesmith.models.chat import find_beneath
 from tunesmith.models.few_passes import as_on_a_gpu, use_few_passes
 from tunesmith.models.head import chunk_size
@@ -46,6 +48,9 @@ UNCOUNTED = 1.05
 """What is not counted, as measured on models of 5 and 109 million weights."""
 COMPILED_BYTES = 80 * 1024**2
 """What the products compiled for 16 bits on a CPU take."""
+LOGIT_BYTES, COMPARED_BYTES = 8, 28
+"""For each logit that is computed at once: itself and a copy; those of two models, and what their
+difference is made of."""
 CUDA_BYTES = 800 * 1024**2
 """What CUDA takes before the first tensor."""
 
@@ -132,6 +137,7 @@ def measure_footprint(recipe: Recipe, folder: Path, longest: int) -> Footprint:
         whole = storage.largest * (4 if precision == "fp32" else 2)
         stored += storage.quantized - storage.plain + whole
     libraries = psutil.Process().memory_info().rss if device.type == "cpu" else CUDA_BYTES
+    beside, hidden = _other_model(recipe, precision)
     flat = _may_lie_flat(model)
     sizes = _read_sizes(model, precision)
     head = inner_model(model).get_output_embeddings().weight
@@ -140,12 +146,15 @@ def measure_footprint(recipe: Recipe, folder: Path, longest: int) -> Footprint:
     return Footprint(
         num_weights=sum(weight.numel() for weight in weights),
         num_trained=trained,
-        held=libraries + stored + optimizer.held,
+        held=libraries + stored + beside + optimizer.held,
         optimizer=optimizer,
-        head_gradient=4 * head.numel() if head.requires_grad else 0,  # summed apart
+        head_gradient=_summed_apart(recipe, head),
         kept=_trials(model, precision, sizes, longest=longest, flat=flat, device=device.type),
-        passing=float(sizes.width * (3 * sizes.inner + 4 * sizes.hidden)),
-        logits=(8 * len(head), _logits_at_once(recipe, head)),
+        passing=float(sizes.width * (3 * sizes.inner + 4 * sizes.hidden + hidden)),
+        logits=(
+            (COMPARED_BYTES if compares(recipe) else LOGIT_BYTES) * len(head),
+            _logits_at_once(recipe, head),
+        ),
         flat=flat,
     )
 
@@ -155,6 +164,32 @@ def _beside(model: torch.nn.Module, recipe: Recipe, trained: int) -> int:
     kept = {id(given): given.numel() * given.element_size() for given in model.buffers()}
     begins = isinstance(recipe.tuning, LoRA) and recipe.tuning.init in RESIDUAL
     return sum(kept.values()) + (4 * trained if begins else 0)
+
+
+def _other_model(recipe: Recipe, precision: Precision) -> tuple[int, int]:
+    """Count the bytes of the model that is held beside, and the numbers that it leaves a token."""
+    from transformers import AutoModelForCausalLM
+
+    subject = find_beside(recipe)
+    if subject is None:
+        return 0, 0
+    dtype = torch.float32 if precision == "fp32" else torch.bfloat16
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(load_config(subject.base), dtype=dtype)
+        storage = None if subject.quantize is None else measure_storage(model, subject.quantize)
+    stored = sum(weight.numel() * weight.element_size() for weight in model.parameters())
+    if storage is not None:
+        stored += storage.quantized - storage.plain + storage.largest * dtype.itemsize
+    if subject.adapter is not None:
+        stored += (subject.adapter / WEIGHTS).stat().st_size
+    return stored, _read_sizes(model, precision).hidden
+
+
+def _summed_apart(recipe: Recipe, head: torch.Tensor) -> int:
+    """Count the gradient of a head that learns; where models are compared, a chunk's beside it."""
+    if not head.requires_grad:
+        return 0
+    return 4 * head.numel() * (2 if compares(recipe) else 1)
 
 
 def _logits_at_once(recipe: Recipe, head: torch.Tensor) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tunesmith.errors import RunError, TrainingError
@@ -204,7 +205,9 @@ def build_trainer(run: Run, prepared: Prepared, roles: Roles, stop: StopRequest)
     layout = find_layout(roles.policy)
     tell_layout(roles, layout)
     coarse = roles.device.type == "cpu" and roles.precision != "fp32"
-    how = Joining(flat=layout.is_flat, coarse=coarse)
+    flat = layout.is_flat and (roles.beside is None or find_layout(roles.beside).is_flat)
+    how = Joining(flat=flat, coarse=coarse)
+    prepared = replace(prepared, method=prepared.method.beside(roles.beside))
     prepared = with_reference(
         prepared,
         roles,

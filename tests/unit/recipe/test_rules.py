@@ -47,6 +47,14 @@ def build(*overrides: str):  # type: ignore[no-untyped-def]
         (["data.validation={rewards: a}"], "data.validation.name"),
         (["data.validation={faq: a}", "evaluate.best_on=fag"], "evaluate.best_on"),
         (["tuning={kind: freeze, names: [a], layers: 1}"], "tuning.layers"),
+        (["method={name: sft, loss: dft, label_smoothing: 0.1}"], "method.label_smoothing"),
+        (["method={name: sft, entropy_power: 2}"], "method.entropy_power"),
+        (["method={name: sft, loss: eaft, entropy_power: 0}"], "method.entropy_power"),
+        (["method={name: sft, loss: dft, anchor_weight: 1}"], "method.anchor_weight"),
+        (["method.loss=asft", "model.from_scratch=true", "tuning.kind=full"], "method.loss"),
+        (["method.loss=asft", "tuning.init=pissa"], "tuning.init"),
+        (["method.loss=asft", "tuning.from_adapter=a"], "tuning.from_adapter"),
+        (["method.loss=asft", "tuning.tokens=[a]"], "tuning.tokens"),
         (["method={name: dpo, loss: hinge, label_smoothing: 0.1}"], "method.label_smoothing"),
         (["method={name: dpo, loss: ipo, length_normalize: true}"], "method.length_normalize"),
         (["method={name: dpo, loss: robust}"], "method.loss"),
@@ -142,3 +150,23 @@ def test_a_sound_recipe_passes_and_so_does_what_its_run_writes_out(overrides: li
     recipe = build(*overrides)
     check_rules(recipe)
     check_rules(build_recipe(yaml.safe_load(dump_recipe(recipe))))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "rate"),
+    [
+        ([], 2e-4),
+        (["tuning.kind=full"], 2e-4),
+        (["method.name=dpo"], 5e-5),
+        (["method.name=kto", "tuning.kind=full"], 5e-6),
+        (["method.name=simpo", "optimizer.name=lion"], 5e-5),
+        (["method.name=reward"], 1e-4),
+        (["method.name=dpo", "optimizer.learning_rate=2e-4"], 2e-4),
+    ],
+)
+def test_preferences_are_learned_in_small_steps_unless_told_otherwise(
+    overrides: list[str], rate: float
+) -> None:
+    recipe = build(*overrides)
+    assert recipe.optimizer.learning_rate == rate
+    assert build_recipe(yaml.safe_load(dump_recipe(recipe))) == recipe

@@ -120,6 +120,14 @@ def _meanings(theirs: TheirFile, chosen: Choice) -> dict[str, str]:
             theirs.has("per_device_eval_batch_size") and not has_held_out(theirs),
             "there are no held-out rows",
         ),
+        "asft_alpha": (
+            theirs.has("asft_alpha") and not theirs["use_asft_loss"],
+            "use_asft_loss is not true",
+        ),
+        "eaft_alpha": (
+            theirs.has("eaft_alpha") and not theirs["use_eaft_loss"],
+            "use_eaft_loss is not true",
+        ),
         "eval_steps": (
             theirs.has("eval_steps") and theirs["eval_strategy"] != "steps",
             "eval_strategy is not steps",

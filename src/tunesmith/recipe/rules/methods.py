@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tunesmith.errors import RecipeError
-from tunesmith.recipe.method import DPO, KTO, Method, Preference, Pretrain, Reward
+from tunesmith.recipe.method import DPO, KTO, SFT, Method, Preference, Pretrain, Reward
 from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.rules.defaults import has_default
 from tunesmith.recipe.tuning import LoRA
@@ -60,6 +60,50 @@ def losses_of_pairs_fit(recipe: Recipe) -> None:
         if wrong:
             hint = "write method.label_smoothing: 0.1" if option == "loss" else "remove it"
             raise RecipeError(why, hint=hint, where=f"method.{option}")
+
+
+def losses_of_tokens_fit(recipe: Recipe) -> None:
+    """Each loss of sft takes some of its options."""
+    method = recipe.method
+    if not isinstance(method, SFT):
+        return
+    refused = {
+        "label_smoothing": bool(method.label_smoothing) and method.loss != "nll",
+        "entropy_power": method.loss != "eaft" and not has_default(recipe, "method.entropy_power"),
+        "anchor_weight": method.loss != "asft" and not has_default(recipe, "method.anchor_weight"),
+    }
+    for option, wrong in refused.items():
+        if wrong:
+            raise RecipeError(
+                f"{option} has no effect on the loss {method.loss}",
+                hint="remove it",
+                where=f"method.{option}",
+            )
+    if method.loss == "eaft" and not method.entropy_power:
+        raise RecipeError(
+            "the loss eaft has no effect: at the power 0 all tokens count alike",
+            hint="write method.entropy_power: 1, or method.loss: nll",
+            where="method.entropy_power",
+        )
+
+
+def anchors_hold_in_what_is_known(recipe: Recipe) -> None:
+    """A model stays near what it was only if that was worth something, and can be asked."""
+    method, tuning = recipe.method, recipe.tuning
+    if not isinstance(method, SFT) or method.loss != "asft":
+        return
+    if recipe.model.from_scratch:
+        raise RecipeError(
+            "asft stays near the model before training, and a model from scratch knows nothing",
+            hint="write method.loss: nll",
+            where="method.loss",
+        )
+    if isinstance(tuning, LoRA) and tuning.tokens:
+        raise RecipeError(
+            "asft compares logits some positions at a time, and tuning.tokens needs them all",
+            hint="write method.loss: dft, or remove tuning.tokens",
+            where="tuning.tokens",
+        )
 
 
 def judgements_count(recipe: Recipe) -> None:
@@ -159,14 +203,18 @@ def has_reference(method: Method) -> bool:
 
 
 def asks_the_base(method: Method) -> bool:
-    """Whether that reference is the model before training."""
-    return isinstance(method, KTO) or (isinstance(method, DPO) and method.reference == "base")
+    """Whether it is, or the loss asks, the model before training."""
+    anchored = isinstance(method, SFT) and method.loss == "asft"
+    referred = isinstance(method, DPO) and method.reference == "base"
+    return isinstance(method, KTO) or referred or anchored
 
 
 RULES: tuple[Callable[[Recipe], None], ...] = (
     preferences_begin_with_answers,
     preferences_drop_nothing,
     losses_of_pairs_fit,
+    losses_of_tokens_fit,
+    anchors_hold_in_what_is_known,
     judgements_count,
     scores_are_no_answers,
     plain_text_has_no_chat,
