@@ -16,7 +16,16 @@ import numpy.typing as npt
 import orjson
 import pyarrow as pa
 
-from tunesmith.data.rows import Conversation, Judged, Message, Place, Preference, Text
+from tunesmith.data.rows import (
+    Conversation,
+    Judged,
+    Labelled,
+    LabelledImage,
+    Message,
+    Place,
+    Preference,
+    Text,
+)
 from tunesmith.data.tokens import TokenRow
 
 ROWS_FILE, MANIFEST_FILE, SUMS_FILE = "rows.arrow", "manifest.json", "sums.txt"
@@ -62,7 +71,9 @@ class StoreWriter:
                 parted between training and validation.
         """
         content = _dump(source)
-        digest = hashlib.blake2b(content, digest_size=8).digest()
+        # the same image under two names is the same row
+        same = source.sha256.encode() if isinstance(source, LabelledImage) else content
+        digest = hashlib.blake2b(same, digest_size=8).digest()
         values = {
             "ids": row.ids,
             "learned": [edge for span in row.learned for edge in span],
@@ -266,6 +277,10 @@ def _sha256(path: Path) -> str:
 
 
 def _dump(row: Conversation | Text) -> bytes:
+    if isinstance(row, LabelledImage):
+        return orjson.dumps({"image": row.text, "label": row.label, "sha256": row.sha256})
+    if isinstance(row, Labelled):
+        return orjson.dumps({"text": row.text, "label": row.label})
     if isinstance(row, Text):
         return orjson.dumps(row.text)
     messages = [[message.role, message.content] for message in row.messages]
@@ -280,6 +295,10 @@ def _load(content: bytes, place: Place) -> Conversation | Text:
     value = orjson.loads(content)
     if isinstance(value, str):
         return Text(value, place)
+    if isinstance(value, dict) and "label" in value:
+        if "image" in value:
+            return LabelledImage(value["image"], place, value["label"], value["sha256"])
+        return Labelled(value["text"], place, value["label"])
     spoken = value["messages"] if isinstance(value, dict) else value
     messages = tuple(Message(role, text) for role, text in spoken)
     if isinstance(value, dict) and "good" in value:

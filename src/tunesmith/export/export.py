@@ -14,7 +14,8 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 from tunesmith.errors import ExportError, ModelError, RunError
-from tunesmith.export.layout import write_folder
+from tunesmith.export.classes import check_same_classes, distance_of, score_probes
+from tunesmith.export.layout import write_classifier, write_folder
 from tunesmith.export.parity import (
     Distance,
     Reference,
@@ -27,12 +28,14 @@ from tunesmith.export.parity import (
 )
 from tunesmith.hardware import disk_free
 from tunesmith.models.chat import ChatModel, Subject, find_subject, load_subject
-from tunesmith.models.inspect import read_config
+from tunesmith.models.classes import Classifier, load_classifier
+from tunesmith.models.inspect import labels_of, read_config
 from tunesmith.paths import expand
 from tunesmith.runs.run import Run
 from tunesmith.runs.write import sync_folder, sync_tree, write_json
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
@@ -87,11 +90,13 @@ def export(name: str | Path | Subject, to: Path, *, precision: Precision = "auto
         )
     to = expand(to).absolute()
     check_target(to)
+    if labels_of(subject.adapter or subject.base):
+        return _export_classifier(subject, run, to, precision)
     probes = read_probes(run)
     stored = stored_precision(run) if precision == "auto" else precision
     trained = take_quantized_reference(subject, probes)
     chat = load_subject(replace(subject, quantize=None), precision="fp32", device="cpu")
-    check_room(to, chat, stored)
+    check_room(to, chat.model, stored)
     check_tokens(chat, probes)
     reference = take_reference(chat, probes)
     merged = replace(chat, model=merge(chat))
@@ -103,6 +108,28 @@ def export(name: str | Path | Subject, to: Path, *, precision: Precision = "auto
         check_distance(distance, stored, str(to))
         moved = None if trained is None else measure_distance(written, trained)
         exported = Exported(to, stored, _size(aside), len(reference.prompts), ties, distance, moved)
+        write_json(aside / REPORT, _report(run.name, exported))
+    return exported
+
+
+def _export_classifier(subject: Subject, run: Run, to: Path, precision: Precision) -> Exported:
+    """Write a classifier; its scores must be those of the tuned one."""
+    import torch
+
+    probes, stored = read_probes(run), stored_precision(run) if precision == "auto" else precision
+    tuned = load_classifier(subject, device="cpu")
+    check_room(to, tuned.model, stored)
+    wanted = score_probes(tuned, probes)
+    merged = replace(tuned, model=merge(tuned))
+    ties = check_same_classes(score_probes(merged, probes), wanted, tuned.name)
+    dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+    with writing_aside(to) as aside:
+        model: PreTrainedModel = merged.model.to(dtypes[stored])  # type: ignore[assignment]
+        write_classifier(model, merged.reader, aside)
+        written = load_classifier(Subject(to.name, aside), device="cpu")
+        distance = distance_of(score_probes(written, probes), wanted)
+        check_distance(distance, stored, str(to))
+        exported = Exported(to, stored, _size(aside), len(wanted), ties, distance)
         write_json(aside / REPORT, _report(run.name, exported))
     return exported
 
@@ -189,9 +216,9 @@ def _alone(to: Path) -> Iterator[None]:
         lock.release()
 
 
-def check_room(to: Path, chat: ChatModel, precision: str) -> None:
+def check_room(to: Path, model: torch.nn.Module, precision: str) -> None:
     """Refuse to start where the model would not fit."""
-    weights = sum(parameter.numel() for parameter in chat.model.parameters())
+    weights = sum(parameter.numel() for parameter in model.parameters())
     needed = weights * BYTES[precision] + OTHER_FILES_BYTES
     free = disk_free(to.parent)
     if needed > free:
@@ -214,7 +241,7 @@ def stored_precision(run: Run) -> str:
     return STORED.get(str(named).removeprefix("torch."), "fp32")
 
 
-def merge(chat: ChatModel) -> Any:
+def merge(tuned: ChatModel | Classifier) -> Any:
     """Add an adapter to the weights it belongs to; a whole model stays as it is.
 
     Raises:
@@ -222,15 +249,15 @@ def merge(chat: ChatModel) -> Any:
     """
     from peft import PeftModel
 
-    if not isinstance(chat.model, PeftModel):
-        return chat.model
+    if not isinstance(tuned.model, PeftModel):
+        return tuned.model
     try:
-        merged = chat.model.merge_and_unload(safe_merge=True)
+        merged = tuned.model.merge_and_unload(safe_merge=True)
     except ValueError as problem:
         raise ExportError(
             f"the adapter cannot be merged: {problem}",
             hint="the run diverged; take an earlier checkpoint of it",
-            where=chat.name,
+            where=tuned.name,
         ) from problem
     return merged.eval()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from tunesmith.methods.classify import ClassifyMethod
 from tunesmith.methods.cpo import CPOMethod
 from tunesmith.methods.dpo import DPOMethod
 from tunesmith.methods.kto import KTOMethod
@@ -25,6 +26,7 @@ METHODS: dict[str, Callable[[Any], Method]] = {
     "cpo": CPOMethod,
     "kto": KTOMethod,
     "reward": RewardMethod,
+    "classify": ClassifyMethod,
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +13,10 @@ from safetensors.torch import load_file
 from tunesmith.errors import ModelError
 from tunesmith.models.beginnings import without_beginnings, write_plain
 from tunesmith.models.fingerprint import weights_sha256
-from tunesmith.models.inspect import ADAPTER, check_config, check_files
+from tunesmith.models.inner import inner_model
+from tunesmith.models.inspect import ADAPTER, BELONGS_TO, LABELS, check_config, check_files
 from tunesmith.models.reasons import few, reason_of
+from tunesmith.models.score import find_score
 from tunesmith.runs.write import write_json
 
 if TYPE_CHECKING:
@@ -21,19 +24,21 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 WEIGHTS = "adapter_model.safetensors"
-BELONGS_TO = "base.json"
 
 
-def note_base(folder: Path, *, base: Path, sha256: str) -> None:
-    """Write beside an adapter which base it was trained on."""
-    write_json(folder / BELONGS_TO, {"base": str(base), "weights_sha256": sha256})
+def note_base(folder: Path, *, base: Path, sha256: str, labels: Sequence[str] = ()) -> None:
+    """Write beside an adapter which base it was trained on, and the labels it tells apart."""
+    named = {LABELS: list(labels)} if labels else {}
+    write_json(folder / BELONGS_TO, {"base": str(base), "weights_sha256": sha256, **named})
 
 
 def save_adapter(adapted: PeftModel, folder: Path, *, base: Path, sha256: str) -> None:
     """Write an adapter that adds to its original base what it adds in training."""
     adapted.save_pretrained(str(folder))
     write_plain(adapted, folder / WEIGHTS)
-    note_base(folder, base=base, sha256=sha256)
+    named = inner_model(adapted).config.id2label
+    labels = named.values() if find_score(adapted) is not None and len(named) > 1 else ()
+    note_base(folder, base=base, sha256=sha256, labels=[str(label) for label in labels])
 
 
 def restore_adapter(adapted: PeftModel, folder: Path) -> None:

@@ -16,10 +16,10 @@ from tunesmith.hardware import (
     choose_precision,
 )
 from tunesmith.models.adapter import load_adapter
+from tunesmith.models.inspect import is_scorer, labels_of
 from tunesmith.models.load import (
     check_vocabulary,
     count_embeddings,
-    is_scorer,
     load_model,
     load_scorer,
     refuse_scorer,
@@ -178,7 +178,7 @@ def load_reward_model(
     """
     weights = subject.adapter or subject.base
     reader = find_reader(subject.base, subject.template)
-    if not is_scorer(weights) or reader.template is None:
+    if labels_of(weights) or not is_scorer(weights) or reader.template is None:
         raise ModelError(
             "this is no reward model: it has no head that scores"
             if reader.template

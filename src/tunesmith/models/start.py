@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.errors import ModelError, RecipeError
-from tunesmith.models.adapter import BELONGS_TO, check_base, check_fit
+from tunesmith.models.adapter import check_base, check_fit
 from tunesmith.models.chat import find_subject
-from tunesmith.models.inspect import ADAPTER, read_config
+from tunesmith.models.inspect import ADAPTER, BELONGS_TO, read_config
 from tunesmith.paths import expand
 from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.tuning import Adapter

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from tunesmith.errors import RecipeError
-from tunesmith.models.score import SCORE
+from tunesmith.models.score import HEADS
 from tunesmith.recipe.tuning import Adapter
 
 if TYPE_CHECKING:
@@ -27,7 +27,9 @@ def choose_layers(model: PreTrainedModel, tuning: Adapter) -> str | list[str]:
     layers = find_linear(model)
     if tuning.target_pattern is None:
         check_targets(model, layers, tuning.targets)
-        return ALL if ALL in tuning.targets else list(tuning.targets)
+        if ALL in tuning.targets:  # PEFT's own idea of all would take in a head for images
+            return sorted(layers) if reads_images(model) else ALL
+        return list(tuning.targets)
     pattern = _compile(tuning.target_pattern, "tuning.target_pattern")
     found = [name for name in layers if pattern.fullmatch(name)]
     if not found:
@@ -39,6 +41,11 @@ def choose_layers(model: PreTrainedModel, tuning: Adapter) -> str | list[str]:
     for name in found:
         _refuse_tied(model, layers[name], name, "tuning.target_pattern")
     return found
+
+
+def reads_images(model: PreTrainedModel) -> bool:
+    """Whether what goes into a model are pixels."""
+    return model.main_input_name == "pixel_values"
 
 
 def find_targets(model: PreTrainedModel, tuning: Adapter) -> list[str]:
@@ -70,7 +77,7 @@ def find_linear(model: PreTrainedModel) -> dict[str, torch.nn.Module]:
     return {
         name: module
         for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear | Conv1D) and name != SCORE
+        if isinstance(module, torch.nn.Linear | Conv1D) and name.split(".")[0] not in HEADS
     }
 
 
@@ -102,7 +109,7 @@ def _bad_target(message: str, hint: str) -> RecipeError:
 
 
 def _refuse_tied(model: PreTrainedModel, layer: torch.nn.Module, name: str, where: str) -> None:
-    if layer.weight is model.get_input_embeddings().weight:
+    if not reads_images(model) and layer.weight is model.get_input_embeddings().weight:
         raise RecipeError(
             f"{name} cannot be adapted: it is one with the embeddings",
             hint="leave it out, or write tuning.kind: full",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tunesmith.errors import RecipeError
 from tunesmith.models.beginnings import keep_beginnings, kept_numbers
 from tunesmith.models.other_adapters import add_other
-from tunesmith.models.score import find_score
+from tunesmith.models.score import HEADS, find_score
 from tunesmith.models.targets import (
     check_patterns,
     choose_layers,
@@ -18,6 +18,7 @@ from tunesmith.models.targets import (
     find_targets,
     is_transposed,
     near_name,
+    reads_images,
 )
 from tunesmith.recipe.tuning import RESIDUAL, Adapter, Freeze, LoRA, Tuning
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-LAYER = re.compile(r"\.(?:layers|h|blocks)\.(\d+)\.")
+LAYER = re.compile(r"\.(?:layers|layer|h|blocks)\.(\d+)\.")
 
 
 def apply_tuning(
@@ -101,12 +102,19 @@ INITS: dict[str, Any] = {
 def describe_common(model: PreTrainedModel, tuning: Adapter) -> dict[str, Any]:
     """Say to PEFT what all its adapters ask."""
     modules = choose_modules(model, tuning, find_targets(model, tuning))
+    images = reads_images(model)
+    if images:  # PEFT knows by itself of heads that read texts only
+        modules += [name for name in HEADS if name in model._modules and name not in modules]
     return {
         "target_modules": choose_layers(model, tuning),
         "modules_to_save": modules or None,
         "fan_in_fan_out": any(is_transposed(layer) for layer in find_linear(model).values()),
-        "task_type": "SEQ_CLS" if find_score(model) is not None else "CAUSAL_LM",
+        "task_type": None if images else _task(model),
     }
+
+
+def _task(model: PreTrainedModel) -> str:
+    return "SEQ_CLS" if find_score(model) is not None else "CAUSAL_LM"
 
 
 def _places(model: PreTrainedModel, tokens: Sequence[int]) -> dict[str, list[int]]:

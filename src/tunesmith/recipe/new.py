@@ -31,7 +31,7 @@ QUESTIONS = (
     Question(
         "method",
         "Rows are questions and answers (sft), plain texts (pretrain) or preference pairs (dpo, "
-        "orpo, simpo, cpo)",
+        "orpo, simpo, cpo) or labelled texts or images (classify)",
         "sft",
     ),
     Question(
@@ -117,7 +117,7 @@ def compose(answers: Mapping[str, str]) -> str:
 
 def _rate(method: str, tuning: str) -> float:
     """Choose a usual learning rate; preferences are learned in small steps."""
-    if method not in ("sft", "pretrain"):
+    if method not in ("sft", "pretrain", "classify"):
         return 5e-6 if tuning in WHOLE else 5e-5
     return 2e-5 if tuning in WHOLE else 2e-4
 

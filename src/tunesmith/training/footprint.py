@@ -15,11 +15,13 @@ from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 
 from tunesmith.hardware import GIB, Precision, choose_device, choose_precision
 from tunesmith.logs import logger
+from tunesmith.models.classifier import auto_class, is_image_model
 from tunesmith.models.few_passes import use_few_passes
 from tunesmith.models.head import chunk_size
+from tunesmith.models.image_reader import load_image_reader
 from tunesmith.models.inner import inner_model
 from tunesmith.models.layout import check_architecture
-from tunesmith.models.load import load_config, quiet_libraries
+from tunesmith.models.load import load_config, quiet_libraries, read_architecture
 from tunesmith.models.quantize.storage import Storage, measure_storage
 from tunesmith.models.reader import find_reader
 from tunesmith.models.roles import base_dtype
@@ -32,7 +34,7 @@ from tunesmith.models.row_attention import (
 from tunesmith.models.start import check_start, find_start
 from tunesmith.models.targets import find_tokens
 from tunesmith.models.tuning import apply_tuning, num_trainable
-from tunesmith.recipe.method import Reward
+from tunesmith.recipe.method import Classify, Reward
 from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.section import MOST
 from tunesmith.recipe.tuning import RESIDUAL, LoRA, Tuning
@@ -40,6 +42,8 @@ from tunesmith.training.optimizers.memory import Memory, count_memory
 from tunesmith.training.optimizers.weights import list_weights
 
 log = logger(__name__)
+ENDING = {"use_cache": False, "logits_to_keep": 1}
+"""How a language model is asked for no more than is needed."""
 UNCOUNTED = 1.05
 """What is not counted, as measured on models of 5 and 109 million weights."""
 COMPILED_BYTES = 80 * 1024**2
@@ -124,9 +128,10 @@ def measure_footprint(recipe: Recipe, folder: Path, longest: int) -> Footprint:
         whole = storage.largest * (4 if precision == "fp32" else 2)
         stored += storage.quantized - storage.plain + whole
     libraries = psutil.Process().memory_info().rss if device.type == "cpu" else CUDA_BYTES
-    flat = _may_lie_flat(model)
+    image = load_image_reader(folder).shape if is_image_model(folder) else None
+    flat = image is not None or _may_lie_flat(model)
     sizes = _read_sizes(model, precision)
-    head = inner_model(model).get_output_embeddings().weight
+    head = _head(model)
     if device.type == "cpu" and precision != "fp32":
         stored += COMPILED_BYTES
     return Footprint(
@@ -135,11 +140,17 @@ def measure_footprint(recipe: Recipe, folder: Path, longest: int) -> Footprint:
         held=libraries + stored + optimizer.held,
         optimizer=optimizer,
         head_gradient=4 * head.numel() if head.requires_grad else 0,  # summed apart
-        kept=_trials(model, precision, sizes, longest=longest, flat=flat),
+        kept=_trials(model, precision, sizes, longest=longest, flat=flat, image=image),
         passing=float(sizes.width * (3 * sizes.inner + 4 * sizes.hidden)),
         logits=(8 * len(head), _logits_at_once(recipe, head)),
         flat=flat,
     )
+
+
+def _head(model: torch.nn.Module) -> torch.Tensor:
+    """Return the weight whose result is the largest: of a model of images there is none."""
+    end = inner_model(model).get_output_embeddings()
+    return torch.zeros(1, 1, device="meta") if end is None else end.weight
 
 
 def _beside(model: torch.nn.Module, recipe: Recipe, trained: int) -> int:
@@ -170,14 +181,17 @@ def _without_numbers(
     """Build the tuned model from shapes alone, and see what its layers take if quantized."""
     from transformers import AutoModelForCausalLM
 
-    dtype = base_dtype(recipe, precision)
+    dtype, images = base_dtype(recipe, precision), is_image_model(folder)
+    kind = auto_class(images=True) if images else AutoModelForCausalLM
     with torch.device("meta"):
-        base = AutoModelForCausalLM.from_config(load_config(folder), dtype=dtype)
+        config = read_architecture(folder) if images else load_config(folder)
+        base = kind.from_config(config, dtype=dtype)
         quantize = recipe.model.quantize
         storage = None if quantize is None else measure_storage(base, quantize)
         model: torch.nn.Module = apply_tuning(base, *_tuning_by_shapes(recipe.tuning, folder))
     start = find_start(recipe)
-    if start is not None and not isinstance(recipe.method, Reward):  # before a run is made for it
+    scores = isinstance(recipe.method, Reward | Classify)
+    if start is not None and not scores:  # before a run is made for it
         check_start(model, start, folder)
     use_few_passes(model)
     return model.train(), storage
@@ -213,7 +227,13 @@ def _read_sizes(model: Any, precision: Precision) -> _Sizes:
 
 
 def _trials(
-    model: Any, precision: Precision, sizes: _Sizes, *, longest: int, flat: bool
+    model: Any,
+    precision: Precision,
+    sizes: _Sizes,
+    *,
+    longest: int,
+    flat: bool,
+    image: tuple[int, ...] | None,
 ) -> Callable[[bool], Kept]:
     """Try the model out when asked, once each way; most runs need to know one way only."""
     mode = FakeTensorMode(allow_non_fake_inputs=True)
@@ -228,7 +248,9 @@ def _trials(
                 else:
                     model.activation_checkpointing_enable({"use_reentrant": False})
                 one, two = (
-                    _saved_bytes(model, _rows(model, [longest] * rows, flat=flat), precision)
+                    _saved_bytes(
+                        model, _rows(model, [longest] * rows, flat=flat, image=image), precision
+                    )
                     for rows in (1, 2)
                 )
         except (RuntimeError, NotImplementedError, AttributeError, TypeError, ValueError) as why:
@@ -262,7 +284,7 @@ def _give_fake_numbers(model: torch.nn.Module) -> None:
                 module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype)
 
 
-def _saved_bytes(model: Any, rows: Mapping[str, torch.Tensor], precision: Precision) -> int:
+def _saved_bytes(model: Any, rows: Mapping[str, Any], precision: Precision) -> int:
     """Count the bytes that a forward pass keeps for the way back, weights left out."""
     weights = {given.untyped_storage()._cdata for given in model.parameters()}
     saved: dict[int, int] = {}
@@ -275,21 +297,26 @@ def _saved_bytes(model: Any, rows: Mapping[str, torch.Tensor], precision: Precis
 
     mixed = torch.autocast("cpu", torch.bfloat16) if precision == "bf16" else nullcontext()
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda given: given), mixed:
-        kept_alive = model(**rows, use_cache=False, logits_to_keep=1)
+        kept_alive = model(**rows)
     del kept_alive
     return sum(saved.values())
 
 
-def _rows(model: Any, rows: Sequence[int], *, flat: bool) -> dict[str, torch.Tensor]:
-    """Lay rows end to end, or below each other."""
+def _rows(
+    model: Any, rows: Sequence[int], *, flat: bool, image: tuple[int, ...] | None
+) -> dict[str, Any]:
+    """Lay rows end to end, or below each other; each an image if its shape is given."""
+    if image is not None:
+        return {"pixel_values": torch.zeros(len(rows), *image)}
     if flat:
         use_row_attention(inner_model(model))
     else:
-        return {"input_ids": torch.zeros(len(rows), max(rows), dtype=torch.long)}
+        return {"input_ids": torch.zeros(len(rows), max(rows), dtype=torch.long), **ENDING}
     with unset_fake_temporarily():  # the segments are numbers
         mask = as_mask(one_after_another(rows))
     return {
         "input_ids": torch.zeros(1, sum(rows), dtype=torch.long),
         "position_ids": torch.cat([torch.arange(row) for row in rows])[None],
         "attention_mask": mask,
+        **ENDING,
     }

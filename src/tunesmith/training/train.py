@@ -9,6 +9,7 @@ from tunesmith.errors import RunError, TrainingError
 from tunesmith.hardware import use_memory
 from tunesmith.logs import logger, remembering, telling
 from tunesmith.methods.ranks import ALONE, Ranks
+from tunesmith.models.image_reader import ImageReader
 from tunesmith.models.roles import Roles, load_roles
 from tunesmith.models.score import find_score
 from tunesmith.recipe.options import Recipe
@@ -161,7 +162,7 @@ def load_policy(prepared: Prepared) -> Roles:
     from tunesmith.models.dropout import drop_nothing
 
     set_seed(prepared.recipe.run.seed)
-    roles = load_roles(prepared.recipe, prepared.reader)
+    roles = load_roles(prepared.recipe, prepared.reader, prepared.labels)
     if prepared.method.needs_reference:  # it drops nothing either
         drop_nothing(roles.policy)
     return roles
@@ -200,10 +201,12 @@ def build_trainer(run: Run, prepared: Prepared, roles: Roles, stop: StopRequest)
 
     recipe = prepared.recipe
     check_disk(run, roles, recipe)
-    layout = find_layout(roles.policy)
-    tell_layout(roles, layout)
     coarse = roles.device.type == "cpu" and roles.precision != "fp32"
-    how = Joining(flat=layout.is_flat, coarse=coarse)
+    how = Joining(flat=True)  # images are all of one size
+    if not isinstance(roles.reader, ImageReader):
+        layout = find_layout(roles.policy)
+        tell_layout(roles, layout)
+        how = Joining(flat=layout.is_flat, coarse=coarse)
     prepared = with_reference(
         prepared,
         roles,
