@@ -26,9 +26,7 @@ from tunesmith.training.train import resume, train
 
 WORDS = {"food": "burger fries", "hours": "早上 九点", "zoo": "fox dog"}
 ROWS = [
-    {"text": f"{n} is {words}", "label": label}
-    for n in range(16)
-    for label, words in WORDS.items()
+    {"text": f"{n} is {words}", "label": label} for n in range(16) for label, words in WORDS.items()
 ]
 
 

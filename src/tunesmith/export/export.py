@@ -54,6 +54,7 @@ class Exported:
         distance: of the stored model from the tuned one, on the base in full precision.
         from_quantized: of the stored model from the adapter on the quantized base that it was
             trained on; None if the base was not quantized.
+        labels: how many classes a classifier names; 0 for a model that answers.
     """
 
     folder: Path
@@ -63,6 +64,7 @@ class Exported:
     near_ties: int
     distance: Distance
     from_quantized: Distance | None = None
+    labels: int = 0
 
 
 def export(name: str | Path | Subject, to: Path, *, precision: Precision = "auto") -> Exported:
@@ -129,7 +131,8 @@ def _export_classifier(subject: Subject, run: Run, to: Path, precision: Precisio
         written = load_classifier(Subject(to.name, aside), device="cpu")
         distance = distance_of(score_probes(written, probes), wanted)
         check_distance(distance, stored, str(to))
-        exported = Exported(to, stored, _size(aside), len(wanted), ties, distance)
+        size, labels = _size(aside), len(tuned.labels)
+        exported = Exported(to, stored, size, len(wanted), ties, distance, labels=labels)
         write_json(aside / REPORT, _report(run.name, exported))
     return exported
 

@@ -213,8 +213,7 @@ def load_subject(
     """
     on = choose_device(device)
     dtype = _dtype(choose_precision(precision, on))
-    if subject.adapter is not None:
-        refuse_scorer(subject.adapter)
+    refuse_scorer(subject.adapter or subject.base)
     reader = find_reader(subject.base, subject.template)
     base = load_model(subject.base, dtype=dtype, device=on, quantize=subject.quantize)
     check_vocabulary(subject.base, len(reader.tokenizer), count_embeddings(base))

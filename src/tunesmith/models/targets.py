@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from tunesmith.errors import RecipeError
+from tunesmith.models.inner import reads_images, token_ends
 from tunesmith.models.score import HEADS
 from tunesmith.recipe.tuning import Adapter
 
@@ -43,15 +44,10 @@ def choose_layers(model: PreTrainedModel, tuning: Adapter) -> str | list[str]:
     return found
 
 
-def reads_images(model: PreTrainedModel) -> bool:
-    """Whether what goes into a model are pixels."""
-    return model.main_input_name == "pixel_values"
-
-
 def find_targets(model: PreTrainedModel, tuning: Adapter) -> list[str]:
     """List the whole names of the layers to adapt."""
     chosen = choose_layers(model, tuning)
-    layers, head = find_linear(model), model.get_output_embeddings()
+    layers, head = find_linear(model), token_ends(model)[1]
     if chosen == ALL:
         return [name for name, layer in layers.items() if layer is not head]
     return [name for name in layers if any(is_called(name, target) for target in chosen)]
@@ -109,7 +105,8 @@ def _bad_target(message: str, hint: str) -> RecipeError:
 
 
 def _refuse_tied(model: PreTrainedModel, layer: torch.nn.Module, name: str, where: str) -> None:
-    if not reads_images(model) and layer.weight is model.get_input_embeddings().weight:
+    embeddings = token_ends(model)[0]
+    if embeddings is not None and layer.weight is embeddings.weight:
         raise RecipeError(
             f"{name} cannot be adapted: it is one with the embeddings",
             hint="leave it out, or write tuning.kind: full",
@@ -127,7 +124,7 @@ def choose_modules(model: PreTrainedModel, tuning: Adapter, targets: Sequence[st
         RecipeError: if one is not there, or cannot be trained so.
     """
     chosen: list[str] = []
-    ends = (model.get_input_embeddings(), model.get_output_embeddings())
+    ends = token_ends(model)
     tied = ends[1] is not None and ends[0].weight is ends[1].weight
     names = [name for name, module in model.named_modules() if name and list(module.parameters())]
     for wanted in tuning.modules:

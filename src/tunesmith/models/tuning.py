@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunesmith.errors import RecipeError
 from tunesmith.models.beginnings import keep_beginnings, kept_numbers
+from tunesmith.models.inner import reads_images, token_ends
 from tunesmith.models.other_adapters import add_other
 from tunesmith.models.score import HEADS, find_score
 from tunesmith.models.targets import (
@@ -18,7 +19,6 @@ from tunesmith.models.targets import (
     find_targets,
     is_transposed,
     near_name,
-    reads_images,
 )
 from tunesmith.recipe.tuning import RESIDUAL, Adapter, Freeze, LoRA, Tuning
 
@@ -99,10 +99,20 @@ INITS: dict[str, Any] = {
 """What PEFT calls the ways to begin; 16 rounds are what the authors of PiSSA advise."""
 
 
+RUNNING = "running_mean"
+"""How the names of what layers average while they are trained end (arXiv:1502.03167)."""
+
+
 def describe_common(model: PreTrainedModel, tuning: Adapter) -> dict[str, Any]:
     """Say to PEFT what all its adapters ask."""
     modules = choose_modules(model, tuning, find_targets(model, tuning))
     images = reads_images(model)
+    if any(name.endswith(RUNNING) for name, _ in model.named_buffers()):
+        raise RecipeError(
+            "the model keeps running averages of what it sees, and an adapter does not hold them",
+            hint="write tuning.kind: full",
+            where="tuning.kind",
+        )
     if images:  # PEFT knows by itself of heads that read texts only
         modules += [name for name in HEADS if name in model._modules and name not in modules]
     return {
@@ -131,6 +141,12 @@ def _places(model: PreTrainedModel, tokens: Sequence[int]) -> dict[str, list[int
 def open_layers(model: PreTrainedModel, tuning: Freeze) -> None:
     """Freeze all but the first or last layers, or the parameters that are named."""
     names = [name for name, _ in model.named_parameters()]
+    if not tuning.names and any(".stages." in name for name in names):
+        raise RecipeError(
+            "the model has stages of layers, which are not counted",
+            hint=f"name parameters in tuning.names, such as {names[len(names) // 2]}",
+            where="tuning.layers",
+        )
     count = 1 + max((int(match[1]) for name in names if (match := LAYER.search(name))), default=-1)
     if not tuning.names and abs(tuning.layers) > count:
         raise RecipeError(
@@ -157,8 +173,12 @@ def open_layers(model: PreTrainedModel, tuning: Freeze) -> None:
 
 def _embeddings(model: PreTrainedModel) -> set[int]:
     """Identify the parameters of the embeddings and the head."""
-    ends = (model.get_input_embeddings(), model.get_output_embeddings())
-    return {id(parameter) for end in ends if end is not None for parameter in end.parameters()}
+    return {
+        id(parameter)
+        for end in token_ends(model)
+        if end is not None
+        for parameter in end.parameters()
+    }
 
 
 def _is_chosen(name: str, tuning: Freeze, count: int) -> bool:

@@ -19,7 +19,7 @@ from tunesmith.models.classifier import auto_class, is_image_model
 from tunesmith.models.few_passes import use_few_passes
 from tunesmith.models.head import chunk_size
 from tunesmith.models.image_reader import load_image_reader
-from tunesmith.models.inner import inner_model
+from tunesmith.models.inner import inner_model, token_ends
 from tunesmith.models.layout import check_architecture
 from tunesmith.models.load import load_config, quiet_libraries, read_architecture
 from tunesmith.models.quantize.storage import Storage, measure_storage
@@ -149,8 +149,9 @@ def measure_footprint(recipe: Recipe, folder: Path, longest: int) -> Footprint:
 
 def _head(model: torch.nn.Module) -> torch.Tensor:
     """Return the weight whose result is the largest: of a model of images there is none."""
-    end = inner_model(model).get_output_embeddings()
-    return torch.zeros(1, 1, device="meta") if end is None else end.weight
+    _, end = token_ends(model)
+    found: torch.Tensor = torch.zeros(1, 1, device="meta") if end is None else end.weight
+    return found
 
 
 def _beside(model: torch.nn.Module, recipe: Recipe, trained: int) -> int:

@@ -36,7 +36,9 @@ def _read_class(fields: Fields) -> str:
     Raises:
         RowFault: if it is missing, empty, or no name.
     """
-    value = fields.get("label")
+    if "label" not in fields:
+        raise RowFault("`label` is missing")
+    value = fields["label"]
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float) and value.is_integer():
