@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -53,6 +53,8 @@ def number_all(splits: Splits, labels: Sequence[str]) -> Splits:
     )
 
 
-def _read(rows: TokenRows) -> list[Labelled]:
-    read = (rows.conversation(row) for row in range(len(rows)))
-    return [row for row in read if isinstance(row, Labelled)]
+def _read(rows: TokenRows) -> Iterator[Labelled]:
+    for number in range(len(rows)):
+        row = rows.conversation(number)
+        assert isinstance(row, Labelled)  # others are refused before
+        yield row

@@ -80,7 +80,7 @@ def settle_labels(options: Classify, reader: AnyReader, splits: Splits) -> tuple
     Raises:
         DataError: if there is one only.
     """
-    found = options.labels or find_labels(splits.train)
+    found = find_labels(splits.train)
     labels = options.labels or choose_labels(reader.folder, found)
     if len(labels) < 2:
         raise DataError(
@@ -88,7 +88,7 @@ def settle_labels(options: Classify, reader: AnyReader, splits: Splits) -> tuple
             hint="give rows of two labels at least",
             where="data.train",
         )
-    unseen = [label for label in labels if label not in set(find_labels(splits.train))]
+    unseen = [label for label in labels if label not in found]
     if unseen:
         log.warning("labels without a training row: %s", ", ".join(unseen[:10]))
     if labels_of(reader.folder) not in ((), labels):
