@@ -14,6 +14,7 @@ import numpy as np
 from filelock import FileLock
 
 from tunesmith.data.cached_report import pack_report, read_report
+from tunesmith.data.labelled import hash_images, tokenize_labelled
 from tunesmith.data.leftover import Leftover
 from tunesmith.data.meaning import Meaning, read_set
 from tunesmith.data.pairs import join_answers
@@ -55,14 +56,21 @@ class Tokenizing:
     """All that decides the tokens of a row, besides the row.
 
     Attributes:
+        tokenizer: None for images.
         seed: draws the rows where a set's `max_rows` asks for fewer than there are.
     """
 
     options: Data
     learn: Learn
-    tokenizer: PreTrainedTokenizerFast
+    tokenizer: PreTrainedTokenizerFast | None
     template: Template | None
     seed: int
+
+    @property
+    def words(self) -> PreTrainedTokenizerFast:
+        """The tokenizer, of which all rows but images have need."""
+        assert self.tokenizer is not None
+        return self.tokenizer
 
     def key(self, rows: RowSet, meaning: Meaning) -> str:
         """Hash everything that the tokens of a set depend on."""
@@ -70,6 +78,7 @@ class Tokenizing:
         formats = [meaning.of(path).format.name for path in rows.files]
         others = {"formats": formats} if meaning.others else {}
         limits = [self.options.max_tokens, self.options.on_long_row]
+        images = hash_images(self, rows, meaning) if self.learn.kind == "image" else {}
         parts = {
             "form": FORM,
             "files": [[path.suffix.lower(), _hash_file(path)] for path in rows.files],
@@ -79,12 +88,13 @@ class Tokenizing:
             "told": meaning.told,
             "encoding": self.options.encoding,
             "system": self.options.system,
-            "limits": [] if self.learn.kind == "text" else limits,
+            "limits": [] if self.learn.kind in ("text", "image") else limits,
             "learn": [self.learn.kind, self.learn.prompts, self.learn.history],
-            "tokenizer": hash_tokenizer(self.tokenizer),
+            "tokenizer": hash_tokenizer(self.tokenizer) if self.tokenizer else "",
             "template": self.template.sha256 if self.template else "",
             **others,
             **drawn,
+            **images,
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
@@ -258,14 +268,17 @@ class _Job:
         return None if found and any(tokens.was_cut for _, tokens in found) else found
 
     def _tokenize_anew(self, batch: Sequence[Row]) -> list[list[tuple[Row, TokenRow]] | Problem]:
-        if self._how.learn.kind == "text":
+        kind = self._how.learn.kind
+        if kind in ("labelled", "image"):
+            return tokenize_labelled(self._how, batch, self._report)
+        if kind == "text":
             texts = [row.text for row in batch if isinstance(row, Text)]
-            encoded = encode_texts(self._how.tokenizer, texts)
+            encoded = encode_texts(self._how.words, texts)
             return [[pair] for pair in zip(batch, encoded, strict=True)]
         conversations = [row for row in batch if isinstance(row, Conversation)]
         rendered = [render_conversation(row, self._how) for row in conversations]
         flat = [pieces for each in rendered if not isinstance(each, Problem) for _, pieces in each]
-        tokens = iter(encode_rows(self._how.tokenizer, flat))
+        tokens = iter(encode_rows(self._how.words, flat))
         result: list[list[tuple[Row, TokenRow]] | Problem] = []
         for each in rendered:
             if isinstance(each, Problem):

@@ -42,7 +42,8 @@ class CheckReport:
     """What a set of rows holds; `num_read` is always `num_kept + num_reported`.
 
     Attributes:
-        kind: conversation or text.
+        kind: what the rows are.
+        labels: rows of each class.
         formats: format of each source by its name.
         problems: the first 1000 rows that cannot be used.
         num_empty_answers: of these, rows without an answer.
@@ -59,6 +60,7 @@ class CheckReport:
     """
 
     kind: Kind
+    labels: dict[str, int] = field(default_factory=dict)
     formats: dict[str, str] = field(default_factory=dict)
     files: list[str] = field(default_factory=list)
     num_read: int = 0

@@ -55,7 +55,7 @@ class _Built:
 def prepare(
     options: Data,
     learn: Learn,
-    tokenizer: PreTrainedTokenizerFast,
+    tokenizer: PreTrainedTokenizerFast | None,
     template: Template | None,
     *,
     seed: int,
@@ -65,6 +65,7 @@ def prepare(
     Tokens are kept in the cache: a second call with the same content makes none.
 
     Args:
+        tokenizer: None for images.
         template: needed for conversations only.
         seed: of every draw: rows left out by `max_rows`, held out, or mixed by weight.
 
@@ -95,7 +96,7 @@ def prepare(
 
 
 def _check_tokenizer(how: Tokenizing) -> None:
-    if how.learn.kind == "text" and how.tokenizer.eos_token_id is None:
+    if how.learn.kind == "text" and how.words.eos_token_id is None:
         raise DataError(
             "the tokenizer has no end-of-text token, so no model could learn where a text ends",
             hint="name its eos_token in tokenizer_config.json",

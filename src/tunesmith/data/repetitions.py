@@ -9,7 +9,15 @@ from array import array
 import numpy as np
 
 from tunesmith.data.check_report import Finding
-from tunesmith.data.rows import Conversation, Judged, Place, Preference, Text
+from tunesmith.data.rows import (
+    Conversation,
+    Judged,
+    Labelled,
+    LabelledImage,
+    Place,
+    Preference,
+    Text,
+)
 from tunesmith.data.store import Ints
 
 SHOWN = 100
@@ -29,7 +37,10 @@ class Repetitions:
 
     def add(self, row: Conversation | Text) -> None:
         """Remember a row."""
-        if isinstance(row, Text):
+        if isinstance(row, Labelled):
+            same = row.sha256 if isinstance(row, LabelledImage) else row.text.strip()
+            question, answer = same, row.label
+        elif isinstance(row, Text):
             question, answer = "", row.text.strip()
         else:
             *before, last = row.messages

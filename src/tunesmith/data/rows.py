@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
-Kind = Literal["text", "conversation", "preference", "judged"]
+from tunesmith.paths import expand
+
+Kind = Literal["text", "conversation", "preference", "judged", "labelled", "image"]
 
 
 @dataclass(frozen=True)
@@ -163,6 +166,35 @@ class Text:
     place: Place
 
 
+@dataclass(frozen=True)
+class Labelled(Text):
+    """A text and the name of its class."""
+
+    label: str
+
+
+@dataclass(frozen=True)
+class LabelledImage(Labelled):
+    """An image and the name of its class.
+
+    Attributes:
+        text: where the image lies, as the file spells it: relative to the file's folder.
+        sha256: hash of its bytes when it was read.
+    """
+
+    sha256: str
+
+    @property
+    def file(self) -> Path:
+        """Where the image lies."""
+        return image_file(self.text, self.place)
+
+
+def image_file(spelled: str, place: Place) -> Path:
+    """Find an image that a row names, from the folder of the row's file."""
+    return Path(place.path).parent / expand(spelled)
+
+
 Row = Conversation | Text
 
 
@@ -184,9 +216,11 @@ class Learn:
         prompts: also the tokens that are not answers.
         history: the answers before the last one too.
         pack: join texts into rows of exactly `max_tokens`.
+        image_tokens: how many tokens an image counts as.
     """
 
     kind: Kind
     prompts: bool = False
     history: bool = True
     pack: bool = False
+    image_tokens: int = 0

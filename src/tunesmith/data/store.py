@@ -16,7 +16,17 @@ import numpy.typing as npt
 import orjson
 import pyarrow as pa
 
-from tunesmith.data.rows import Call, Conversation, Judged, Message, Place, Preference, Text
+from tunesmith.data.rows import (
+    Call,
+    Conversation,
+    Judged,
+    Labelled,
+    LabelledImage,
+    Message,
+    Place,
+    Preference,
+    Text,
+)
 from tunesmith.data.tokens import TokenRow
 
 ROWS_FILE, MANIFEST_FILE, SUMS_FILE = "rows.arrow", "manifest.json", "sums.txt"
@@ -63,7 +73,9 @@ class StoreWriter:
                 parted between training and validation.
         """
         content = _dump(source)
-        digest = hashlib.blake2b(content, digest_size=8).digest()
+        # the same image under two names is the same row
+        same = source.sha256.encode() if isinstance(source, LabelledImage) else content
+        digest = hashlib.blake2b(same, digest_size=8).digest()
         values = {
             "ids": row.ids,
             "learned": [edge for span in row.learned for edge in span],
@@ -275,6 +287,10 @@ def _sha256(path: Path) -> str:
 
 
 def _dump(row: Conversation | Text) -> bytes:
+    if isinstance(row, LabelledImage):
+        return orjson.dumps({"image": row.text, "label": row.label, "sha256": row.sha256})
+    if isinstance(row, Labelled):
+        return orjson.dumps({"text": row.text, "label": row.label})
     if isinstance(row, Text):
         return orjson.dumps(row.text)
     messages = [_pack(message) for message in row.messages]
@@ -292,6 +308,10 @@ def _load(content: bytes, place: Place) -> Conversation | Text:
     if isinstance(value, str):
         return Text(value, place)
     packed = value if isinstance(value, dict) else {"messages": value}
+    if "image" in packed:
+        return LabelledImage(packed["image"], place, packed["label"], packed["sha256"])
+    if "label" in packed:
+        return Labelled(packed["text"], place, packed["label"])
     messages, tools = tuple(map(_unpack, packed["messages"])), tuple(packed.get("tools", ()))
     if "good" in packed:
         return Judged(messages, place, packed["good"], tools=tools)

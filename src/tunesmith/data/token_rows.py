@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from tunesmith.data.rows import Conversation, Text
+from tunesmith.data.media.images import Picture
+from tunesmith.data.rows import Conversation, LabelledImage, Text
 from tunesmith.data.store import UNJUDGED, Ints, Store
 
 UNLEARNED = -100
@@ -39,6 +41,7 @@ class TokenRows:
         self._beside: dict[str, npt.NDArray[np.float64]] = {}
         self._givers: Ints | None = None
         self.sets: Mapping[str, range] = {}
+        self._pixels: Callable[[Any], Any] | None = None
         sizes = parts[:, 3] - parts[:, 2]
         total = np.add.reduceat(sizes, starts) if len(starts) else np.zeros(0, np.int64)
         self.lengths: npt.NDArray[np.int32] = total.astype(np.int32)
@@ -57,12 +60,14 @@ class TokenRows:
             input_ids; labels, -100 where nothing is learned, not shifted; weights, how much each
             learned token counts, only where they differ from 1; answers, where each of
             two answers begins, only for a row that has them; good, only for one that was judged;
-            mismatched, the row with another one's answer, if givers were named; and what was put
-            beside.
+            mismatched, the row with another one's answer, if givers were named; pixels, which
+            decodes the row's image when called, if rows are images; and what was put beside.
         """
         found = self._tokens(row)
         if self._givers is not None:
             found["mismatched"] = self._mismatch(found, self._tokens(int(self._givers[row])))
+        if self._pixels is not None:
+            found["pixels"] = partial(_decode, self._pixels, self.picture(row))
         return found | {name: column[row].tolist() for name, column in self._beside.items()}
 
     def _tokens(self, row: int) -> dict[str, Any]:
@@ -128,6 +133,18 @@ class TokenRows:
         more.sets = sets
         return more
 
+    def with_pixels(self, pixels: Callable[[Any], Any]) -> TokenRows:
+        """Return the same rows, whose images are turned into numbers so."""
+        more = copy(self)
+        more._pixels = pixels
+        return more
+
+    def picture(self, row: int) -> Picture:
+        """Return the image of a row."""
+        read = self.conversation(row)
+        assert isinstance(read, LabelledImage)
+        return Picture(read.file, read.sha256)
+
     def conversation(self, row: int) -> Conversation | Text:
         """Return a row as it was read; of packed texts, the first that begins in it."""
         parts = self._parts_of(row)
@@ -162,6 +179,10 @@ class TokenRows:
             total += int(store.num_learned[rows][whole].sum())
             total += int(sizes[mine][~whole].sum())  # only texts are parted; all of them is learned
         return total
+
+
+def _decode(pixels: Callable[[Any], Any], picture: Picture) -> Any:
+    return pixels(picture.open())
 
 
 def whole_rows(stores: Sequence[Store], chosen: Ints) -> TokenRows:

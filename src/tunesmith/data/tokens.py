@@ -88,6 +88,39 @@ def encode_texts(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> li
     return [TokenRow(ids, [(0, len(ids))]) for ids in ([*before, *row.ids, *after] for row in rows)]
 
 
+def encode_labelled(
+    tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], limit: int
+) -> list[TokenRow]:
+    """Tokenize texts that a head reads, between the tokens that the tokenizer puts around any.
+
+    The last token is the one after which the class is read. Longer texts lose their end.
+
+    Args:
+        texts: may spell special tokens; they are not read as such.
+        limit: most tokens of a row.
+    """
+    broken = _breaker(tokenizer)
+    rows = encode_rows(tokenizer, [(Piece(broken(text), False),) for text in texts])
+    before, after = _put_around(tokenizer)
+    room = max(limit - len(before) - len(after), 1)
+    found = []
+    for row in rows:
+        ids = [*before, *row.ids[:room], *after]
+        found.append(TokenRow(ids, [(len(ids) - 1, len(ids))], was_cut=len(row.ids) > room))
+    return found
+
+
+def _put_around(tokenizer: PreTrainedTokenizerFast) -> tuple[list[int], list[int]]:
+    """Find the tokens that a tokenizer itself puts before and after a text."""
+    backend = tokenizer.backend_tokenizer
+    plain = list(backend.encode("a", add_special_tokens=False).ids)
+    whole = list(backend.encode("a").ids)
+    starts = [at for at in range(len(whole)) if whole[at : at + len(plain)] == plain]
+    if not starts:
+        return [], []
+    return whole[: starts[0]], whole[starts[0] + len(plain) :]
+
+
 class PlainText:
     """Tokenize plain texts that are gone on with, and what goes on from them.
 

@@ -15,7 +15,7 @@ from tunesmith.data.rows import Conversation, Judged, Kind, Learn, Place, Record
 from tunesmith.data.sources import find_sets
 from tunesmith.data.token_rows import TokenRows
 from tunesmith.errors import DataError, RunError
-from tunesmith.models.reader import Reader
+from tunesmith.models.reader import AnyReader
 from tunesmith.recipe.data import Data, Source
 from tunesmith.recipe.options import Recipe
 from tunesmith.runs.run import Run
@@ -44,7 +44,7 @@ class MeasuredRows:
     name: str
 
 
-def held_out_rows(run: Run, learn: Learn, reader: Reader) -> MeasuredRows:
+def held_out_rows(run: Run, learn: Learn, reader: AnyReader) -> MeasuredRows:
     """Return the rows a run held out.
 
     Raises:
@@ -68,7 +68,9 @@ def held_out_rows(run: Run, learn: Learn, reader: Reader) -> MeasuredRows:
     return MeasuredRows(splits.validation, _ask_all(splits.validation, {}, reader), "held-out rows")
 
 
-def file_rows(paths: Sequence[Path], recipe: Recipe, learn: Learn, reader: Reader) -> MeasuredRows:
+def file_rows(
+    paths: Sequence[Path], recipe: Recipe, learn: Learn, reader: AnyReader
+) -> MeasuredRows:
     """Return the rows of files; a column `fact` holds what an answer must contain."""
     held = {"validation": (), "validation_share": 0.0, "validation_rows": None}
     options = recipe.data.model_copy(update={**held, "max_rows": None, "info": None})
@@ -76,7 +78,8 @@ def file_rows(paths: Sequence[Path], recipe: Recipe, learn: Learn, reader: Reade
     train = tuple(_describe(path, way, options) for path in paths)
     options = options.model_copy(update={"train": train})
     splits = prepare(options, learn, reader.tokenizer, reader.template, seed=recipe.run.seed)
-    facts = _read_facts(options) if learn.kind != "text" else {}
+    asks = learn.kind not in ("text", "labelled", "image")
+    facts = _read_facts(options) if asks else {}
     return MeasuredRows(
         splits.train, _ask_all(splits.train, facts, reader), ", ".join(map(str, paths))
     )
@@ -123,7 +126,7 @@ def _read_facts(options: Data) -> dict[Place, tuple[str, ...]]:
 
 
 def _ask_all(
-    rows: TokenRows, facts: Mapping[Place, tuple[str, ...]], reader: Reader
+    rows: TokenRows, facts: Mapping[Place, tuple[str, ...]], reader: AnyReader
 ) -> list[Asked]:
     """Make questions of rows, but those whose answer is a bad one.
 
@@ -138,7 +141,7 @@ def _ask_all(
     ]
 
 
-def _ask(row: Conversation, facts: tuple[str, ...], reader: Reader) -> Asked:
+def _ask(row: Conversation, facts: tuple[str, ...], reader: AnyReader) -> Asked:
     *before, last = row.as_dicts()
     expected = last["content"]
     if "tool_calls" in last and reader.template is not None:

@@ -21,6 +21,8 @@ FormatName = Literal[
     "sharegpt_judged",
     "messages_judged",
     "completion_judged",
+    "labelled",
+    "labelled_images",
 ]
 
 

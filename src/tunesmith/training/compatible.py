@@ -60,7 +60,7 @@ def _log_line(record: Record, steps: int, metrics: list[Record]) -> Record:
         "loss": record.get("loss"),
         "eval_loss": record.get("eval_loss"),
         **{key: record[key] for key in named_losses(record)},
-        "accuracy": record.get("rewards_accuracy"),
+        "accuracy": record.get("rewards_accuracy", record.get("accuracy")),
         "lr": record.get("learning_rate"),
         "epoch": record.get("epoch"),
         "percentage": round(100 * step / steps, 2) if steps else 100,

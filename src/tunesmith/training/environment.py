@@ -15,7 +15,7 @@ from tunesmith.models.beside import beside_weights
 from tunesmith.models.chat import find_beneath
 from tunesmith.models.fingerprint import tokenizer_sha256, weights_sha256
 from tunesmith.models.quantize import package_of
-from tunesmith.models.reader import Reader
+from tunesmith.models.reader import AnyReader
 from tunesmith.models.roles import find_reference
 from tunesmith.models.start import find_start
 from tunesmith.recipe.load import build_recipe
@@ -35,7 +35,7 @@ PACKAGES = (
 FREE_TO_CHANGE = ("machine",)
 
 
-def describe_environment(recipe: Recipe, reader: Reader, splits: Splits) -> dict[str, Any]:
+def describe_environment(recipe: Recipe, reader: AnyReader, splits: Splits) -> dict[str, Any]:
     """Describe recipe, data, base, threads and versions of a run that is about to start."""
     import torch
 

@@ -316,7 +316,7 @@ class RunTrainer(Trainer):
             save_adapter(policy, folder, base=reader.folder, sha256=self.base_sha256)
         else:
             policy.save_pretrained(str(folder))  # type: ignore[operator]
-            reader.tokenizer.save_pretrained(str(folder))
+            reader.save(folder)
 
     def _load_from_checkpoint(
         self, resume_from_checkpoint: str, model: torch.nn.Module | None = None

@@ -41,6 +41,14 @@ class Judgement:
 
 
 @dataclass(frozen=True)
+class Classed:
+    """A text, or the path of an image, and the name of its class."""
+
+    text: str
+    label: str
+
+
+@dataclass(frozen=True)
 class Format:
     """A way to write rows.
 
@@ -48,8 +56,8 @@ class Format:
         columns: our name of each column to the name it has unless `data.columns` says otherwise.
         tags: likewise for roles and keys inside messages.
         matches: whether a row looks written in this format; gets columns under our names.
-        read: gives the messages, pair, judgement or text of a row; raises RowFault. Gets columns
-            under our names, and the tags.
+        read: gives the messages, pair, judgement, class or text of a row; raises RowFault. Gets
+            columns under our names, and the tags.
     """
 
     name: str
@@ -57,7 +65,7 @@ class Format:
     columns: Mapping[str, str]
     tags: Mapping[str, str]
     matches: Callable[[Fields, Names], bool]
-    read: Callable[[Fields, Names], tuple[Message, ...] | Pair | Judgement | str]
+    read: Callable[[Fields, Names], tuple[Message, ...] | Pair | Judgement | Classed | str]
 
 
 def describe(value: object) -> str:

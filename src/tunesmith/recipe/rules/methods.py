@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tunesmith.errors import RecipeError
-from tunesmith.recipe.method import DPO, KTO, SFT, Method, Preference, Pretrain, Reward
+from tunesmith.recipe.method import (
+    DPO,
+    KTO,
+    SFT,
+    Classify,
+    Method,
+    Preference,
+    Pretrain,
+    Reward,
+)
 from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.rules.defaults import has_default
 from tunesmith.recipe.tuning import LoRA
@@ -118,14 +127,36 @@ def judgements_count(recipe: Recipe) -> None:
 
 
 def scores_are_no_answers(recipe: Recipe) -> None:
-    """A reward model cannot be asked anything."""
-    if not isinstance(recipe.method, Reward) or not recipe.evaluate.sample_rows:
+    """A model that scores cannot be asked anything."""
+    scores = isinstance(recipe.method, Reward | Classify)
+    if not scores or not recipe.evaluate.sample_rows:
         return
+    what = "a classifier names classes and gives no answers"
+    if isinstance(recipe.method, Reward):
+        what = "a reward model scores answers and gives none"
     for option in ("evaluate.sample_rows", "evaluate.sample_tokens"):
         if not has_default(recipe, option):
+            raise RecipeError(f"{option} has no effect: {what}", hint="remove it", where=option)
+
+
+def classes_are_several(recipe: Recipe) -> None:
+    """Labels that are named are two at least, each its own; a text is read as it is."""
+    method = recipe.method
+    if not isinstance(method, Classify):
+        return
+    labels = method.labels
+    if len(labels) == 1 or len(set(labels)) < len(labels):
+        raise RecipeError(
+            "method.labels needs two labels at least, each once",
+            hint="name them all, or leave it out",
+            where="method.labels",
+        )
+    given = {"data.system": recipe.data.system, "model.template": recipe.model.template}
+    for option, value in given.items():
+        if value is not None:
             raise RecipeError(
-                f"{option} has no effect: a reward model scores answers and gives none",
-                hint="remove it",
+                f"{option} has no effect: classify reads a text as it is",
+                hint="remove it, or write method.name: sft with the label as the answer",
                 where=option,
             )
 
@@ -217,6 +248,7 @@ RULES: tuple[Callable[[Recipe], None], ...] = (
     anchors_hold_in_what_is_known,
     judgements_count,
     scores_are_no_answers,
+    classes_are_several,
     plain_text_has_no_chat,
     weights_need_company,
     mixing_needs_weights,
