@@ -155,7 +155,7 @@ def test_bad_images_are_named_with_their_rows(
 ) -> None:
     whole = rows.with_name("red1.png").read_bytes()
     rows.with_name("red1.png").write_bytes(whole[: len(whole) // 2])
-    rows.with_name("red2.png").write_bytes(b"no image at all")
+    rows.with_name("red2.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
     rows.with_name("red3.png").unlink()
     Image.new("RGB", (300, 200)).save(rows.with_name("red4.png"))
     monkeypatch.setattr(images, "MOST_PIXELS", 50_000)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 MOST_BYTES = 1 << 28
 MOST_PIXELS = 1 << 26
 """As many as a camera makes; more are a mistake, or meant to fill the memory."""
+KINDS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+"""What is read; Pillow knows others, of which one starts another program."""
 FAILURES = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError)
 """How Pillow fails at files that are no images, or damaged."""
 
@@ -62,7 +64,7 @@ def look_at(path: Path) -> str:
     with _faults(path):
         from PIL import Image
 
-        with Image.open(io.BytesIO(content)) as image:
+        with Image.open(io.BytesIO(content), formats=KINDS) as image:
             width, height = image.size
     if width * height > MOST_PIXELS:
         raise RowFault(
@@ -95,7 +97,7 @@ def decode(content: bytes, path: Path) -> Image:
     with _faults(path):
         from PIL import Image, ImageOps
 
-        with Image.open(io.BytesIO(content)) as image:
+        with Image.open(io.BytesIO(content), formats=KINDS) as image:
             return ImageOps.exif_transpose(image).convert("RGB")
 
 
