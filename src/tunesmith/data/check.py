@@ -107,6 +107,7 @@ class _Check:
                 for row, _ in batch:
                     seen.add(row)
                     self._chars.append(count_chars(row))
+                    self._look_at_calls(row)
                 self._count_tokens(batch)
             if self._report.num_read == before:
                 raise DataError(
@@ -156,6 +157,17 @@ class _Check:
         )
         if len(self._report.problems) < MAX_PROBLEMS:
             self._report.problems.append(problem)
+
+    def _look_at_calls(self, row: Row) -> None:
+        """Note a row that calls what it does not offer; one that offers nothing may call all."""
+        if isinstance(row, Text) or not row.tools:
+            return
+        offered = {tool["function"]["name"] for tool in row.tools}
+        called = {call.name for message in row.messages for call in message.calls}
+        if called - offered:
+            self._report.num_unoffered += 1
+            if len(self._report.unoffered) < SHOWN:
+                self._report.unoffered.append(row.place)
 
     def _count_tokens(self, batch: Sequence[Rendered]) -> None:
         if self._tokenizer is None:
