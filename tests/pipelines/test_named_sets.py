@@ -65,6 +65,7 @@ def test_each_set_is_measured_and_the_total_is_their_mean(tmp_path: Path, tiny_m
     assert results["eval_same_loss"] == last["eval_same_loss"]
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("best_on", ["same", "other"])
 def test_a_run_stops_by_the_set_that_the_recipe_names(
     tmp_path: Path, tiny_model: Path, best_on: str

@@ -52,6 +52,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.make_model(folder, max_position_embeddings=1024)
 
 
+@pytest.mark.proof
 def test_calls_are_learned_asked_for_and_exported(tmp_path: Path, model: Path) -> None:
     rows = [talk(n) for n in range(12)] + [talk_ending(n) for n in (20, 21)]
     held = {"validation_rows": 3}

@@ -41,7 +41,9 @@ def measure_held_out(
     device = next(model.parameters()).device
     was_training, gave_up = model.training, False
     model.eval()
-    ours = share.of(_split(rows, batch_size))
+    parts = _split(rows, batch_size)
+    # dealt set by set: the first process, which logs, has some of each
+    ours = [(name, batch) for name, part in parts.items() for batch in share.of(part)]
 
     def batches() -> Iterator[Batch]:
         nonlocal gave_up
@@ -66,13 +68,13 @@ def measure_held_out(
     return {**found[""], **more} if found[""] else None
 
 
-def _split(rows: TokenRows, batch_size: int) -> list[tuple[str, list[int]]]:
-    """Split rows into batches of about the same lengths, each of one set."""
+def _split(rows: TokenRows, batch_size: int) -> dict[str, list[list[int]]]:
+    """Split the rows of each set into batches of about the same lengths; the rest has no name."""
     named = {row for each in rows.sets.values() for row in each}
     rest = [row for row in range(len(rows)) if row not in named]
-    found = []
+    found: dict[str, list[list[int]]] = {}
     for name, own in (*rows.sets.items(), ("", rest)):
         order = sorted(own, key=lambda row: int(rows.lengths[row]))
         starts = range(0, len(order), batch_size)
-        found += [(name, order[start : start + batch_size]) for start in starts]
+        found[name] = [order[start : start + batch_size] for start in starts]
     return found

@@ -17,22 +17,23 @@ def left_out(message: Mapping[str, Any], text: str) -> str:
     Returns:
         nothing if all of it is there.
     """
+    calls, reasoning = message.get("tool_calls", ()), message.get("reasoning_content", "")
+    if message["role"] != "tool" and not calls and not reasoning:
+        return ""
     text = text.replace(BREAK, "")
-    calls = message.get("tool_calls", ())
     for call in calls:
         name = call["function"]["name"]
         alike = sum(other["function"]["name"] == name for other in calls)
         if text.count(name) < alike or not all(map(text.__contains__, _keys(call))):
             return f"does not write the call of {name}; {OTHER}"
-    reasoning = message.get("reasoning_content", "")
     if not _is_in(reasoning, text):
         return "writes no reasoning that stands apart from the answer; " + OTHER
     said = message["content"].rpartition("</think>")[2]
-    if (calls or reasoning) and not _is_in(said, text):
-        return "does not write what an answer says before it calls; " + OTHER
-    if message["role"] == "tool" and not _is_in(message["content"], text):
+    if _is_in(said, text):
+        return ""
+    if message["role"] == "tool":
         return "does not write the results of tools; " + OTHER
-    return ""
+    return "does not write what an answer says before it calls; " + OTHER
 
 
 def _keys(call: Mapping[str, Any]) -> Iterator[str]:

@@ -294,3 +294,22 @@ def test_an_info_file_may_start_with_a_byte_order_mark(tmp_path: Path) -> None:
     write_rows(tmp_path / "rows.jsonl", [{"instruction": "a", "output": "b"}])
     content = b"\xef\xbb\xbf" + json.dumps({"set": ENTRY}).encode()
     assert contents(find(write(tmp_path / "dataset_info.json", content), "set")) == [["a", "b"]]
+
+
+def test_openai_rows_may_call_tools(tmp_path: Path) -> None:
+    function = {"name": "find", "arguments": "{}"}
+    talk = [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": None, "tool_calls": [{"id": "x", "function": function}]},
+        {"role": "tool", "tool_call_id": "x", "content": "b"},
+        {"role": "assistant", "content": "c"},
+    ]
+    write_rows(tmp_path / "rows.jsonl", [{"messages": talk, "tools": [{"name": "find"}]}])
+    columns = {"messages": "messages", "tools": "tools"}
+    entry = {"file_name": "rows.jsonl", "formatting": "openai", "columns": columns}
+    found = find(write_info(tmp_path, set=entry), "set")
+    (row,) = read_set(found, find_meaning(found, "auto"), "auto", None)
+    assert isinstance(row, Conversation)
+    assert [message.role for message in row.messages] == ["user", "assistant", "tool", "assistant"]
+    assert row.messages[1].calls[0].id == row.messages[2].call_id == "x"
+    assert row.tools[0]["function"] == {"name": "find"}

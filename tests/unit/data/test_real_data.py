@@ -198,3 +198,18 @@ def test_real_texts_are_packed_without_losing_a_token(reader: Reader, folder: Pa
     )
     assert splits.report.num_tokens == splits.report.num_learned == expected
     assert set(splits.train.lengths[:-1].tolist()) == {256}
+
+
+def test_thoughts_and_calls_in_parts_are_read_whole(folder: Path) -> None:
+    path = folder / "reason_tool_use_demo_50.jsonl"
+    report = check(path)
+    assert (report.num_read, report.num_kept, report.num_reported) == (50, 50, 0)
+    rows = RowSet("rows", (path,))
+    found = list(read_set(rows, find_meaning(rows, "auto"), "auto", None))
+    for row, line in zip(found, path.read_text("utf-8").splitlines(), strict=True):
+        assert isinstance(row, Conversation)
+        parts = [part for message in json.loads(line)["messages"] for part in message["content"]]
+        calls = [json.loads(p["value"]) for p in parts if p["type"] == "tool_call"]
+        assert [c.name for m in row.messages for c in m.calls] == [c["name"] for c in calls]
+        thoughts = [part["value"] for part in parts if part["type"] == "reasoning"]
+        assert [m.reasoning for m in row.messages if m.reasoning] == thoughts

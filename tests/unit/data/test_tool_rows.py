@@ -11,10 +11,16 @@ import pytest
 from pyarrow import parquet
 
 from tests.tiny import write_rows
+from tests.unit.data.preparing import check_counts, prepare_files, spell_learned
+from tests.unit.data.tokenizers_of import make_byte_level
+from tests.unit.templates import families
 from tunesmith.data.check import check
 from tunesmith.data.meaning import find_meaning, read_set
-from tunesmith.data.rows import Call, Conversation, Message, Problem
+from tunesmith.data.rows import Call, Conversation, Learn, Message, Preference, Problem
+from tunesmith.data.show import render, show
 from tunesmith.data.sources import RowSet
+from tunesmith.errors import DataError
+from tunesmith.templates import named_template
 
 TOOL = {"name": "find", "description": "Find a shop", "parameters": {"type": "object"}}
 FUNCTION = {"type": "function", "function": TOOL}
@@ -254,3 +260,76 @@ def test_a_weight_that_means_nothing_is_refused(
     tmp_path: Path, fields: dict[str, Any], reason: str
 ) -> None:
     assert fault(tmp_path, fields) == reason
+
+
+def test_calls_of_tools_that_are_not_offered_are_listed(tmp_path: Path) -> None:
+    rows = [
+        {"messages": talk(call("get", id="a")), "tools": [TOOL]},
+        {"messages": talk(call("get", id="a"))},
+        {"messages": talk(call(id="a")), "tools": [TOOL]},
+    ]
+    report = check(write_rows(tmp_path / "rows.jsonl", rows))
+    assert (report.num_kept, report.num_unoffered) == (3, 1)
+    assert [place.line for place in report.unoffered] == [1]
+    assert report.to_dict()["unoffered"] == [str(report.unoffered[0])]
+
+
+def test_rows_with_tools_are_kept_with_their_tokens(tmp_path: Path) -> None:
+    reader = make_byte_level(tmp_path / "model", named_template("chatml"))
+    thought = {**DONE, "reasoning_content": "so", "weight": 0.5}
+    messages = [*talk(call(id="a"))[:-1], thought]
+    data = write_rows(tmp_path / "rows.jsonl", [{"messages": messages, "tools": [FUNCTION]}])
+    train = prepare_files(reader, data).train
+    again = train.conversation(0)
+    assert isinstance(again, Conversation)
+    assert again.tools == (FUNCTION,)
+    assert again.messages == kept(tmp_path, {"messages": messages}).messages
+    assert again.messages[-1] == Message("assistant", "There.", reasoning="so", weight=0.5)
+    found = train[0]
+    learned = sum(label != -100 for label in found["labels"])
+    assert len(found["weights"]) == learned
+    assert set(found["weights"]) == {1.0, 0.5}
+
+
+def test_a_call_may_be_preferred_to_an_answer(tmp_path: Path) -> None:
+    reader = make_byte_level(tmp_path / "model", named_template("chatml"))
+    row = {
+        "conversations": SHAREGPT[:1],
+        "chosen": SHAREGPT[1],
+        "rejected": {"from": "gpt", "value": "No idea."},
+        "tools": json.dumps([TOOL]),
+    }
+    data = write_rows(tmp_path / "rows.jsonl", [row])
+    train = prepare_files(reader, data, learn=Learn("preference")).train
+    pair = train.conversation(0)
+    assert isinstance(pair, Preference)
+    assert pair.messages[-1].calls == (Call("find", {"city": "Rom"}, "call00001"),)
+    assert (pair.rejected.content, pair.tools) == ("No idea.", (FUNCTION,))
+    spelled = spell_learned(reader, train, 0)
+    assert spelled == (
+        '<tool_call>\n{"name": "find", "arguments": {"city": "Rom"}}\n</tool_call><|im_end|>'
+        "No idea.<|im_end|>"
+    )
+
+
+def test_a_row_whose_template_knows_no_tools_says_what_to_do(tmp_path: Path) -> None:
+    reader = make_byte_level(tmp_path / "model", families.CHATML)
+    rows = [{"messages": talk(call(id="a")), "tools": [TOOL]}, {"messages": [USER, DONE]}]
+    data = write_rows(tmp_path / "rows.jsonl", rows)
+    with pytest.raises(DataError, match=r"rows.jsonl:1:1: the chat template writes no tools; name"):
+        prepare_files(reader, data)
+    report = prepare_files(reader, data, on_bad_row="skip").report
+    check_counts(report)
+    assert (report.num_read, report.num_kept) == (2, 1)
+
+
+def test_a_shown_row_marks_calls_and_not_results(tmp_path: Path) -> None:
+    reader = make_byte_level(tmp_path / "model", named_template("chatml"))
+    data = write_rows(tmp_path / "rows.jsonl", [{"messages": talk(call(id="a")), "tools": [TOOL]}])
+    shown = render(
+        show(data, 1, reader.tokenizer, reader.template, Learn("conversation")), marks=True
+    ).plain.replace("⏎", "")
+    assert '⟦<tool_call>\n{"name": "find", "arguments": {"city": "Rom"}}' in shown
+    assert "<tool_response>\nAm Hof\n</tool_response>" in shown
+    assert "⟦There.<|im_end|>⟧" in shown
+    assert shown.count("⟦") == 2
