@@ -239,7 +239,7 @@ def load_reward_model(
     adapter, beneath = subject.adapter, subject.beneath
     model = merge_adapters(model, subject.base, beneath)  # type: ignore[arg-type]
     if adapter is not None:
-        model = load_adapter(model, adapter, subject.base, beneath=beneath)  # type: ignore[arg-type]
+        model = load_adapter(model, adapter, subject.base, beneath=beneath)
     model.eval().requires_grad_(False).to(dtype)
     return RewardModel(subject.name, model, reader.tokenizer, reader.template)
 
