@@ -52,7 +52,7 @@ TUNINGS: dict[str, dict[str, Any]] = {
     "frozen a, dropout": {**LORA, "freeze_a": True, "dropout": 0.2},
     "modules": {**LORA, "modules": ["input_layernorm"], "targets": ["q_proj"]},
     "tokens": {**LORA, "tokens": ["<|im_end|>", 7]},
-    "adalora": {"kind": "adalora", "rank": 3, "first_rank": 5, "alpha": 300},
+    "adalora": {"kind": "adalora", "rank": 4, "first_rank": 5, "alpha": 300},
     "vera": {"kind": "vera", "rank": 16},
     "oft": {"kind": "oft", "block_size": 8},
     "ia3": {"kind": "ia3"},

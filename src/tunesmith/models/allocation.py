@@ -17,6 +17,8 @@ FILE = "allocation.safetensors"
 SUMS = ("exp_avg_ipt", "exp_avg_unc")
 """What PEFT calls how much a number is worth, and how surely: averages over updates."""
 MASK = "mask"
+FIRST_SHARE = 0.1
+"""Share of the updates before ranks are taken away."""
 
 
 class Allocation:
@@ -25,10 +27,10 @@ class Allocation:
     def __init__(self, model: Any, tuning: AdaLoRA, num_steps: int) -> None:
         self.adapted = model
         self.allocator: Any = self.adapted.base_model.rankallocator
-        self.weight = tuning.orthogonality
         config = self.allocator.peft_config
+        self.weight = config.orth_reg_weight
         config.total_step = num_steps
-        config.tinit = int(tuning.first_share * num_steps)
+        config.tinit = int(FIRST_SHARE * num_steps)
         config.tfinal = int(tuning.last_share * num_steps)
 
     def penalize(self) -> None:

@@ -55,7 +55,7 @@ def add_blocks(model: PreTrainedModel, count: int) -> list[torch.nn.Module]:
             vars(config)[name] = _lay_out(list(kinds), {place: kinds[place] for place in new})
     config.num_hidden_layers = len(inner.layers)
     now = _say(model)
-    if said is not None and (now is None or not torch.equal(said, now)):
+    if said is not None and now is not None and not torch.equal(said, now):
         raise _refusal(
             f"new blocks change what a model of {config.model_type} says",
             "write tuning.kind: lora or freeze",

@@ -38,8 +38,6 @@ def _adalora(tuning: AdaLoRA, layers: dict[str, Any], common: dict[str, Any]) ->
         init_r=tuning.first_rank,
         target_r=tuning.rank,
         lora_alpha=tuning.alpha or 2 * tuning.first_rank,
-        deltaT=tuning.every_steps,
-        orth_reg_weight=tuning.orthogonality,
         total_step=1,
         **common,
     )

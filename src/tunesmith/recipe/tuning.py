@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from tunesmith.recipe.section import Count, NotNegative, Number, Positive, Section, WholeNumber
+from tunesmith.recipe.section import Count, Number, Positive, Section, WholeNumber
 
 Init = Literal["default", "orthogonal", "pissa", "pissa_niter", "olora"]
 RESIDUAL: tuple[Init, ...] = ("pissa", "pissa_niter", "olora")
@@ -97,14 +97,8 @@ class AdaLoRA(Adapter):
     """Width of each of them at the beginning."""
     alpha: Count | None = None
     """Scale: the product is multiplied by alpha / first_rank; twice first_rank if not given."""
-    first_share: Number = Field(default=0.1, ge=0.0, lt=1.0)
-    """Share of the updates before ranks are taken away."""
-    last_share: Number = Field(default=0.3, ge=0.0, lt=1.0)
-    """Share of the updates after the last were taken away."""
-    every_steps: Count = 1
-    """Take ranks away, or give them back, every n steps."""
-    orthogonality: NotNegative = 0.5
-    """How strongly the directions of each matrix are kept at right angles."""
+    last_share: Number = Field(default=0.3, ge=0.0, lt=0.9)
+    """Share of the updates after the last ranks were taken away; before the first it is 0.1."""
 
 
 class VeRA(Adapter):

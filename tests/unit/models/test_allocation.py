@@ -16,7 +16,7 @@ from tunesmith.models.tuning import apply_tuning
 from tunesmith.recipe.tuning import AdaLoRA
 
 STEPS = 10
-TUNING = AdaLoRA(rank=2, first_rank=4, first_share=0.2, last_share=0.3, every_steps=2)
+TUNING = AdaLoRA(rank=2, first_rank=4, last_share=0.3)
 
 
 def load(folder: Path) -> Any:
@@ -58,9 +58,8 @@ def test_every_update_is_that_of_peft(tiny_model: Path) -> None:
         init_r=4,
         target_r=2,
         lora_alpha=8,
-        tinit=2,
+        tinit=1,
         tfinal=3,
-        deltaT=2,
         total_step=STEPS,
         orth_reg_weight=0.5,
         target_modules="all-linear",

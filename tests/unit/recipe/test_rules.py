@@ -77,7 +77,6 @@ def build(*overrides: str):  # type: ignore[no-untyped-def]
         (["tuning={kind: vera}", "compute.precision=pure_bf16"], "compute.precision"),
         (["tuning={kind: vera}", "optimizer.layer_decay=0.9"], "optimizer.layer_decay"),
         (["tuning={kind: adalora, first_rank: 8}"], "tuning.first_rank"),
-        (["tuning={kind: adalora, first_share: 0.7}"], "tuning.last_share"),
         (
             ["tuning={kind: adalora}", "optimizer={name: sgd, layerwise: true, max_grad_norm: 0}"],
             "optimizer.layerwise",

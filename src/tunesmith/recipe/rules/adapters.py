@@ -85,12 +85,6 @@ def ranks_move_while_training_does(recipe: Recipe) -> None:
             hint=f"write tuning.first_rank: {tuning.rank * 3 // 2 + 1}, or tuning.kind: lora",
             where="tuning.first_rank",
         )
-    if tuning.first_share + tuning.last_share >= 1:
-        raise RecipeError(
-            "tuning.first_share and tuning.last_share leave no update to take ranks away in",
-            hint="lower one of them; 0.1 and 0.3 are usual",
-            where="tuning.last_share",
-        )
     if isinstance(optimizer, Layerwise) and optimizer.layerwise:
         raise RecipeError(
             "optimizer.layerwise frees the gradients by which adalora finds what ranks are worth",
