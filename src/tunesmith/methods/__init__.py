@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from tunesmith.methods.classify import ClassifyMethod
 from tunesmith.methods.cpo import CPOMethod
 from tunesmith.methods.distill import DistillMethod
 from tunesmith.methods.dpo import DPOMethod
@@ -27,6 +28,7 @@ METHODS: dict[str, Callable[[Any], Method]] = {
     "cpo": CPOMethod,
     "kto": KTOMethod,
     "reward": RewardMethod,
+    "classify": ClassifyMethod,
 }
 
 

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from tunesmith.data.rows import Learn
-from tunesmith.methods.batches import join
+from tunesmith.methods.batches import count_learned, join
 from tunesmith.methods.beside import ask_other
 from tunesmith.methods.divergence import divergences
 from tunesmith.methods.learned import predict
@@ -56,9 +56,9 @@ class DistillMethod(Method):
         """Join rows into one batch."""
         return join(rows, how)
 
-    def count(self, batch: Batch) -> int:
-        """Count the learned tokens of a batch."""
-        return len(batch["targets"])
+    def count(self, batch: Batch) -> float:
+        """Count the learned tokens of a batch, each by its weight."""
+        return count_learned(batch)
 
     def loss(self, model: torch.nn.Module, batch: Batch) -> LossSum:
         """Sum the loss over the learned tokens of a batch.

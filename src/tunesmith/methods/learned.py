@@ -25,11 +25,13 @@ class Predictions:
             [learned, vocab], where only the model itself can compute them.
         head: from the one to the other; None if it is done.
         targets: the learned tokens, [learned].
+        weights: how much each counts in a sum, [learned]; None for all alike.
     """
 
     given: torch.Tensor
     head: Head | None
     targets: torch.Tensor
+    weights: torch.Tensor | None = None
 
     def summed_loss(self, smoothing: float = 0.0, weigh: Weighing | None = None) -> torch.Tensor:
         """Sum -log p over the learned tokens, in fp32.
@@ -53,7 +55,7 @@ class Predictions:
         from tunesmith.models.head import Head, Targets
 
         head = self.head or Head(torch.nn.Identity())
-        wanted = Targets(self.targets, weigh=weigh)
+        wanted = Targets(self.targets, self.weights, weigh=weigh)
         return compared_loss(head, self.given, other, wanted, terms)
 
     def token_losses(self) -> torch.Tensor:
@@ -92,7 +94,7 @@ def predict(model: torch.nn.Module, batch: Batch, *, noise: float = 0.0) -> Pred
     if "logits_to_keep" not in given:
         found = found[:, columns]
     picked = found[0] if rows == 1 else found[batch["predict_at"] // seq, at]
-    return Predictions(picked, head, batch["targets"])
+    return Predictions(picked, head, batch["targets"], batch.get("weights"))
 
 
 def answer_logps(model: torch.nn.Module, batch: Batch) -> torch.Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tunesmith.methods.batches import count_learned
 from tunesmith.methods.learned import predict
 from tunesmith.methods.method import Batch, LossSum
 
@@ -34,4 +35,4 @@ def next_token_loss(
     """
     found = predict(model, batch, noise=noise)
     total = found.summed_loss(smoothing, weigh) if model.training else found.summed_loss()
-    return LossSum(total, len(batch["targets"]))
+    return LossSum(total, count_learned(batch))

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 from tunesmith.errors import ModelError
 from tunesmith.models.chat import Subject, find_subject, load_subject
 from tunesmith.models.fingerprint import weights_sha256
-from tunesmith.models.load import is_scorer, load_config
+from tunesmith.models.inspect import is_scorer
+from tunesmith.models.load import load_config
 from tunesmith.models.locate import locate
-from tunesmith.models.reader import Reader, find_reader
+from tunesmith.models.reader import AnyReader, find_reader
 from tunesmith.models.tuning import is_full
 from tunesmith.recipe.method import SFT, Distill
 from tunesmith.recipe.options import Recipe
@@ -40,7 +41,7 @@ def find_beside(recipe: Recipe) -> Subject | None:
     return Subject("the model before training", locate(recipe.model.name))
 
 
-def check_beside(recipe: Recipe, reader: Reader) -> Subject | None:
+def check_beside(recipe: Recipe, reader: AnyReader) -> Subject | None:
     """Refuse a teacher that scores, or reads other tokens than the model does.
 
     Raises:
@@ -57,6 +58,7 @@ def check_beside(recipe: Recipe, reader: Reader) -> Subject | None:
             where=str(subject.adapter or subject.base),
         )
     theirs = find_reader(subject.base).tokenizer
+    assert reader.tokenizer is not None  # models of images learn to classify alone
     if theirs.get_vocab() != reader.tokenizer.get_vocab():
         raise ModelError(
             "the teacher has another vocabulary than the model, so its tokens are not the same",

@@ -96,8 +96,11 @@ class _Compared(torch.autograd.Function):
                 others = other.head.logits(other.given[part])
             mine = logits.detach() if head.plain_weight is not None else logits.detach().clone()
             apart, away = terms.compare(mine, others)
+            wanted = targets.at(part)
+            if wanted.weights is not None:
+                apart, away = apart * wanted.weights, away.mul_(wanted.weights[:, None])
             sums[1] += apart.sum()
-            sums[0] += losses_of(mine, targets.at(part), learns=learns).sum()
+            sums[0] += losses_of(mine, wanted, learns=learns).sum()
             if to_hidden is None:
                 continue
             mine *= terms.imitation

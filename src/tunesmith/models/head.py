@@ -117,7 +117,7 @@ class Targets:
         ids: token ids, [positions].
         weights: how much each position counts, [positions]; None for all alike.
         smoothing: share of a target that all tokens get in equal parts (arXiv:1512.00567), 0 to 1.
-        weigh: finds the weights as the loss is computed; None if they are known.
+        weigh: finds as the loss is computed how much each counts beside that; None for all alike.
     """
 
     ids: torch.Tensor
@@ -129,6 +129,13 @@ class Targets:
         """Take some positions."""
         weights = None if self.weights is None else self.weights[part]
         return replace(self, ids=self.ids[part], weights=weights)
+
+    def weights_among(self, expected: torch.Tensor) -> torch.Tensor | None:
+        """Return how much each position counts in all, told what was expected there."""
+        if self.weigh is None:
+            return self.weights
+        found = self.weigh(expected, self.ids)
+        return found if self.weights is None else found * self.weights
 
 
 def summed_loss(head: Head, hidden: torch.Tensor, targets: Targets) -> torch.Tensor:
@@ -184,7 +191,7 @@ def losses_of(logits: torch.Tensor, wanted: Targets, *, learns: bool) -> torch.T
     in_place = logits if logits.device.type == "cpu" else None
     shares = torch.softmax(logits, dim=-1, out=in_place)
     losses += _log_sum(shares, shares[picked], target, largest)
-    weights = wanted.weights if wanted.weigh is None else wanted.weigh(shares, wanted.ids)
+    weights = wanted.weights_among(shares)
     if learns and in_place is None:
         logits.copy_(shares)
     if learns:
@@ -268,7 +275,7 @@ def sum_of(logits: torch.Tensor, wanted: Targets) -> torch.Tensor:
     losses = cross_entropy(logits, wanted.ids, reduction="none", label_smoothing=wanted.smoothing)
     weights = wanted.weights
     if wanted.weigh is not None:
-        weights = wanted.weigh(torch.softmax(logits.detach(), dim=-1), wanted.ids)
+        weights = wanted.weights_among(torch.softmax(logits.detach(), dim=-1))
     return (losses if weights is None else losses * weights).sum()
 
 

@@ -136,8 +136,18 @@ class Reward(Section):
     """Weight that draws scores to zero on average, 0 for none, 0.01 usual (arXiv:2312.09244)."""
 
 
+class Classify(Section):
+    """Learn to name the class of a text, or of an image, by a head of one score a label."""
+
+    name: Literal["classify"] = "classify"
+    labels: tuple[str, ...] = ()
+    """The labels in the order of the scores; if not given, those of the model where it knows all
+    that the training rows have, else these, sorted."""
+
+
 Preference = DPO | ORPO | SimPO | CPO | KTO | Reward
 """Methods that learn what is preferred, and begin with a model that knows its language."""
 Method = Annotated[
-    Pretrain | SFT | Distill | DPO | ORPO | SimPO | CPO | KTO | Reward, Field(discriminator="name")
+    Pretrain | SFT | Distill | DPO | ORPO | SimPO | CPO | KTO | Reward | Classify,
+    Field(discriminator="name"),
 ]

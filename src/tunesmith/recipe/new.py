@@ -32,7 +32,7 @@ QUESTIONS = (
     Question(
         "method",
         "Rows are questions and answers (sft), plain texts (pretrain) or preference pairs (dpo, "
-        "orpo, simpo, cpo)",
+        "orpo, simpo, cpo) or labelled texts or images (classify)",
         "sft",
     ),
     Question(

@@ -116,6 +116,16 @@ def held_out_rows_are_said_once(theirs: TheirFile) -> None:
             )
 
 
+def sets_to_measure_are_named(theirs: TheirFile) -> None:
+    """Only sets that are named can be measured one by one."""
+    if theirs["eval_on_each_dataset"] and not theirs.has("eval_dataset"):
+        raise theirs.refusal(
+            "eval_on_each_dataset",
+            "eval_on_each_dataset has no effect: there is no eval_dataset",
+            "name the sets: eval_dataset: a,b",
+        )
+
+
 def mixtures_have_shares(theirs: TheirFile) -> None:
     """Shares belong to sets that are interleaved, one each."""
     if not theirs.has("interleave_probs"):
@@ -149,10 +159,10 @@ def streams_have_an_end(theirs: TheirFile) -> None:
 
 
 def few_bits_stay_frozen(theirs: TheirFile) -> None:
-    """Few bits can be read, and only LoRA learns beside them."""
+    """Few bits can be read, and adapters alone learn beside them."""
     if theirs["quantization_bit"] is None:
         return
-    if theirs["finetuning_type"] != "lora":
+    if theirs["finetuning_type"] not in ("lora", "oft"):
         raise theirs.refusal(
             "quantization_bit",
             f"quantized weights cannot be trained, as {theirs['finetuning_type']} would",
@@ -202,16 +212,32 @@ def one_optimizer(theirs: TheirFile) -> None:
         )
 
 
+def blocks_are_opened_alone(theirs: TheirFile) -> None:
+    """The new blocks of LLaMA Pro lie in the model already, and freezing opens them."""
+    if theirs["use_llama_pro"] and theirs["finetuning_type"] != "freeze":
+        raise theirs.refusal(
+            "use_llama_pro",
+            f"use_llama_pro opens whole blocks, and {theirs['finetuning_type']} does not",
+            "write finetuning_type: freeze, or convert the file and write tuning.kind: llama_pro, "
+            "which adds the blocks itself",
+        )
+
+
 def lora_has_its_own_keys(theirs: TheirFile) -> None:
     """What bends LoRA means nothing to other tunings."""
     kind = theirs["finetuning_type"]
+    if theirs["create_new_adapter"] and not theirs["adapter_name_or_path"]:
+        raise theirs.refusal(
+            "create_new_adapter", "create_new_adapter has no effect: no adapter is there", REMOVE
+        )
     if kind == "lora":
         if theirs["pissa_iter"] not in (-1, 16):
             raise theirs.refusal(
                 "pissa_iter", "PiSSA takes 16 rounds or is exact", "write 16 or -1"
             )
         return
-    beside = () if kind == "oft" else ("additional_target", "adapter_name_or_path")
+    others = ("additional_target", "adapter_name_or_path", "create_new_adapter")
+    beside = () if kind == "oft" else others
     for name in ("loraplus_lr_ratio", "use_rslora", "use_dora", "pissa_init", *beside):
         if theirs[name]:
             raise theirs.refusal(name, f"{name} is for finetuning_type: lora", REMOVE)
@@ -231,11 +257,13 @@ RULES: tuple[Callable[[TheirFile], None], ...] = (
     one_loss_of_sft,
     masks_agree,
     held_out_rows_are_said_once,
+    sets_to_measure_are_named,
     mixtures_have_shares,
     streams_have_an_end,
     few_bits_stay_frozen,
     losses_fit,
     one_optimizer,
+    blocks_are_opened_alone,
     lora_has_its_own_keys,
     best_weights_have_a_loss,
 )

@@ -31,6 +31,6 @@ def usual_rate(method: str, tuning: str) -> float:
     """Choose a usual learning rate; preferences are learned in small steps."""
     if method == "reward":
         return 1e-5 if tuning in WHOLE else 1e-4
-    if method in ("sft", "pretrain", "distill"):
+    if method in ("sft", "pretrain", "distill", "classify"):
         return 2e-5 if tuning in WHOLE else 2e-4
     return 5e-6 if tuning in WHOLE else 5e-5
