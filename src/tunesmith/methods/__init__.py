@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from tunesmith.methods.classify import ClassifyMethod
 from tunesmith.methods.cpo import CPOMethod
+from tunesmith.methods.distill import DistillMethod
 from tunesmith.methods.dpo import DPOMethod
 from tunesmith.methods.grpo import GRPOMethod
 from tunesmith.methods.kto import KTOMethod
@@ -21,6 +23,7 @@ from tunesmith.recipe.method import Method as MethodOptions
 METHODS: dict[str, Callable[[Any], Method]] = {
     "pretrain": PretrainMethod,
     "sft": SFTMethod,
+    "distill": DistillMethod,
     "dpo": DPOMethod,
     "orpo": ORPOMethod,
     "simpo": SimPOMethod,
@@ -29,6 +32,7 @@ METHODS: dict[str, Callable[[Any], Method]] = {
     "reward": RewardMethod,
     "grpo": GRPOMethod,
     "ppo": PPOMethod,
+    "classify": ClassifyMethod,
 }
 
 

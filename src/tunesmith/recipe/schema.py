@@ -13,15 +13,17 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from tunesmith.errors import RecipeError
-from tunesmith.recipe.data import Source
+from tunesmith.recipe.data import HeldOut, Source
 from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.quantize import Quantize
 from tunesmith.recipe.rewards import Reward
+from tunesmith.recipe.rope import RopeScaling
 from tunesmith.recipe.section import MOST
 
 QUANTIZE, REWARDS = "model.quantize", "method.rewards"
 NESTED: dict[str, tuple[Any, str]] = {
     QUANTIZE: (Quantize, "How to keep the base"),
+    "model.rope_scaling": (RopeScaling, "How to stretch positions"),
     REWARDS: (Reward, "What an answer is judged by"),
 }
 """Options that are sections of several kinds themselves, and what their kinds choose."""
@@ -33,7 +35,7 @@ class Option:
 
     Attributes:
         section: the section it stands in, `data.train` for the options of one source,
-            `model.quantize` for those of a quantization, `method.rewards` for those of one reward.
+            `model.quantize` for those of a quantization, and so on.
         choice: tag and values of the kinds it belongs to, such as (`kind`, `lora`), if it does not
             belong to all of its section.
         type: how its values are spelled, for people.
@@ -78,6 +80,8 @@ def list_options() -> tuple[Option, ...]:
             found += _options_of_nested(nested)
         if section == "data":
             found += _options_of("data.train", [Source])
+            held_out = _options_of("data.validation", [HeldOut])
+            found += [option for option in held_out if option.name not in Source.model_fields]
     return tuple(found)
 
 

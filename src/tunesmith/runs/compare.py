@@ -36,9 +36,9 @@ def compare(runs: list[Run]) -> Comparison:
             if any(value != values[0] for value in values)
         },
         results={
-            name: [figure[name] for figure in figures]
-            for name in figures[0]
-            if "reward" not in name or any(figure[name] is not None for figure in figures)
+            name: [figure.get(name) for figure in figures]
+            for name in dict.fromkeys(name for figure in figures for name in figure)
+            if "reward" not in name or any(figure.get(name) is not None for figure in figures)
         },
     )
 
@@ -51,6 +51,11 @@ def summary(run: Run) -> dict[str, float | None]:
     rewards = [record["reward"] for record in records if "reward" in record]
     held_out_rewards = [record["eval_reward"] for record in records if "eval_reward" in record]
     speeds = [record["tokens_per_second"] for record in records if "loss" in record]
+    classes = {
+        f"last held-out {spelled}": [record[name] for record in records if name in record][-1]
+        for name, spelled in (("eval_accuracy", "accuracy"), ("eval_macro_f1", "macro-F1"))
+        if any(name in record for record in records)
+    }
     return {
         "steps": float(max((record["step"] for record in records), default=0)),
         "first loss": losses[0] if losses else None,
@@ -60,6 +65,7 @@ def summary(run: Run) -> dict[str, float | None]:
         "first reward": rewards[0] if rewards else None,
         "last reward": rewards[-1] if rewards else None,
         "last held-out reward": held_out_rewards[-1] if held_out_rewards else None,
+        **classes,
         "tokens a second": sum(speeds) / len(speeds) if speeds else None,
     }
 

@@ -31,6 +31,7 @@ from tunesmith.methods.online import (
 from tunesmith.methods.ranks import ALONE, Share
 from tunesmith.methods.rewards import Sample, build_rewards
 from tunesmith.models.chat import ChatModel
+from tunesmith.models.reader import Reader
 from tunesmith.models.roles import Roles, load_reference
 from tunesmith.runs.write import write_bytes
 from tunesmith.training.prepare import Prepared
@@ -87,6 +88,7 @@ class Rollouts:
         self.method, self.recipe = method, prepared.recipe
         self.train, self.validation = prepared.splits.train, prepared.splits.validation
         self.ranks, self.how, self.watched = prepared.ranks, how, watched
+        assert isinstance(roles.reader, Reader)  # who answers reads text
         self.policy, self.reader = roles.policy, roles.reader
         self.engine = build_engine(roles, method)
         self.rewards = build_rewards(method.rewards, device=roles.device)
@@ -276,6 +278,7 @@ def _row(prompt: Sequence[int], given: Answer) -> Row:
 def build_engine(roles: Roles, method: OnlineMethod) -> Engine:
     """Let the policy itself answer."""
     reader = roles.reader
+    assert isinstance(reader, Reader)
     model = ChatModel(
         "policy", roles.policy, reader.tokenizer, reader.template, reader.stop_ids, reader.folder
     )

@@ -117,8 +117,7 @@ class RunTrainer(Trainer):
             Whether nothing is left to train; the loop underneath would make one more update.
         """
         self.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
-        step = self.state.global_step
-        history = self.state.log_history
+        step, history = self.state.global_step, self.state.log_history
         measured = any(held_out_figure(e) is not None and e["step"] == step for e in history)
         missing = self.is_evaluation_due(step) and not measured
         if missing or self.is_over():
@@ -274,7 +273,8 @@ class RunTrainer(Trainer):
         self, batch_samples: list[dict[str, Any]], device: torch.device
     ) -> torch.Tensor:
         counts = [update["num_learned"] for update in batch_samples]
-        return self.ranks.total(torch.stack(counts).sum()).clamp(min=1).to(device)
+        total = self.ranks.total(torch.stack(counts).sum())
+        return (total + (total == 0)).float().to(device)
 
     def floating_point_ops(self, inputs: Mapping[str, Any]) -> int:
         """Count nothing: what the loop underneath would count is not what is computed."""
@@ -350,7 +350,7 @@ class RunTrainer(Trainer):
         else:
             weights = weights_without_value(policy)
             policy.save_pretrained(str(folder), state_dict=weights)  # type: ignore[operator]
-            reader.tokenizer.save_pretrained(str(folder))
+            reader.save(folder)
         save_value_head(policy, folder)
 
     def _load_from_checkpoint(
@@ -389,7 +389,7 @@ class RunTrainer(Trainer):
         rotate(
             self.checkpoints,
             keep=self.recipe.run.keep_checkpoints,
-            best_step=best_step(self.state.log_history),
+            best_step=best_step(self.state.log_history, self.recipe.evaluate.watched),
         )
 
     def _save_rng_state(self, output_dir: str) -> None:

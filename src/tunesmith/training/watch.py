@@ -55,7 +55,7 @@ class Watch(TrainerCallback):
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Keep the best weights; stop early once they have been the best for long enough."""
-        best = best_step(state.log_history)
+        best = best_step(state.log_history, self.recipe.evaluate.watched)
         if best == state.global_step:
             control.should_save = True
         if stopped_early(self.recipe, state.log_history):

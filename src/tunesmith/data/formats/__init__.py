@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from tunesmith.data.formats.alpaca import ALPACA, ALPACA_JUDGED, ALPACA_PAIRS, ALPACA_PROMPTS
-from tunesmith.data.formats.format import Format, Judgement, Pair, Question
+from tunesmith.data.formats.format import Classed, Format, Judgement, Pair, Question
+from tunesmith.data.formats.labelled import LABELLED, LABELLED_IMAGES
 from tunesmith.data.formats.messages import (
     COMPLETION_JUDGED,
     MESSAGES,
@@ -29,6 +30,8 @@ FORMATS: dict[str, Format] = {
     "alpaca": ALPACA,
     "sharegpt": SHAREGPT,
     "messages": MESSAGES,
+    "labelled": LABELLED,
+    "labelled_images": LABELLED_IMAGES,
     "text": TEXT,
     "alpaca_prompts": ALPACA_PROMPTS,
     "sharegpt_prompts": SHAREGPT_PROMPTS,
@@ -37,4 +40,4 @@ FORMATS: dict[str, Format] = {
 }
 """By name; where rows look like several, the first one is meant."""
 
-__all__ = ["FORMATS", "Format", "Judgement", "Pair", "Question"]
+__all__ = ["FORMATS", "Classed", "Format", "Judgement", "Pair", "Question"]

@@ -16,7 +16,7 @@ from tunesmith.methods.reward import last_tokens
 from tunesmith.methods.rewards.sample import Sample
 from tunesmith.models.chat import RewardModel, Subject, find_subject, load_reward_model
 from tunesmith.models.fingerprint import weights_sha256
-from tunesmith.models.load import is_scorer
+from tunesmith.models.inspect import is_scorer
 from tunesmith.recipe.rewards import ScoredBy
 
 if TYPE_CHECKING:

@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 from tunesmith.errors import RecipeError
 from tunesmith.recipe.method import DPO
+from tunesmith.recipe.optimizer import Layerwise
 from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.rules.defaults import has_default
 from tunesmith.recipe.rules.methods import asks_the_base
-from tunesmith.recipe.tuning import HRA, RESIDUAL, Adapter, LoRA
+from tunesmith.recipe.tuning import HRA, RESIDUAL, AdaLoRA, Adapter, LoRA
 
 
 def targets_or_a_pattern(recipe: Recipe) -> None:
@@ -70,6 +71,31 @@ def reflections_come_in_pairs(recipe: Recipe) -> None:
             f"hra begins with pairs of reflections, and tuning.rank is {recipe.tuning.rank}",
             hint=f"write tuning.rank: {recipe.tuning.rank + 1}",
             where="tuning.rank",
+        )
+
+
+def ranks_move_while_training_does(recipe: Recipe) -> None:
+    """Ranks are taken away between a beginning and an end, by gradients that are still there."""
+    tuning, optimizer = recipe.tuning, recipe.optimizer
+    if not isinstance(tuning, AdaLoRA):
+        return
+    if tuning.first_rank <= tuning.rank:
+        raise RecipeError(
+            f"adalora takes ranks away, and begins with {tuning.first_rank} for {tuning.rank}",
+            hint=f"write tuning.first_rank: {tuning.rank * 3 // 2 + 1}, or tuning.kind: lora",
+            where="tuning.first_rank",
+        )
+    if isinstance(optimizer, Layerwise) and optimizer.layerwise:
+        raise RecipeError(
+            "optimizer.layerwise frees the gradients by which adalora finds what ranks are worth",
+            hint="remove it",
+            where="optimizer.layerwise",
+        )
+    if optimizer.name == "schedule_free":
+        raise RecipeError(
+            "schedule_free averages weights, and adalora sets some of them to zero",
+            hint="write optimizer.name: adamw",
+            where="optimizer.name",
         )
 
 
@@ -139,6 +165,7 @@ RULES: tuple[Callable[[Recipe], None], ...] = (
     what_is_frozen_learns_at_no_rate,
     right_angles_come_in_pairs,
     reflections_come_in_pairs,
+    ranks_move_while_training_does,
     weights_are_whole_where_they_are_looked_at,
     few_kinds_are_computed_in_bf16_alone,
     references_are_whole,
