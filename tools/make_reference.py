@@ -18,6 +18,7 @@ COMMANDS = (
     "train",
     "evaluate",
     "chat",
+    "classify",
     "export",
     "serve",
     "data check",

@@ -8,7 +8,7 @@ import sys
 import typer
 
 from tunesmith import __version__
-from tunesmith.cli import chat, data, demo, evaluate, export, recipe, runs, serve, train
+from tunesmith.cli import chat, classify, data, demo, evaluate, export, recipe, runs, serve, train
 from tunesmith.cli.failure import show_crash, show_error, show_usage
 from tunesmith.errors import TunesmithError
 
@@ -24,6 +24,7 @@ app.command("demo")(demo.demo)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("chat")(chat.chat)
+app.command("classify")(classify.classify)
 app.command("export")(export.export)
 app.command("serve")(serve.serve)
 app.add_typer(runs.app, name="runs")

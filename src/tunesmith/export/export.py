@@ -15,7 +15,8 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 from tunesmith.errors import ExportError, ModelError, RecipeError, RunError
-from tunesmith.export.layout import write_folder
+from tunesmith.export.classes import check_same_classes, distance_of, score_probes
+from tunesmith.export.layout import write_classifier, write_folder
 from tunesmith.export.parity import (
     Distance,
     Reference,
@@ -29,12 +30,14 @@ from tunesmith.export.parity import (
 from tunesmith.hardware import disk_free
 from tunesmith.models.blend import Blend, check_adds
 from tunesmith.models.chat import ChatModel, Subject, find_adapter, find_subject, load_subject
-from tunesmith.models.inspect import read_config
+from tunesmith.models.classes import Classifier, load_classifier
+from tunesmith.models.inspect import labels_of, read_config
 from tunesmith.paths import expand
 from tunesmith.runs.run import Run
 from tunesmith.runs.write import sync_folder, sync_tree, write_json
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
@@ -54,6 +57,7 @@ class Exported:
         distance: of the stored model from the tuned one, on the base in full precision.
         from_quantized: of the stored model from the adapter on the quantized base that it was
             trained on; None if the base was not quantized.
+        labels: how many classes a classifier names; 0 for a model that answers.
     """
 
     folder: Path
@@ -63,6 +67,7 @@ class Exported:
     near_ties: int
     distance: Distance
     from_quantized: Distance | None = None
+    labels: int = 0
 
 
 def export(
@@ -100,11 +105,19 @@ def export(
     subject = with_others(subject, blend, weight)
     to = expand(to).absolute()
     check_target(to)
+    if labels_of(subject.adapter or subject.base):
+        if subject.blend is not None:
+            raise ExportError(
+                "a classifier is exported alone: heads of other adapters score other classes",
+                hint="leave out --also and --weight",
+                where=subject.name,
+            )
+        return _export_classifier(subject, run, to, precision)
     probes = read_probes(run)
     stored = stored_precision(run) if precision == "auto" else precision
     trained = take_quantized_reference(subject, probes)
     chat = load_subject(replace(subject, quantize=None), precision="fp32", device="cpu")
-    check_room(to, chat, stored)
+    check_room(to, chat.model, stored)
     check_tokens(chat, probes)
     reference = take_reference(chat, probes)
     merged = replace(chat, model=merge(chat))
@@ -145,6 +158,29 @@ def with_others(subject: Subject, blend: Mapping[str, float], weight: float) -> 
     for folder in folders:
         check_adds(folder)
     return replace(subject, blend=Blend(weight, others))
+
+
+def _export_classifier(subject: Subject, run: Run, to: Path, precision: Precision) -> Exported:
+    """Write a classifier; its scores must be those of the tuned one."""
+    import torch
+
+    probes, stored = read_probes(run), stored_precision(run) if precision == "auto" else precision
+    tuned = load_classifier(subject, device="cpu")
+    check_room(to, tuned.model, stored)
+    wanted = score_probes(tuned, probes)
+    merged = replace(tuned, model=merge(tuned))
+    ties = check_same_classes(score_probes(merged, probes), wanted, tuned.name)
+    dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+    with writing_aside(to) as aside:
+        model: PreTrainedModel = merged.model.to(dtypes[stored])  # type: ignore[assignment]
+        write_classifier(model, merged.reader, aside)
+        written = load_classifier(Subject(to.name, aside), device="cpu")
+        distance = distance_of(score_probes(written, probes), wanted)
+        check_distance(distance, stored, str(to))
+        size, labels = _size(aside), len(tuned.labels)
+        exported = Exported(to, stored, size, len(wanted), ties, distance, labels=labels)
+        write_json(aside / REPORT, _report(run.name, exported, None))
+    return exported
 
 
 def take_quantized_reference(
@@ -229,9 +265,9 @@ def _alone(to: Path) -> Iterator[None]:
         lock.release()
 
 
-def check_room(to: Path, chat: ChatModel, precision: str) -> None:
+def check_room(to: Path, model: torch.nn.Module, precision: str) -> None:
     """Refuse to start where the model would not fit."""
-    weights = sum(parameter.numel() for parameter in chat.model.parameters())
+    weights = sum(parameter.numel() for parameter in model.parameters())
     needed = weights * BYTES[precision] + OTHER_FILES_BYTES
     free = disk_free(to.parent)
     if needed > free:
@@ -254,7 +290,7 @@ def stored_precision(run: Run) -> str:
     return STORED.get(str(named).removeprefix("torch."), "fp32")
 
 
-def merge(chat: ChatModel) -> Any:
+def merge(tuned: ChatModel | Classifier) -> Any:
     """Add an adapter to the weights it belongs to; a whole model stays as it is.
 
     Raises:
@@ -262,15 +298,15 @@ def merge(chat: ChatModel) -> Any:
     """
     from peft import PeftModel
 
-    if not isinstance(chat.model, PeftModel):
-        return chat.model
+    if not isinstance(tuned.model, PeftModel):
+        return tuned.model
     try:
-        merged = chat.model.merge_and_unload(safe_merge=True)
+        merged = tuned.model.merge_and_unload(safe_merge=True)
     except ValueError as problem:
         raise ExportError(
             f"the adapter cannot be merged: {problem}",
             hint="the run diverged; take an earlier checkpoint of it",
-            where=chat.name,
+            where=tuned.name,
         ) from problem
     return merged.eval()
 

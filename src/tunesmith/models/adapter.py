@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,21 +18,44 @@ from tunesmith.models.allocation import restore_allocation, save_allocation
 from tunesmith.models.beginnings import without_beginnings, write_plain
 from tunesmith.models.beneath import NOTHING, Beneath, hash_with
 from tunesmith.models.fingerprint import weights_sha256
-from tunesmith.models.inspect import ADAPTER, check_config, check_files
+from tunesmith.models.inner import inner_model
+from tunesmith.models.inspect import ADAPTER, BELONGS_TO, LABELS, check_config, check_files
 from tunesmith.models.reasons import few, reason_of
+from tunesmith.models.score import find_score
 from tunesmith.runs.write import write_json
 
 if TYPE_CHECKING:
+    import torch
     from peft import PeftModel
     from transformers import PreTrainedModel
 
 WEIGHTS = "adapter_model.safetensors"
-BELONGS_TO = "base.json"
 
 
-def note_base(folder: Path, *, base: Path, sha256: str) -> None:
-    """Write beside an adapter which base it was trained on."""
-    write_json(folder / BELONGS_TO, {"base": str(base), "weights_sha256": sha256})
+@contextmanager
+def without_adapter(model: torch.nn.Module) -> Iterator[None]:
+    """Let a model say what it said before training, if what is trained is an adapter.
+
+    What learns is the same afterwards; PEFT would let all of the adapter learn.
+    """
+    from peft import PeftModel
+
+    if not isinstance(model, PeftModel):
+        yield
+        return
+    learning = {id(weight) for weight in model.parameters() if weight.requires_grad}
+    try:
+        with model.disable_adapter():
+            yield
+    finally:
+        for weight in model.parameters():
+            weight.requires_grad_(id(weight) in learning)
+
+
+def note_base(folder: Path, *, base: Path, sha256: str, labels: Sequence[str] = ()) -> None:
+    """Write beside an adapter which base it was trained on, and the labels it tells apart."""
+    named = {LABELS: list(labels)} if labels else {}
+    write_json(folder / BELONGS_TO, {"base": str(base), "weights_sha256": sha256, **named})
 
 
 def save_adapter(adapted: PeftModel, folder: Path, *, base: Path, sha256: str) -> None:
@@ -38,7 +63,9 @@ def save_adapter(adapted: PeftModel, folder: Path, *, base: Path, sha256: str) -
     adapted.save_pretrained(str(folder))
     write_plain(adapted, folder / WEIGHTS)
     save_allocation(adapted, folder)
-    note_base(folder, base=base, sha256=sha256)
+    named = inner_model(adapted).config.id2label
+    labels = named.values() if find_score(adapted) is not None and len(named) > 1 else ()
+    note_base(folder, base=base, sha256=sha256, labels=[str(label) for label in labels])
 
 
 def restore_adapter(adapted: PeftModel, folder: Path) -> None:

@@ -50,7 +50,7 @@ class Allocation:
             if ".lora_A." in name or ".lora_B." in name
         ]
         far = [torch.linalg.norm(pair - torch.eye(len(pair)).to(pair)) for pair in pairs]
-        (self.weight * torch.stack(far).mean()).backward()  # type: ignore[no-untyped-call]
+        (self.weight * torch.stack(far).mean()).backward()
 
     def update(self, step: int) -> None:
         """Learn from the gradients of an update, the first being 1, and set ranks to zero."""

@@ -19,11 +19,10 @@ from tunesmith.hardware import (
 from tunesmith.models.adapter import load_adapter, merge_adapters
 from tunesmith.models.beneath import NOTHING, Beneath
 from tunesmith.models.blend import Blend, blend_adapters
-from tunesmith.models.inspect import ADAPTER
+from tunesmith.models.inspect import ADAPTER, is_scorer, labels_of
 from tunesmith.models.load import (
     check_vocabulary,
     count_embeddings,
-    is_scorer,
     load_model,
     load_scorer,
     refuse_scorer,
@@ -219,7 +218,7 @@ def load_reward_model(
     """
     weights = subject.adapter or subject.base
     reader = find_reader(subject.base, subject.template)
-    if not is_scorer(weights) or reader.template is None:
+    if labels_of(weights) or not is_scorer(weights) or reader.template is None:
         raise ModelError(
             "this is no reward model: it has no head that scores"
             if reader.template
@@ -260,8 +259,7 @@ def load_subject(
     """
     on = choose_device(device)
     dtype = _dtype(choose_precision(precision, on))
-    if subject.adapter is not None:
-        refuse_scorer(subject.adapter)
+    refuse_scorer(subject.adapter or subject.base)
     reader = find_reader(subject.base, subject.template)
     rope = subject.beneath.rope
     base = load_model(subject.base, dtype=dtype, device=on, quantize=subject.quantize, rope=rope)

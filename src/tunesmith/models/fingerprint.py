@@ -19,6 +19,7 @@ TOKENIZER = (
     "merges.txt",
     "tokenizer.model",
     "chat_template.jinja",
+    "preprocessor_config.json",
 )
 
 

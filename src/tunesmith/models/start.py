@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.errors import RecipeError
-from tunesmith.models.adapter import BELONGS_TO, check_base, check_fit
+from tunesmith.models.adapter import check_base, check_fit
 from tunesmith.models.beneath import NOTHING, Beneath
 from tunesmith.models.chat import find_adapter
-from tunesmith.models.inspect import ADAPTER, read_config
+from tunesmith.models.inspect import ADAPTER, BELONGS_TO, read_config
 from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.tuning import Adapter
 

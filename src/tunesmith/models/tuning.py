@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from tunesmith.errors import RecipeError
 from tunesmith.models.beginnings import keep_beginnings, kept_numbers
 from tunesmith.models.blocks import add_blocks
+from tunesmith.models.inner import reads_images, token_ends
 from tunesmith.models.other_adapters import add_other
-from tunesmith.models.score import find_score
+from tunesmith.models.score import HEADS, find_score
 from tunesmith.models.targets import (
     check_patterns,
     choose_layers,
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-LAYER = re.compile(r"\.(?:layers|h|blocks)\.(\d+)\.")
+LAYER = re.compile(r"\.(?:layers|layer|h|blocks)\.(\d+)\.")
 
 
 def apply_tuning(
@@ -112,15 +113,32 @@ INITS: dict[str, Any] = {
 """What PEFT calls the ways to begin; 16 rounds are what the authors of PiSSA advise."""
 
 
+RUNNING = "running_mean"
+"""How the names of what layers average while they are trained end (arXiv:1502.03167)."""
+
+
 def describe_common(model: PreTrainedModel, tuning: Adapter) -> dict[str, Any]:
     """Say to PEFT what all its adapters ask."""
     modules = choose_modules(model, tuning, find_targets(model, tuning))
+    images = reads_images(model)
+    if any(name.endswith(RUNNING) for name, _ in model.named_buffers()):
+        raise RecipeError(
+            "the model keeps running averages of what it sees, and an adapter does not hold them",
+            hint="write tuning.kind: full",
+            where="tuning.kind",
+        )
+    if images:  # PEFT knows by itself of heads that read texts only
+        modules += [name for name in HEADS if name in model._modules and name not in modules]
     return {
         "target_modules": choose_layers(model, tuning),
         "modules_to_save": modules or None,
         "fan_in_fan_out": any(is_transposed(layer) for layer in find_linear(model).values()),
-        "task_type": "SEQ_CLS" if find_score(model) is not None else "CAUSAL_LM",
+        "task_type": None if images else _task(model),
     }
+
+
+def _task(model: PreTrainedModel) -> str:
+    return "SEQ_CLS" if find_score(model) is not None else "CAUSAL_LM"
 
 
 def _places(model: PreTrainedModel, tokens: Sequence[int]) -> dict[str, list[int]]:
@@ -137,6 +155,12 @@ def _places(model: PreTrainedModel, tokens: Sequence[int]) -> dict[str, list[int
 def open_layers(model: PreTrainedModel, tuning: Freeze) -> None:
     """Freeze all but the first or last layers, or the parameters that are named."""
     names = [name for name, _ in model.named_parameters()]
+    if not tuning.names and any(".stages." in name for name in names):
+        raise RecipeError(
+            "the model has stages of layers, which are not counted",
+            hint=f"name parameters in tuning.names, such as {names[len(names) // 2]}",
+            where="tuning.layers",
+        )
     count = 1 + max((int(match[1]) for name in names if (match := LAYER.search(name))), default=-1)
     if not tuning.names and abs(tuning.layers) > count:
         raise RecipeError(
@@ -170,8 +194,12 @@ def open_layers(model: PreTrainedModel, tuning: Freeze) -> None:
 
 def _embeddings(model: PreTrainedModel) -> set[int]:
     """Identify the parameters of the embeddings and the head."""
-    ends = (model.get_input_embeddings(), model.get_output_embeddings())
-    return {id(parameter) for end in ends if end is not None for parameter in end.parameters()}
+    return {
+        id(parameter)
+        for end in token_ends(model)
+        if end is not None
+        for parameter in end.parameters()
+    }
 
 
 def _is_chosen(name: str, tuning: Freeze, count: int) -> bool:

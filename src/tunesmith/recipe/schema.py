@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from tunesmith.errors import RecipeError
-from tunesmith.recipe.data import Source
+from tunesmith.recipe.data import HeldOut, Source
 from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.quantize import Quantize
 from tunesmith.recipe.rope import RopeScaling
@@ -75,6 +75,8 @@ def list_options() -> tuple[Option, ...]:
             found += [option for nested in NESTED for option in _options_of_nested(nested)]
         if section == "data":
             found += _options_of("data.train", [Source])
+            held_out = _options_of("data.validation", [HeldOut])
+            found += [option for option in held_out if option.name not in Source.model_fields]
     return tuple(found)
 
 

@@ -11,10 +11,11 @@ from tunesmith.data.prepare import Splits
 from tunesmith.errors import RecipeError, RunError
 from tunesmith.hardware import describe_machine
 from tunesmith.models.beneath import base_sha256
+from tunesmith.models.beside import beside_weights
 from tunesmith.models.chat import find_beneath
 from tunesmith.models.fingerprint import tokenizer_sha256, weights_sha256
 from tunesmith.models.quantize import package_of
-from tunesmith.models.reader import Reader
+from tunesmith.models.reader import AnyReader
 from tunesmith.models.roles import find_reference
 from tunesmith.models.start import find_start
 from tunesmith.recipe.load import build_recipe
@@ -34,7 +35,7 @@ PACKAGES = (
 FREE_TO_CHANGE = ("machine",)
 
 
-def describe_environment(recipe: Recipe, reader: Reader, splits: Splits) -> dict[str, Any]:
+def describe_environment(recipe: Recipe, reader: AnyReader, splits: Splits) -> dict[str, Any]:
     """Describe recipe, data, base, threads and versions of a run that is about to start."""
     import torch
 
@@ -44,6 +45,9 @@ def describe_environment(recipe: Recipe, reader: Reader, splits: Splits) -> dict
     device = choose_device(recipe.compute.device)
     reference = find_reference(recipe)
     other = {} if reference is None else {"reference_weights": weights_sha256(reference)}
+    teacher = beside_weights(recipe)
+    if teacher is not None:
+        other["teacher_weights"] = teacher
     base, beneath = reader.folder, find_beneath(recipe.model)
     start = find_start(recipe)
     if start is not None:

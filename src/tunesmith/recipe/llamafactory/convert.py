@@ -109,7 +109,7 @@ def _meanings(theirs: TheirFile, chosen: Choice) -> dict[str, str]:
         "lora_dropout": (bool(dropped), f"{theirs['stage']} drops nothing, there neither"),
         "mix_strategy": (
             strategy in ("interleave_under", "interleave_over"),
-            "sets are mixed in these shares, and an epoch has as many rows as they hold",
+            "sets are mixed in exactly these shares, where theirs are drawn row by row",
         ),
         "shift_attn": (
             theirs["shift_attn"],
@@ -119,6 +119,14 @@ def _meanings(theirs: TheirFile, chosen: Choice) -> dict[str, str]:
         "per_device_eval_batch_size": (
             theirs.has("per_device_eval_batch_size") and not has_held_out(theirs),
             "there are no held-out rows",
+        ),
+        "asft_alpha": (
+            theirs.has("asft_alpha") and not theirs["use_asft_loss"],
+            "use_asft_loss is not true",
+        ),
+        "eaft_alpha": (
+            theirs.has("eaft_alpha") and not theirs["use_eaft_loss"],
+            "use_eaft_loss is not true",
         ),
         "eval_steps": (
             theirs.has("eval_steps") and theirs["eval_strategy"] != "steps",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tunesmith.errors import RecipeError
-from tunesmith.recipe.method import KTO
+from tunesmith.recipe.method import DPO
 from tunesmith.recipe.optimizer import Layerwise
 from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.rules.defaults import has_default
@@ -137,7 +137,7 @@ def references_are_whole(recipe: Recipe) -> None:
     """The model before training is the base only where nothing was taken out of it."""
     tuning, method = recipe.tuning, recipe.method
     if isinstance(tuning, LoRA) and tuning.init in RESIDUAL and asks_the_base(method):
-        other = "" if isinstance(method, KTO) else f", or method.reference: {recipe.model.name}"
+        other = "" if not isinstance(method, DPO) else f", or method.reference: {recipe.model.name}"
         raise RecipeError(
             f"{method.name} asks the base, and tuning.init: {tuning.init} takes a part out of it",
             hint=f"write tuning.init: default{other}",
@@ -149,7 +149,9 @@ def references_begin_where_training_does(recipe: Recipe) -> None:
     """The model before training is the base only where training does not go on from an adapter."""
     tuning, method = recipe.tuning, recipe.method
     if isinstance(tuning, Adapter) and tuning.from_adapter is not None and asks_the_base(method):
-        other = "" if isinstance(method, KTO) else ", or name the export in method.reference too"
+        other = (
+            "" if not isinstance(method, DPO) else ", or name the export in method.reference too"
+        )
         raise RecipeError(
             f"{method.name} compares with the base, and training goes on from an adapter on it",
             hint=f"export the run of the adapter, and name what comes out in model.name{other}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tunesmith.errors import RecipeError
-from tunesmith.recipe.method import Reward
+from tunesmith.recipe.method import Classify, Reward
 from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.rope import Llama3
 from tunesmith.recipe.rules.methods import has_reference
@@ -37,9 +37,10 @@ def quantized_stays_frozen(recipe: Recipe) -> None:
             hint="remove it, or name a model that is trained already",
             where=QUANTIZE,
         )
-    if isinstance(recipe.method, Reward):
+    if isinstance(recipe.method, Reward | Classify):
+        what = "reward model" if isinstance(recipe.method, Reward) else "classifier"
         raise RecipeError(
-            "a reward model is not trained on a quantized base yet",
+            f"a {what} is not trained on a quantized base yet",
             hint="remove it, or load the base in compute.precision: bf16",
             where=QUANTIZE,
         )
