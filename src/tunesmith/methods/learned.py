@@ -38,11 +38,11 @@ class Predictions:
 
         Args:
             smoothing: share of each target that all tokens get in equal parts, 0 to 1.
-            weigh: how much each token counts; None for all alike.
+            weigh: how much each token counts beside its weight; None for all alike.
         """
         from tunesmith.models.head import Targets, sum_of, summed_loss
 
-        wanted = Targets(self.targets, smoothing=smoothing, weigh=weigh)
+        wanted = Targets(self.targets, self.weights, smoothing, weigh)
         if self.head is None:
             return sum_of(self.given.float(), wanted)
         return summed_loss(self.head, self.given, wanted)

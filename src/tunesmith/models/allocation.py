@@ -11,6 +11,7 @@ from typing import Any
 
 from safetensors.torch import load_file, save_file
 
+from tunesmith.errors import RecipeError
 from tunesmith.recipe.tuning import AdaLoRA
 
 FILE = "allocation.safetensors"
@@ -32,6 +33,12 @@ class Allocation:
         config.total_step = num_steps
         config.tinit = int(FIRST_SHARE * num_steps)
         config.tfinal = int(tuning.last_share * num_steps)
+        if num_steps - config.tfinal < 2:
+            raise RecipeError(
+                f"{num_steps} updates are too few to find out what ranks are worth",
+                hint="write more run.steps or run.epochs, or tuning.kind: lora",
+                where="run.steps",
+            )
 
     def penalize(self) -> None:
         """Add to the gradients what keeps the directions of each matrix at right angles."""

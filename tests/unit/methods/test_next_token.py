@@ -19,6 +19,7 @@ from tunesmith.methods.batches import join, lay_end_to_end, pad, split_update
 from tunesmith.methods.learned import forward_names, predict
 from tunesmith.methods.method import Joining
 from tunesmith.methods.next_token import next_token_loss
+from tunesmith.methods.sft_losses import probability_weights
 from tunesmith.models.layout import find_layout
 from tunesmith.models.load import load_model
 from tunesmith.models.row_attention import as_mask
@@ -135,6 +136,23 @@ def test_weights_of_tokens_are_those_of_a_padded_reference(
             differs = torch.linalg.vector_norm(parameter.grad - gradients[name])
             assert differs <= 1e-5 * torch.linalg.vector_norm(gradients[name]) + 1e-9, name
     model.zero_grad(set_to_none=True)
+
+
+@pytest.mark.parametrize("shape", ["qwen3", "gemma2"])
+def test_weights_of_rows_and_of_a_method_multiply(models: dict[str, Any], shape: str) -> None:
+    model = copy.deepcopy(models[shape]).train()
+    weighed, by_token = weigh_rows(rows())
+    batch = pad(rows())
+    logits = model(batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+    learned = by_token[:, 1:] > 0
+    targets = batch["input_ids"][:, 1:][learned]
+    losses = torch.nn.functional.cross_entropy(
+        logits[:, :-1][learned].float(), targets, reduction="none"
+    )
+    expected = (losses * (-losses).exp() * by_token[:, 1:][learned]).sum()
+    found = next_token_loss(model, join(weighed, Joining(flat=True)), weigh=probability_weights)
+    assert found.total.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert found.count == pytest.approx(by_token.sum().item(), rel=1e-6)
 
 
 def weigh_rows(plain: list[dict[str, list[int]]]) -> tuple[list[dict[str, Any]], torch.Tensor]:

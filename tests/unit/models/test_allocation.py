@@ -10,6 +10,7 @@ import pytest
 import torch
 from peft import AdaLoraConfig, get_peft_model
 
+from tunesmith.errors import RecipeError
 from tunesmith.models.allocation import FILE, Allocation, restore_allocation, save_allocation
 from tunesmith.models.load import load_model
 from tunesmith.models.tuning import apply_tuning
@@ -97,3 +98,9 @@ def test_what_ranks_were_worth_is_put_back(tmp_path: Path, tiny_model: Path, at:
     train(other, again, other_moves, range(at + 1, STEPS + 1))
     one, two = trained(model), trained(other)
     assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_one_update_is_too_few(tiny_model: Path) -> None:
+    model: Any = apply_tuning(load(tiny_model), TUNING)
+    with pytest.raises(RecipeError, match="too few"):
+        Allocation(model, TUNING, 1)

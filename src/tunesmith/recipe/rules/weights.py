@@ -74,6 +74,25 @@ def adapters_are_added_to_whole_weights(recipe: Recipe) -> None:
         )
 
 
+def classifiers_take_a_model_as_it_is(recipe: Recipe) -> None:
+    """What prepares a language model is not there for one that tells labels apart."""
+    if not isinstance(recipe.method, Classify):
+        return
+    model = recipe.model
+    given = {
+        "adapters": bool(model.adapters),
+        "rope_scaling": model.rope_scaling is not None,
+        "shifted_attention": model.shifted_attention is not None,
+    }
+    for option, wanted in given.items():
+        if wanted:
+            raise RecipeError(
+                f"model.{option} is not there yet for method.name: classify",
+                hint="remove it, or name a model that an export has prepared so",
+                where=f"model.{option}",
+            )
+
+
 def positions_are_stretched_once(recipe: Recipe) -> None:
     """Random weights know no positions yet."""
     if recipe.model.rope_scaling is not None and recipe.model.from_scratch:
@@ -150,6 +169,7 @@ RULES: tuple[Callable[[Recipe], None], ...] = (
     scratch_trains_all,
     quantized_stays_frozen,
     adapters_are_added_to_whole_weights,
+    classifiers_take_a_model_as_it_is,
     positions_are_stretched_once,
     frequencies_stand_in_order,
     groups_are_smaller_than_rows,
