@@ -26,7 +26,7 @@ from tunesmith.export.parity import (
     take_reference,
 )
 from tunesmith.hardware import disk_free
-from tunesmith.models.chat import ChatModel, Subject, find_subject, load_subject
+from tunesmith.models.chat import ChatModel, Subject, find_subject, has_few_bits, load_subject
 from tunesmith.models.inspect import read_config
 from tunesmith.paths import expand
 from tunesmith.runs.run import Run
@@ -90,7 +90,7 @@ def export(name: str | Path | Subject, to: Path, *, precision: Precision = "auto
     probes = read_probes(run)
     stored = stored_precision(run) if precision == "auto" else precision
     trained = take_quantized_reference(subject, probes)
-    chat = load_subject(replace(subject, quantize=None), precision="fp32", device="cpu")
+    chat = load_subject(subject, precision="fp32", device="cpu", whole=True)
     check_room(to, chat, stored)
     check_tokens(chat, probes)
     reference = take_reference(chat, probes)
@@ -111,7 +111,7 @@ def take_quantized_reference(
     subject: Subject, probes: Sequence[dict[str, Any]]
 ) -> Reference | None:
     """Let the model answer that was trained, if its base was quantized."""
-    if subject.quantize is None:
+    if not has_few_bits(subject):
         return None
     return take_reference(load_subject(subject, precision="fp32", device="cpu"), probes)
 

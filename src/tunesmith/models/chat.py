@@ -25,6 +25,7 @@ from tunesmith.models.load import (
     refuse_scorer,
 )
 from tunesmith.models.locate import locate
+from tunesmith.models.quantize.packed import find_packed
 from tunesmith.models.reader import find_reader
 from tunesmith.paths import exists, expand
 from tunesmith.recipe.quantize import Quantize
@@ -94,6 +95,11 @@ def load_chat_model(
         base_only: for a run, the base it started from.
     """
     return load_subject(find_subject(name, base_only=base_only), precision, device)
+
+
+def has_few_bits(subject: Subject) -> bool:
+    """Whether a base is quantized, by us or before."""
+    return subject.quantize is not None or find_packed(subject.base) is not None
 
 
 def find_subject(name: str | Path | Subject, *, base_only: bool = False) -> Subject:
@@ -204,9 +210,16 @@ def _dtype(precision: Precision) -> torch.dtype:
 
 
 def load_subject(
-    subject: Subject, precision: PrecisionOption = "auto", device: DeviceOption = "auto"
+    subject: Subject,
+    precision: PrecisionOption = "auto",
+    device: DeviceOption = "auto",
+    *,
+    whole: bool = False,
 ) -> ChatModel:
     """Load the parts of a chat model and put them together.
+
+    Args:
+        whole: put all weights of the base together that are kept in few bits.
 
     Raises:
         ModelError: if one does not fit, or they only score.
@@ -216,7 +229,8 @@ def load_subject(
     if subject.adapter is not None:
         refuse_scorer(subject.adapter)
     reader = find_reader(subject.base, subject.template)
-    base = load_model(subject.base, dtype=dtype, device=on, quantize=subject.quantize)
+    quantize = None if whole else subject.quantize
+    base = load_model(subject.base, dtype=dtype, device=on, quantize=quantize, whole=whole)
     check_vocabulary(subject.base, len(reader.tokenizer), count_embeddings(base))
     model: torch.nn.Module = base
     if subject.adapter is not None:

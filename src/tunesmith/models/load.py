@@ -11,6 +11,10 @@ from typing import TYPE_CHECKING, Any
 from tunesmith.errors import ModelError
 from tunesmith.models.inspect import ADAPTER, check_files, read_config
 from tunesmith.models.quantize import check_package, find_misfits, hush, loading_options, settle
+from tunesmith.models.quantize.packed import find_packed, refuse_packed, refuse_twice
+from tunesmith.models.quantize.packed import loading_options as packed_options
+from tunesmith.models.quantize.packed import settle as fill
+from tunesmith.models.quantize.whole import make_whole
 from tunesmith.models.reasons import few, reason_of
 from tunesmith.models.score import SCORE
 from tunesmith.recipe.quantize import Quantize
@@ -25,12 +29,19 @@ LM_HEAD = "lm_head."
 
 
 def load_model(
-    folder: Path, *, dtype: torch.dtype, device: torch.device, quantize: Quantize | None = None
+    folder: Path,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+    quantize: Quantize | None = None,
+    whole: bool = False,
 ) -> PreTrainedModel:
     """Load a causal language model from safetensors.
 
     Args:
-        quantize: how its linear layers are kept, each from the moment it is read.
+        quantize: how its linear layers are kept, each from the moment it is read. A folder that
+            was quantized before is kept as it is.
+        whole: put the weights of such a folder together for good.
 
     Raises:
         MissingPackage: if the kind of quantization needs a package that is not installed.
@@ -38,18 +49,28 @@ def load_model(
             damaged, or if the folder asks for code of its own.
     """
     refuse_scorer(folder)
-    load_config(folder)
+    config = load_config(folder)
     from transformers import AutoModelForCausalLM
 
     how: dict[str, Any] = {"dtype": dtype}
-    if quantize is not None:
+    packed = find_packed(folder)
+    if packed is not None:
+        refuse_twice(packed, quantize)
+        how = packed_options(packed, config, device)
+    elif quantize is not None:
         check_package(quantize)
         how = loading_options(quantize, dtype=dtype, device=device)
     model, loaded = _read(AutoModelForCausalLM, folder, how)
     _refuse_partial(folder, loaded)
+    if packed is not None:
+        fill(model, packed)
+        settle(model, dtype)
+        if whole:
+            make_whole(model, dtype)
+        return model
     if quantize is not None:
-        _refuse_partial(folder, {**loaded, "mismatched_keys": find_misfits(model)})
-        settle(model, dtype)  # it lies on its device already
+        _refuse_partial(folder, {**loaded, "mismatched_keys": find_misfits(model, quantize)})
+        settle(model, dtype, quantize)  # it lies on its device already
         return model
     return _move(model, device)
 
@@ -72,6 +93,7 @@ def load_scorer(
     )
 
     config = load_config(folder)
+    refuse_packed(folder, "a reward model is not trained on quantized weights yet")
     unknown = ModelError(
         f"transformers knows no model of the architecture {config.model_type!r} that scores",
         hint="train a reward model on another family, such as qwen3 or llama",
@@ -115,7 +137,7 @@ def _read(
     kind: Any, folder: Path, how: Mapping[str, Any]
 ) -> tuple[PreTrainedModel, dict[str, Any]]:
     """Read weights, and what did not fit among them."""
-    _refuse_quantized(folder, check_files(folder))
+    check_files(folder)
     quiet_libraries()
     one_score = {"num_labels": 1} if "SequenceClassification" in kind.__name__ else {}
     try:
@@ -152,17 +174,6 @@ def _without_notes() -> Iterator[None]:
         logging.set_verbosity(before)
 
 
-def _refuse_quantized(folder: Path, config: dict[str, Any]) -> None:
-    found = config.get("quantization_config")
-    if found:
-        kind = found.get("quant_method", "unknown") if isinstance(found, dict) else found
-        raise ModelError(
-            f"the weights are quantized ({kind}), which tunesmith cannot load yet",
-            hint="take the original model, in fp32, bf16 or fp16",
-            where=str(folder / "config.json"),
-        )
-
-
 def build_random_model(
     folder: Path, *, dtype: torch.dtype, device: torch.device
 ) -> PreTrainedModel:
@@ -172,6 +183,7 @@ def build_random_model(
     from transformers import AutoModelForCausalLM
 
     config = load_config(folder)
+    refuse_packed(folder, "and random weights are trained whole")
     model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=dtype)
     return _move(model, device)
 
@@ -200,7 +212,7 @@ def _move(model: Any, device: torch.device) -> PreTrainedModel:
 
 
 def load_config(folder: Path) -> PreTrainedConfig:
-    """Read the architecture of a model folder.
+    """Read the architecture of a model folder, without what it says of quantization.
 
     Raises:
         ModelError: if transformers does not know it, or a field is impossible.
@@ -227,6 +239,7 @@ def load_config(folder: Path) -> PreTrainedConfig:
             hint="copy config.json of the model again",
             where=str(folder / "config.json"),
         ) from problem
+    vars(config).pop("quantization_config", None)  # `find_packed` reads it
     return config
 
 

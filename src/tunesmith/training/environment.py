@@ -11,7 +11,7 @@ from tunesmith.data.prepare import Splits
 from tunesmith.errors import RecipeError, RunError
 from tunesmith.hardware import describe_machine
 from tunesmith.models.fingerprint import tokenizer_sha256, weights_sha256
-from tunesmith.models.quantize import package_of
+from tunesmith.models.quantize import packages_for
 from tunesmith.models.reader import Reader
 from tunesmith.models.roles import find_reference
 from tunesmith.models.start import find_start
@@ -46,7 +46,7 @@ def describe_environment(recipe: Recipe, reader: Reader, splits: Splits) -> dict
     if start is not None:
         other["start_weights"] = weights_sha256(start)
     quantize = recipe.model.quantize
-    packages = PACKAGES if quantize is None else (*PACKAGES, package_of(quantize))
+    packages = (*PACKAGES, *packages_for(quantize))
     return {
         "recipe": recipe.model_dump(mode="json"),
         "data": splits.fingerprint,

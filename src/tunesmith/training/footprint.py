@@ -20,6 +20,7 @@ from tunesmith.models.head import chunk_size
 from tunesmith.models.inner import inner_model
 from tunesmith.models.layout import check_architecture
 from tunesmith.models.load import load_config, quiet_libraries
+from tunesmith.models.quantize.packed import find_packed
 from tunesmith.models.quantize.storage import Storage, measure_storage
 from tunesmith.models.reader import find_reader
 from tunesmith.models.roles import base_dtype
@@ -121,8 +122,8 @@ def measure_footprint(recipe: Recipe, folder: Path, longest: int) -> Footprint:
     stored = sum(weight.numel() * weight.element_size() for weight in weights)
     stored += _beside(model, recipe, trained)
     if storage is not None:
-        whole = storage.largest * (4 if precision == "fp32" else 2)
-        stored += storage.quantized - storage.plain + whole
+        working = storage.working(half=precision != "fp32")
+        stored += storage.quantized - storage.plain + working
     libraries = psutil.Process().memory_info().rss if device.type == "cpu" else CUDA_BYTES
     flat = _may_lie_flat(model)
     sizes = _read_sizes(model, precision)
@@ -173,8 +174,7 @@ def _without_numbers(
     dtype = base_dtype(recipe, precision)
     with torch.device("meta"):
         base = AutoModelForCausalLM.from_config(load_config(folder), dtype=dtype)
-        quantize = recipe.model.quantize
-        storage = None if quantize is None else measure_storage(base, quantize)
+        storage = measure_storage(base, recipe.model.quantize, find_packed(folder))
         model: torch.nn.Module = apply_tuning(base, *_tuning_by_shapes(recipe.tuning, folder))
     start = find_start(recipe)
     if start is not None and not isinstance(recipe.method, Reward):  # before a run is made for it

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from tunesmith.data.prepare import Splits, prepare
 from tunesmith.errors import RecipeError
@@ -12,11 +13,13 @@ from tunesmith.methods import Method, build_method
 from tunesmith.methods.ranks import ALONE, Ranks
 from tunesmith.models.load import load_config, quiet_libraries
 from tunesmith.models.quantize import check_package
+from tunesmith.models.quantize.packed import find_packed, refuse_twice
 from tunesmith.models.reader import Reader
 from tunesmith.models.roles import check_reference, load_reader
 from tunesmith.recipe.method import Preference
 from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.rules import check_rules
+from tunesmith.recipe.rules.few_bits import check_few_bits
 from tunesmith.settings import forbid_network
 from tunesmith.training.optimizers import packages_of
 from tunesmith.training.processes import num_processes
@@ -47,6 +50,7 @@ def prepare_run(recipe: Recipe) -> Prepared:
     use_threads(recipe)
     warn_of_rate(recipe)
     reader = load_reader(recipe)
+    check_packed(recipe, reader.folder)
     check_reference(recipe, reader)
     method = build_method(recipe.method)
     splits = prepare(
@@ -54,6 +58,20 @@ def prepare_run(recipe: Recipe) -> Prepared:
     )
     check_lengths(reader, splits)
     return Prepared(recipe, reader, method, splits)
+
+
+def check_packed(recipe: Recipe, folder: Path) -> None:
+    """Refuse what a folder of quantized weights cannot do.
+
+    Raises:
+        ModelError: if they are quantized in a way that is not read, or would be twice.
+        RecipeError: naming the option that needs whole weights.
+    """
+    packed = find_packed(folder) if (folder / "config.json").is_file() else None
+    if packed is not None:
+        refuse_twice(packed, recipe.model.quantize)
+        where = str(folder / "config.json")
+        check_few_bits(recipe, where=where, otherwise="name the original model")
 
 
 def warn_of_rate(recipe: Recipe) -> None:

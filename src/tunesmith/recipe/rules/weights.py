@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tunesmith.errors import RecipeError
-from tunesmith.recipe.method import Reward
 from tunesmith.recipe.options import Recipe
-from tunesmith.recipe.schema import QUANTIZE
-from tunesmith.recipe.tuning import Freeze, Full, LoRA
+from tunesmith.recipe.tuning import Freeze, Full
 
 
 def scratch_trains_all(recipe: Recipe) -> None:
@@ -19,36 +17,6 @@ def scratch_trains_all(recipe: Recipe) -> None:
             "stay random",
             hint="write tuning.kind: full",
             where="tuning.kind",
-        )
-
-
-def quantized_stays_frozen(recipe: Recipe) -> None:
-    """Few bits can be read, but no small step can be taken in them."""
-    if recipe.model.quantize is None:
-        return
-    if recipe.model.from_scratch:
-        raise RecipeError(
-            "random weights cannot be quantized: all of them are to be trained",
-            hint="remove it, or name a model that is trained already",
-            where=QUANTIZE,
-        )
-    if isinstance(recipe.method, Reward):
-        raise RecipeError(
-            "a reward model is not trained on a quantized base yet",
-            hint="remove it, or load the base in compute.precision: bf16",
-            where=QUANTIZE,
-        )
-    if not isinstance(recipe.tuning, LoRA):
-        raise RecipeError(
-            f"quantized weights cannot be trained, as tuning.kind {recipe.tuning.kind} would",
-            hint="write tuning.kind: lora, or remove model.quantize",
-            where=QUANTIZE,
-        )
-    if recipe.compute.precision == "pure_bf16":
-        raise RecipeError(
-            "compute.precision: pure_bf16 keeps all weights in bf16, a quantized base does not",
-            hint="write compute.precision: bf16; it takes no more memory worth naming",
-            where="compute.precision",
         )
 
 
@@ -73,6 +41,5 @@ def freeze_counts_or_names(recipe: Recipe) -> None:
 
 RULES: tuple[Callable[[Recipe], None], ...] = (
     scratch_trains_all,
-    quantized_stays_frozen,
     freeze_counts_or_names,
 )
