@@ -25,7 +25,12 @@ from tunesmith.recipe.load import load_recipe
 from tunesmith.runs.run import Run
 from tunesmith.training.train import resume, train
 
-KINDS = ["nf4", "int8", pytest.param("hqq", marks=pytest.mark.proof)]
+KINDS = [
+    "nf4",
+    "int8",
+    pytest.param("hqq", marks=pytest.mark.proof),
+    pytest.param("torchao", marks=pytest.mark.proof),
+]
 HELD_OUT: dict[str, Any] = {
     "data": {"validation_share": 0.2},
     "evaluate": {"every_steps": 2},
@@ -39,6 +44,8 @@ def needed() -> None:
 
 
 def write(folder: Path, model: Path, kind: str, **sections: Any) -> Path:
+    if kind == "torchao":
+        pytest.importorskip("torchao", reason="torchao is in no lock")
     data = tiny.write_pairs(folder / "pairs.jsonl")
     quantized = {"name": str(model), "quantize": {"kind": kind}}
     return tiny.write_recipe(folder / "r.json", model, data, model=quantized, **sections)

@@ -335,7 +335,7 @@ def test_torchao_is_named_with_what_installs_it(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(sys.modules, "torchao", None)
     with pytest.raises(MissingPackage, match="torchao is not installed") as caught:
         check_package(TorchAO())
-    assert caught.value.hint == "pip install 'tunesmith[quant]'"
+    assert caught.value.hint == "pip install 'tunesmith[torchao]'"
 
 
 def test_a_missing_package_is_named_with_what_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:

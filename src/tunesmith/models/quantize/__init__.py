@@ -24,6 +24,9 @@ PACKAGES = {
 """What kinds need besides what is always there."""
 
 
+EXTRAS = {"bitsandbytes": "quant", "torchao": "torchao"}
+
+
 def package_of(quantize: Quantize) -> str | None:
     """Name the package that a kind is made by; None if we make it."""
     return PACKAGES.get(quantize.kind)
@@ -44,7 +47,7 @@ def check_package(quantize: Quantize) -> None:
     hush()
     package = package_of(quantize)
     if package is not None:
-        require(package, extra="quant")
+        require(package, extra=EXTRAS[package])
 
 
 def hush() -> None:
