@@ -142,7 +142,12 @@ def main() -> None:
         make_model(place, name, shapes[name], tokenizer)
     sizes = {case: write_rows(case, place, options.inputs, tokenizer) for case in cases}
     runs: list[dict[str, Any]] = []
-    jobs = [Job(case, *contender) for case in cases for contender in case.contenders]
+    others = [(OURS[0], variant) for variant in filter(None, options.variants.split(","))]
+    jobs = [
+        Job(case, *contender)
+        for case in cases
+        for contender in (OURS, *others, *case.contenders[1:])
+    ]
     for job, found in in_turn(jobs, place, pythons):
         runs.append(described(job, found, sizes[job.case], shapes[job.case.model], report))
         print(json.dumps(runs[-1])[:600], flush=True)
@@ -162,6 +167,9 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--work", type=Path, default=BUILD / "gpu", help="needs some 40 GB")
     parser.add_argument("--packages", type=Path, help="folder of packages for each contender")
     parser.add_argument("--only", default="", help="only cases whose names hold one of A,B,...")
+    parser.add_argument(
+        "--variants", default="", help="ours too with A,B,...: tokens of a batch, on, offload"
+    )
     parser.add_argument("--seconds", type=float, default=3600.0, help="time for all of it")
     parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
     parser.add_argument("--rehearse", action="store_true", help="tiny models: measures nothing")

@@ -72,6 +72,13 @@ def clock_reference(times: StepTimes) -> None:
     reference._compute = clocked
 
 
+def variant_of(name: str) -> dict[str, Any]:
+    """Read how an update is to be computed: tokens of a batch, or what becomes of activations."""
+    if name == "default":
+        return {}
+    return {"tokens_per_batch": int(name)} if name.isdecimal() else {"gradient_checkpointing": name}
+
+
 def main() -> None:
     """Train on the rows in the order given."""
     spec, result = json.loads(Path(sys.argv[1]).read_text("utf-8")), Path(sys.argv[2])
@@ -107,6 +114,7 @@ def main() -> None:
         "evaluate": {"sample_rows": 0},
         "run": {"epochs": 1, "seed": 42, "keep_checkpoints": 1},
     }
+    recipe["compute"] |= variant_of(spec["variant"])
     if spec["tuning"] == "lora":
         recipe["tuning"] |= {"rank": 8, "alpha": 16}
     if spec["method"] == "pretrain":

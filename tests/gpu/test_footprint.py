@@ -46,7 +46,7 @@ ROWS = [
 ]
 
 
-@pytest.mark.parametrize("checkpointing", ["off", "on"])
+@pytest.mark.parametrize("checkpointing", ["off", "on", "offload"])
 @pytest.mark.parametrize("tuning", ["lora", "full"])
 @pytest.mark.parametrize("size", SIZES)
 def test_the_estimate_is_near_what_is_measured(
@@ -76,7 +76,7 @@ def test_the_estimate_is_near_what_is_measured(
     )
     prepared = prepare_run(recipe)
     batching = choose_batching(prepared, footprint_of(prepared))
-    assert batching.checkpointing is (checkpointing == "on")
+    assert batching.checkpointing == checkpointing
     torch.cuda.empty_cache()
     before = torch.cuda.memory_allocated()
     torch.cuda.reset_peak_memory_stats()

@@ -9,7 +9,7 @@ import pytest
 
 from tests import tiny
 from tests.command import Command
-from tunesmith.errors import RunError
+from tunesmith.errors import RecipeError, RunError
 from tunesmith.recipe.load import load_recipe
 from tunesmith.runs.store import list_runs
 from tunesmith.training import fit, train
@@ -33,8 +33,8 @@ def weigh(monkeypatch: pytest.MonkeyPatch, gib_of: Any) -> None:
     monkeypatch.setattr(
         Footprint,
         "gib",
-        lambda self, tokens, *, checkpointing, split=True: gib_of(
-            tokens, self.num_trained == self.num_weights, checkpointing
+        lambda self, tokens, *, checkpointing, offload=False, split=True: gib_of(
+            tokens, self.num_trained == self.num_weights, checkpointing + offload
         ),
     )
 
@@ -102,6 +102,28 @@ def test_smaller_batches_are_tried_before_activations_are_computed_twice(
     weigh(monkeypatch, lambda tokens, full, twice: tokens / (2000 if twice else 100))
     compute = fit.fit(prepare_run(load_recipe(path))).recipe.compute
     assert compute.gradient_checkpointing == "on"
+
+
+def test_a_gpu_hands_over_to_main_memory_what_it_has_no_room_for(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fit, "checkpointings", lambda _: ("off", "on", "offload"))
+    weigh(monkeypatch, lambda tokens, full, way: 2 - 0.6 * way)
+    compute: dict[str, Any] = {"memory_gib": 1}
+    path = write(tmp_path, tiny_model, compute=compute)
+    settled = fit.fit(prepare_run(load_recipe(path))).recipe.compute
+    assert settled.gradient_checkpointing == "offload"
+    path = write(tmp_path, tiny_model, compute={**compute, "gradient_checkpointing": "on"})
+    with pytest.raises(RunError) as caught:
+        fit.fit(prepare_run(load_recipe(path)))
+    assert caught.value.hint == "write compute.gradient_checkpointing: offload"
+
+
+def test_a_cpu_has_no_other_memory_to_hand_over_to(tmp_path: Path, tiny_model: Path) -> None:
+    path = write(tmp_path, tiny_model, compute={"gradient_checkpointing": "offload"})
+    with pytest.raises(RecipeError, match="relieves a GPU") as caught:
+        dry_run(load_recipe(path))
+    assert "gradient_checkpointing: on" in caught.value.hint
 
 
 def test_a_dry_run_says_what_would_fit(tmp_path: Path, tiny_model: Path, command: Command) -> None:

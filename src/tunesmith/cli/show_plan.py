@@ -10,9 +10,16 @@ if TYPE_CHECKING:
     from tunesmith.training.plan import Plan
 
 
+ACTIVATIONS = {
+    "off": "",
+    "on": ", activations computed twice",
+    "offload": ", activations computed twice, from what main memory keeps",
+}
+
+
 def show_plan(plan: Plan) -> None:
     """Print the counts and estimates of a run that has not started."""
-    checkpointing = ", activations computed twice" if plan.checkpointing else ""
+    checkpointing = ACTIVATIONS[plan.checkpointing]
     several = plan.processes > 1
     where = f"{plan.processes} processes, each on {plan.device}" if several else plan.device
     each = ", for each process" if several else ""

@@ -7,7 +7,9 @@ own norm and rotation are what is computed here is not read from a list but trie
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from types import FunctionType
 from typing import Any
@@ -22,6 +24,19 @@ Rotation = Callable[..., tuple[torch.Tensor, torch.Tensor]]
 EPSILONS = ("variance_epsilon", "eps")
 ROTATION = "apply_rotary_pos_emb"
 """What every model of transformers calls its rotation."""
+
+
+_as_on_gpu: ContextVar[bool] = ContextVar("as_on_gpu", default=False)
+
+
+@contextmanager
+def as_on_a_gpu() -> Iterator[None]:
+    """Keep for the way back what a GPU would, wherever it is computed."""
+    token = _as_on_gpu.set(True)
+    try:
+        yield
+    finally:
+        _as_on_gpu.reset(token)
 
 
 def use_few_passes(model: torch.nn.Module) -> None:
@@ -60,7 +75,8 @@ def _thin_norm(kind: type[Any], epsilon: float) -> type[Any]:
         if x.is_cuda and x.dtype == weight.dtype:  # one kernel, which starts faster than many
             with torch.autocast("cuda", enabled=False):  # it would widen what goes in and out
                 return rms_norm(x, weight.shape, weight, epsilon)
-        if not x.dtype == weight.dtype == torch.float32:
+        exact = x.dtype == torch.float32 or _as_on_gpu.get()
+        if not (exact and x.dtype == weight.dtype):
             theirs: torch.Tensor = kind.forward(self, x)
             return theirs
         return _Norm.apply(x, weight, epsilon)  # type: ignore[no-any-return,no-untyped-call]
@@ -112,7 +128,8 @@ def _thin_rotation(theirs: Rotation) -> Rotation:
         **more: Any,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         kinds = {given.dtype for given in (query, key, cos, sin)}
-        exact = kinds == {torch.float32} or (query.is_cuda and len(kinds) == 1)
+        on_gpu = query.is_cuda or _as_on_gpu.get()
+        exact = kinds == {torch.float32} or (on_gpu and len(kinds) == 1)
         whole = query.shape[-1] == key.shape[-1] == cos.shape[-1] and cos.dim() == 3
         if rest or more or not exact or not whole:
             return theirs(query, key, cos, sin, *rest, **more)

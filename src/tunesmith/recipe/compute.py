@@ -24,7 +24,8 @@ class Compute(Section):
     tokens_per_batch: Count | None = None
     """Most tokens computed at once; an update is split into such batches. What is learned stays
     the same, to the bit only at the same number. Chosen from the free memory if not given."""
-    gradient_checkpointing: Literal["auto", "on", "off"] = "auto"
-    """Compute activations twice to save memory; `auto` does so when memory demands it."""
+    gradient_checkpointing: Literal["auto", "on", "off", "offload"] = "auto"
+    """Compute activations twice to save memory; `offload` keeps in main memory, too, what a GPU
+    must remember of each layer. `auto` takes the fastest that fits."""
     memory_gib: Positive | None = None
     """Memory the run may use, on each GPU where there are several; what is free if not given."""

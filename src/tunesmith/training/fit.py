@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from tunesmith.errors import RunError
+from tunesmith.errors import RecipeError, RunError
 from tunesmith.hardware import choose_device, choose_precision
 from tunesmith.methods.batches import split_update
 from tunesmith.models.tuning import is_full
@@ -24,6 +24,7 @@ from tunesmith.training.updates import deal
 if TYPE_CHECKING:
     from tunesmith.training.footprint import Footprint
 
+Checkpointing = Literal["off", "on", "offload"]
 BATCH_TOKENS = {"cpu": 2048, "cuda": 16384}
 """Tokens of a batch beyond which nothing gets faster."""
 COMPILED_BATCH_TOKENS = 4096
@@ -43,14 +44,14 @@ class Batching:
 
     Attributes:
         tokens: most tokens of a batch, padding included; a longer row is a batch of its own.
-        checkpointing: whether activations are computed twice.
+        checkpointing: whether activations are computed twice, and whether from main memory.
         gib: estimated peak memory of a process.
         free_gib: memory that it may use.
         processes: how many there are.
     """
 
     tokens: int
-    checkpointing: bool
+    checkpointing: Checkpointing
     gib: float
     free_gib: float
     processes: int
@@ -86,7 +87,7 @@ def fit(prepared: Prepared) -> Prepared:
         update={
             "processes": batching.processes,
             "tokens_per_batch": batching.tokens,
-            "gradient_checkpointing": "on" if batching.checkpointing else "off",
+            "gradient_checkpointing": batching.checkpointing,
         }
     )
     recipe = prepared.recipe.model_copy(update={"compute": settled})
@@ -116,9 +117,9 @@ def choose_batching(prepared: Prepared, footprint: Footprint) -> Batching:
     free = free_gib(recipe, device, processes)
     largest = _batch_sizes(prepared, processes, flat=footprint.flat)
 
-    def sized(tokens: int, checkpointing: bool) -> Batching:
+    def sized(tokens: int, checkpointing: Checkpointing) -> Batching:
         most, split = largest(tokens)
-        gib = footprint.gib(most, checkpointing=checkpointing, split=split)
+        gib = needed(footprint, most, checkpointing, split=split)
         return Batching(tokens, checkpointing, gib, free, processes)
 
     exact = choose_precision(recipe.compute.precision, device) == "fp32"
@@ -136,10 +137,38 @@ def choose_batching(prepared: Prepared, footprint: Footprint) -> Batching:
     return chosen
 
 
-def _ways(recipe: Recipe, most_at_once: int, longest: int) -> Iterator[tuple[int, bool]]:
-    """List what may be chosen, the fastest first."""
+def checkpointings(recipe: Recipe) -> tuple[Checkpointing, ...]:
+    """List the ways to remember activations on the run's device, the fastest first."""
+    on_gpu = choose_device(recipe.compute.device).type == "cuda"
+    return ("off", "on", "offload") if on_gpu else ("off", "on")
+
+
+def needed(
+    footprint: Footprint, tokens: int, checkpointing: Checkpointing, *, split: bool = True
+) -> float:
+    """Estimate the peak of a way, in GiB."""
+    return footprint.gib(
+        tokens,
+        checkpointing=checkpointing != "off",
+        offload=checkpointing == "offload",
+        split=split,
+    )
+
+
+def _ways(recipe: Recipe, most_at_once: int, longest: int) -> Iterator[tuple[int, Checkpointing]]:
+    """List what may be chosen, the fastest first.
+
+    Raises:
+        RecipeError: if what a GPU remembers is to lie in main memory, and there is no GPU.
+    """
     option, asked = recipe.compute.gradient_checkpointing, recipe.compute.tokens_per_batch
-    for checkpointing in {"auto": (False, True), "on": (True,), "off": (False,)}[option]:
+    if option != "auto" and option not in checkpointings(recipe):
+        raise RecipeError(
+            "gradient_checkpointing: offload relieves a GPU, and this run computes on the CPU",
+            hint="write compute.gradient_checkpointing: on",
+            where="compute.gradient_checkpointing",
+        )
+    for checkpointing in checkpointings(recipe) if option == "auto" else (option,):
         tokens = asked or most_at_once
         yield tokens, checkpointing
         while not asked and tokens > max(longest, SMALLEST_BATCH):
@@ -192,28 +221,40 @@ def cheapest_change(prepared: Prepared, footprint: Footprint, free: float) -> st
     """Find the smallest change of the recipe that would fit, and say it."""
     recipe = prepared.recipe
     longest = int(prepared.splits.train.lengths.max())
-    twice = recipe.compute.gradient_checkpointing != "off"
-    if fewer := fewer_processes(recipe, footprint.gib(longest, checkpointing=twice), free):
+    option, every = recipe.compute.gradient_checkpointing, checkpointings(recipe)
+    leanest = every[-1] if option == "auto" else option
+    if fewer := fewer_processes(recipe, needed(footprint, longest, leanest), free):
         return f"write compute.processes: {fewer}"
     tokens = recipe.compute.tokens_per_batch or 0
-    if tokens > longest and footprint.gib(longest, checkpointing=twice) <= free:
+    if tokens > longest and needed(footprint, longest, leanest) <= free:
         return f"write compute.tokens_per_batch: {longest}, or leave it out"
-    also = "" if twice else "compute.gradient_checkpointing: on"
-    if also and footprint.gib(longest, checkpointing=True) <= free:
-        return f"write {also}"
-    texts = 2 if is_paired(prepared) else 1
-    shorter = 1 << (max(prepared.splits.train.reach - 1, 1).bit_length() - 1)
-    while shorter >= SHORTEST_ROW:
-        if footprint.gib(min(texts * shorter, longest), checkpointing=True) <= free:
-            return f"write data.max_tokens: {shorter}" + (f" and {also}" if also else "")
-        shorter //= 2
+    leaner = every[every.index(leanest) + 1 :]
+    for way in leaner:
+        if needed(footprint, longest, way) <= free:
+            return f"write compute.gradient_checkpointing: {way}"
+    also = f" and compute.gradient_checkpointing: {leaner[-1]}" if leaner else ""
+    if shorter := _shorter_rows(
+        prepared, lambda tokens: needed(footprint, tokens, every[-1]), free
+    ):
+        return f"write data.max_tokens: {shorter}{also}"
     if is_full(recipe.tuning) and not recipe.model.from_scratch:
         plain = {"tuning": LoRA(), "optimizer": AdamW()}
         adapted = replace(prepared, recipe=recipe.model_copy(update=plain))
-        if footprint_of(adapted).gib(SHORTEST_ROW, checkpointing=True) <= free:
+        if needed(footprint_of(adapted), SHORTEST_ROW, every[-1]) <= free:
             other = "" if recipe.optimizer.name == "adamw" else " and optimizer.name: adamw"
             return f"write tuning.kind: lora{other}"
     return "take a smaller model, or a machine with more memory"
+
+
+def _shorter_rows(prepared: Prepared, gib: Callable[[int], float], free: float) -> int:
+    """Find the longest rows that would fit, in tokens; 0 if only very short ones would."""
+    rows, texts = prepared.splits.train, 2 if is_paired(prepared) else 1
+    shorter = 1 << (max(rows.reach - 1, 1).bit_length() - 1)
+    while shorter >= SHORTEST_ROW:
+        if gib(min(texts * shorter, int(rows.lengths.max()))) <= free:
+            return shorter
+        shorter //= 2
+    return 0
 
 
 def fewer_processes(recipe: Recipe, gib: float, free: float) -> int:

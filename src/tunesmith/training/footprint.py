@@ -15,7 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 
 from tunesmith.hardware import GIB, Precision, choose_device, choose_precision
 from tunesmith.logs import logger
-from tunesmith.models.few_passes import use_few_passes
+from tunesmith.models.few_passes import as_on_a_gpu, use_few_passes
 from tunesmith.models.head import chunk_size
 from tunesmith.models.inner import inner_model
 from tunesmith.models.layout import check_architecture
@@ -45,7 +45,7 @@ UNCOUNTED = 1.05
 """What is not counted, as measured on models of 5 and 109 million weights."""
 COMPILED_BYTES = 80 * 1024**2
 """What the products compiled for 16 bits on a CPU take."""
-CUDA_BYTES = 600 * 1024**2
+CUDA_BYTES = 800 * 1024**2
 """What CUDA takes before the first tensor."""
 
 
@@ -56,10 +56,12 @@ class Kept:
     Attributes:
         fixed: however few tokens it sees, such as weights in 16 bits.
         per_token: for each token.
+        moved: of these, what may lie in main memory meanwhile.
     """
 
     fixed: float
     per_token: float
+    moved: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -88,16 +90,20 @@ class Footprint:
     logits: tuple[int, int]
     flat: bool
 
-    def gib(self, tokens: int, *, checkpointing: bool, split: bool = True) -> float:
+    def gib(
+        self, tokens: int, *, checkpointing: bool, offload: bool = False, split: bool = True
+    ) -> float:
         """Estimate the peak for batches of so many tokens.
 
         Args:
+            offload: whether main memory keeps what activations are computed from again.
             split: whether an update is computed in several batches, so that the gradients of one
                 are held while another goes forward; else they come as the activations go.
         """
         kept = self.kept(checkpointing)
         logits = self.logits[0] * min(tokens, self.logits[1])
-        forward = kept.fixed + tokens * kept.per_token + logits + self.head_gradient
+        per_token = kept.per_token - (kept.moved if offload else 0.0)
+        forward = kept.fixed + tokens * per_token + logits + self.head_gradient
         backward = self.optimizer.gradients_at_once + self.head_gradient
         working = forward + self.optimizer.gradients if split else max(forward, backward)
         return (self.held + working + tokens * self.passing) * UNCOUNTED / GIB
@@ -136,7 +142,7 @@ def measure_footprint(recipe: Recipe, folder: Path, longest: int) -> Footprint:
         held=libraries + stored + optimizer.held,
         optimizer=optimizer,
         head_gradient=4 * head.numel() if head.requires_grad else 0,  # summed apart
-        kept=_trials(model, precision, sizes, longest=longest, flat=flat),
+        kept=_trials(model, precision, sizes, longest=longest, flat=flat, device=device.type),
         passing=float(sizes.width * (3 * sizes.inner + 4 * sizes.hidden)),
         logits=(8 * len(head), _logits_at_once(recipe, head)),
         flat=flat,
@@ -213,16 +219,23 @@ def _read_sizes(model: Any, precision: Precision) -> _Sizes:
 
 
 def _trials(
-    model: Any, precision: Precision, sizes: _Sizes, *, longest: int, flat: bool
+    model: Any,
+    precision: Precision,
+    sizes: _Sizes,
+    *,
+    longest: int,
+    flat: bool,
+    device: str,
 ) -> Callable[[bool], Kept]:
     """Try the model out when asked, once each way; most runs need to know one way only."""
     mode = FakeTensorMode(allow_non_fake_inputs=True)
+    kernels = as_on_a_gpu if device == "cuda" else nullcontext
 
     @cache
     def kept(checkpointing: bool) -> Kept:
         before = kept(False) if checkpointing else None
         try:
-            with mode:
+            with mode, kernels():
                 if before is None:
                     _give_fake_numbers(model)
                 else:
@@ -234,17 +247,22 @@ def _trials(
         except (RuntimeError, NotImplementedError, AttributeError, TypeError, ValueError) as why:
             log.debug("no tokens without numbers for this model: %s", why)
             return _kept_by_sizes(sizes, checkpointing=checkpointing)
-        # one layer at a time is computed again
-        again = 0.0 if before is None else before.per_token / sizes.layers
-        return Kept(max(0.0, 2 * one - two), (two - one) / longest + again)
+        fixed, per_token = max(0.0, 2 * one - two), (two - one) / longest
+        if before is None:
+            return Kept(fixed, per_token)
+        # one layer at a time is computed again; its input and the next are at hand
+        moved = per_token * max(0.0, 1 - 2 / sizes.layers)
+        return Kept(fixed, per_token + before.per_token / sizes.layers, moved)
 
     return kept
 
 
 def _kept_by_sizes(sizes: _Sizes, *, checkpointing: bool) -> Kept:
     layer = float(sizes.width * (14 * sizes.hidden + 5 * sizes.inner))
-    twice = layer + sizes.layers * sizes.hidden * sizes.width
-    return Kept(0.0, twice if checkpointing else sizes.layers * layer)
+    if not checkpointing:
+        return Kept(0.0, sizes.layers * layer)
+    inputs = float(sizes.layers * sizes.hidden * sizes.width)
+    return Kept(0.0, layer + inputs, inputs * max(0.0, 1 - 2 / sizes.layers))
 
 
 def _give_fake_numbers(model: torch.nn.Module) -> None:

@@ -7,7 +7,12 @@ from dataclasses import dataclass
 from tunesmith.hardware import choose_device, choose_precision
 from tunesmith.models.tuning import is_full
 from tunesmith.recipe.options import Recipe
-from tunesmith.training.fit import cheapest_change, choose_batching, footprint_of
+from tunesmith.training.fit import (
+    Checkpointing,
+    cheapest_change,
+    choose_batching,
+    footprint_of,
+)
 from tunesmith.training.memory import checkpoint_bytes, estimate_seconds
 from tunesmith.training.order import build_order, count_steps
 from tunesmith.training.prepare import Prepared, prepare_run
@@ -35,7 +40,7 @@ class Plan:
     num_trained: int
     device: str
     precision: str
-    checkpointing: bool
+    checkpointing: Checkpointing
     tokens_per_batch: int
     processes: int
     epochs: float

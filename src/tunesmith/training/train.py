@@ -217,7 +217,7 @@ def build_trainer(run: Run, prepared: Prepared, roles: Roles, stop: StopRequest)
         num_steps=count_steps(recipe, build_order(recipe, prepared.splits.train)),
         precision=roles.precision,
         cpu=roles.device.type == "cpu",
-        checkpointing=recipe.compute.gradient_checkpointing == "on",
+        checkpointing=recipe.compute.gradient_checkpointing != "off",
     )
     return RunTrainer(
         prepared=prepared,

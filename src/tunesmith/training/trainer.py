@@ -41,6 +41,7 @@ from tunesmith.training.checkpoints import (
     seal,
 )
 from tunesmith.training.gradients import sum_gradients
+from tunesmith.training.offload import kept_in_main_memory
 from tunesmith.training.optimizers import build_optimizer
 from tunesmith.training.optimizers.layerwise import Layerwise
 from tunesmith.training.order import build_order
@@ -228,7 +229,9 @@ class RunTrainer(Trainer):
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor:
         """Average over the learned tokens of the whole update, not of this batch."""
-        with self.accelerator.autocast():
+        offload = self.recipe.compute.gradient_checkpointing == "offload"
+        kept = kept_in_main_memory(model) if offload else nullcontext()
+        with self.accelerator.autocast(), kept:
             summed = self.method.loss(model, dict(inputs))
         self.watched.add(summed)
         return summed.total / (summed.count if num_items_in_batch is None else num_items_in_batch)

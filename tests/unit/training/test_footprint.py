@@ -11,7 +11,7 @@ import torch
 from tests import tiny
 from tunesmith.models.few_passes import use_few_passes
 from tunesmith.models.layout import find_layout
-from tunesmith.models.load import load_model
+from tunesmith.models.load import load_config, load_model
 from tunesmith.models.row_attention import as_mask, one_after_another
 from tunesmith.models.tuning import apply_tuning, num_trainable
 from tunesmith.recipe.load import load_recipe
@@ -106,3 +106,17 @@ def test_another_way_is_tried_only_when_asked_for(
     assert len(passes) == 2
     found.gib(100, checkpointing=True)
     assert len(passes) == 4
+
+
+def test_a_gpu_keeps_no_wide_copy_of_what_a_norm_is_given(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its kernels take 16 bits; the processor widens them first."""
+    compute = {"precision": "bf16", "threads": 1}
+    here = footprint(tmp_path, tiny_model, compute=compute)
+    monkeypatch.setattr(footprint_module, "choose_device", lambda _: torch.device("cuda"))
+    there = footprint(tmp_path, tiny_model, compute=compute)
+    config = load_config(tiny_model)
+    wide = 4 * config.hidden_size * 2 * config.num_hidden_layers  # two norms a layer, in fp32
+    assert here.kept(False).per_token - there.kept(False).per_token >= wide
+    assert here.kept(True).per_token >= there.kept(True).per_token
