@@ -18,4 +18,5 @@ class Model(Section):
     template: str | None = None
     """Chat template for models that ship none: `chatml`, `alpaca`, or a path to a .jinja file."""
     quantize: Quantize | None = None
-    """Keep the frozen base in fewer bits, such as `{kind: nf4}`; what LoRA adds stays exact."""
+    """Keep the frozen base in fewer bits, such as `{kind: nf4}`; what LoRA adds stays exact.
+    Folders that are quantized already (GPTQ, AWQ, AQLM) are kept as they are, without this."""

@@ -320,6 +320,8 @@ def test_torchao_chooses_what_it_would_keep_itself(tiny_model: Path, options: To
     from torchao.quantization import IntxWeightOnlyConfig, quantize_
     from torchao.quantization.granularity import PerAxis, PerGroup
 
+    from tunesmith.models.quantize.storage import measure_storage
+
     full = load(tiny_model, None)
     layers = quantized_layers(load(tiny_model, options))
     for name, layer in layers.items():
@@ -329,6 +331,9 @@ def test_torchao_chooses_what_it_would_keep_itself(tiny_model: Path, options: To
         grain = PerAxis(0) if by_row else PerGroup(32)
         quantize_(given, IntxWeightOnlyConfig(weight_dtype=kind, granularity=grain))
         assert torch.equal(layer.whole(torch.float32), given.weight.dequantize())
+    assert measure_storage(load(tiny_model, None), options).quantized == sum(
+        map(held, layers.values())
+    )
 
 
 def test_torchao_is_named_with_what_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -101,7 +101,7 @@ def stored_bytes(quantize: Quantize, out: int, width: int) -> int:
         return packed_bytes(numbers, quantize.bits) + 2 * 2 * groups
     if isinstance(quantize, TorchAO):
         groups = out * (width // GROUP if quantize.bits < 8 and width % GROUP == 0 else 1)
-        return packed_bytes(numbers, quantize.bits) + 2 * 4 * groups
+        return packed_bytes(numbers, quantize.bits) + (4 + 1) * groups
     scales = ceil(numbers / BLOCK)
     assert isinstance(quantize, NF4 | FP4)
     double = scales + 4 * ceil(scales / SCALES) + SCALE_CODES

@@ -30,6 +30,6 @@ def quantize(weight: torch.Tensor, options: TorchAO) -> Groups:
         codes=(made.qdata.short() + half).to(torch.uint8),
         bits=options.bits,
         scale=made.scale.flatten().float(),
-        zero=made.zero_point.flatten().float() + half,
+        zero=(made.zero_point.flatten().short() + half).to(torch.uint8),
         size=GROUP if by_group else width,
     )
