@@ -20,7 +20,7 @@ def quantize(weight: torch.Tensor, options: TorchAO) -> Groups:
     layer = torch.nn.Linear(width, out, bias=False, device="meta")
     layer.weight = torch.nn.Parameter(weight.float(), requires_grad=False)
     kind = IntxWeightOnlyConfig(
-        weight_dtype=getattr(torch, f"int{options.bits}"),  # torch's stubs know no int4
+        weight_dtype=vars(torch)[f"int{options.bits}"],  # its stubs know no int4
         granularity=PerGroup(GROUP) if by_group else PerAxis(0),
     )
     quantize_(layer, kind)
