@@ -19,6 +19,7 @@ COMMANDS = (
     "train",
     "evaluate",
     "chat",
+    "classify",
     "export",
     "serve",
     "data check",

@@ -16,7 +16,12 @@ MAX_FUNCTION_LINES = 60
 BANNED_NAMES = {"utils", "common", "core", "helpers", "manager", "v1", "legacy", "new_"}
 READS_PEERS = "recipe/llamafactory/"
 PEER_NAMES = ("cutoff_len", "finetuning_type", "model_name_or_path", "per_device_eval")
-LOADERS = {"models/load.py", "models/tokenizer.py", "models/adapter.py"}
+LOADERS = {
+    "models/load.py",
+    "models/tokenizer.py",
+    "models/image_reader.py",
+    "models/adapter.py",
+}
 READS_ENVIRONMENT = {"settings.py"}
 LOOKS_INTO_LIBRARIES = {
     "hardware.py",  # os.sched_getaffinity exists on Linux only

@@ -32,6 +32,8 @@ def write_data(folder: Path, wanted: str, method: str) -> None:
         path.write_text("\n".join(row["text"] for row in texts), "utf-8")
     elif method == "pretrain":
         tiny.write_rows(path, texts)
+    elif method == "classify":
+        tiny.write_rows(path, [{**row, "label": at % 2} for at, row in enumerate(texts)])
     else:
         tiny.write_pairs(path, 20, start)
 

@@ -8,7 +8,19 @@ import sys
 import typer
 
 from tunesmith import __version__
-from tunesmith.cli import chat, data, demo, doctor, evaluate, export, recipe, runs, serve, train
+from tunesmith.cli import (
+    chat,
+    classify,
+    data,
+    demo,
+    doctor,
+    evaluate,
+    export,
+    recipe,
+    runs,
+    serve,
+    train,
+)
 from tunesmith.cli.failure import show_crash, show_error, show_usage
 from tunesmith.errors import TunesmithError
 
@@ -25,6 +37,7 @@ app.command("doctor")(doctor.doctor)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("chat")(chat.chat)
+app.command("classify")(classify.classify)
 app.command("export")(export.export)
 app.command("serve")(serve.serve)
 app.add_typer(runs.app, name="runs")

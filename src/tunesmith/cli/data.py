@@ -45,12 +45,13 @@ def check(
     from tunesmith.data.check import check as check_data
     from tunesmith.data.describe import describe, is_recipe
     from tunesmith.methods import build_method
-    from tunesmith.models.reader import find_reader
+    from tunesmith.methods.classify import learn_of
+    from tunesmith.models.reader import find_any_reader
 
     given = {"validation": validation, "model": model, "template": template}
     recipe = describe(file, {**given, "max_tokens": max_tokens, "encoding": encoding})
-    reader = find_reader(recipe.model.name, recipe.model.template)
-    kind = build_method(recipe.method).learn.kind if is_recipe(file) else None
+    reader = find_any_reader(recipe.model.name, recipe.model.template)
+    kind = learn_of(build_method(recipe.method), reader).kind if is_recipe(file) else None
     report = check_data(recipe.data, reader.tokenizer, reader.template, kind)
     if as_json:
         import orjson
@@ -79,11 +80,12 @@ def show(
     from tunesmith.data.show import show as show_row
     from tunesmith.logs import console
     from tunesmith.methods import build_method
-    from tunesmith.models.reader import find_reader
+    from tunesmith.methods.classify import learn_of
+    from tunesmith.models.reader import find_any_reader
 
     given = {"model": model, "template": template, "method": method}
     recipe = describe(file, {**given, "max_tokens": max_tokens, "encoding": encoding})
-    reader = find_reader(recipe.model.name, recipe.model.template)
-    learn = build_method(recipe.method).learn
+    reader = find_any_reader(recipe.model.name, recipe.model.template)
+    learn = learn_of(build_method(recipe.method), reader)
     shown = show_row(recipe.data, row, reader.tokenizer, reader.template, learn)
     console.print(render(shown, marks=not console.is_terminal), soft_wrap=True)

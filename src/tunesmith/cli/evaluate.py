@@ -57,9 +57,7 @@ def evaluate(
         from tunesmith.cli.show_scores import show_scores
         from tunesmith.evaluation.evaluate import evaluate as evaluate_run
 
-        scores = evaluate_run(
-            name, data=data or (), max_rows=max_rows, max_tokens=max_tokens or 256
-        )
+        scores = evaluate_run(name, data=data or (), max_rows=max_rows, max_tokens=max_tokens)
         show_scores(scores, show=10 if show is None else show)
         return
     refuse_given({"--max-rows": max_rows, "--show": show}, "benchmarks have --limit")

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tunesmith.data.check_report import CheckReport, Lengths
 
 SHOWN = 5
+SHOWN_LABELS = 20
 
 
 def show_check(report: CheckReport) -> None:
@@ -20,6 +21,10 @@ def show_check(report: CheckReport) -> None:
     formats = ", ".join(sorted(set(report.formats.values())))
     rows = f"{report.num_read:,} read = {report.num_kept:,} good + {report.num_reported:,} bad"
     values: dict[str, object] = {"kind": f"{report.kind} ({formats})", "rows": rows}
+    if report.labels:
+        most = sorted(report.labels.items(), key=lambda item: -item[1])
+        shown = ", ".join(f"{label} {count:,}" for label, count in most[:SHOWN_LABELS])
+        values["labels"] = f"{len(most):,}: {shown}" + (", ..." if len(most) > SHOWN_LABELS else "")
     if report.chars:
         values["characters"] = _spell(report.chars)
     if report.tokens:
@@ -34,6 +39,7 @@ def show_check(report: CheckReport) -> None:
         report.num_empty_answers,
     )
     _show(f"rows over {report.max_tokens:,} tokens", report.long_rows, report.num_long)
+    _show("rows that call tools they do not offer", report.unoffered, report.num_unoffered)
     _show("rows that repeat another", report.duplicate_rows, report.num_duplicate_rows)
     _show(
         "rows whose answer other questions have too",

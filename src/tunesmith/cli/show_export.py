@@ -15,21 +15,25 @@ def show_exported(exported: Exported) -> None:
     """Print folder, size and the proof."""
     distance, moved = exported.distance, exported.from_quantized
     ties = f", {exported.near_ties} near ties" if exported.near_ties else ""
+    kept = "classes" if exported.labels else "answers"
+    unit = "row" if exported.labels else "token"
+    asks = "rows" if exported.labels else "prompts"
+    asked = f"tunesmith classify {exported.folder} ..." if exported.labels else ""
     pairs(
         f"exported to {exported.folder}",
         {
             "weights": f"{exported.precision}, {exported.num_bytes:,} bytes",
-            "same answers": f"{exported.num_probes} prompts of the run, in fp32{ties}",
-            f"in {exported.precision}": spell_distance(distance),
+            f"same {kept}": f"{exported.num_probes} {asks} of the run, in fp32{ties}",
+            f"in {exported.precision}": spell_distance(distance, unit),
             **({"from the quantized one": spell_distance(moved)} if moved else {}),
-            "serve": f"tunesmith serve {exported.folder}",
+            "ask" if asked else "serve": asked or f"tunesmith serve {exported.folder}",
         },
     )
 
 
-def spell_distance(distance: Distance) -> str:
+def spell_distance(distance: Distance, unit: str = "token") -> str:
     """Say how far a model is from another."""
     return (
-        f"KL {distance.kl:.1e} nats a token, same choice for {distance.top1:.1%} of "
-        f"{distance.num_tokens} tokens"
+        f"KL {distance.kl:.1e} nats a {unit}, same choice for {distance.top1:.1%} of "
+        f"{distance.num_tokens} {unit}s"
     )

@@ -9,7 +9,11 @@ from tunesmith.cli.show_run import say
 from tunesmith.cli.tables import spell_figure, table
 
 if TYPE_CHECKING:
+    from tunesmith.evaluation.classes import Confusion
     from tunesmith.evaluation.evaluate import Compared, Scores
+
+MOST_CLASSES = 20
+"""Classes of which a whole table can be read."""
 
 LABELS = {
     "loss": "held-out loss",
@@ -19,6 +23,8 @@ LABELS = {
     "chrf": "chrF (0 to 100)",
     "exact_match": "exact match (0 to 1)",
     "fact_rate": "holds the fact (0 to 1)",
+    "accuracy": "accuracy (0 to 1)",
+    "macro_f1": "macro-F1 (0 to 1)",
 }
 
 
@@ -32,7 +38,29 @@ def show_scores(scores: Scores, *, show: int) -> None:
         if value is not None
     ]
     table(["", "base", "tuned"], rows)
+    if scores.classes is not None:
+        show_confusion(scores.classes)
     show_answers(scores.answers[:show])
+
+
+def show_confusion(found: Confusion) -> None:
+    """Print what was taken for what: a table, or the commonest mistakes of many classes."""
+    labels = found.labels
+    if len(labels) <= MOST_CLASSES:
+        say("\nrows of each class by what they were named", style="bold")
+        table(
+            ["", *labels], [[label, *row] for label, row in zip(labels, found.counts, strict=True)]
+        )
+        return
+    mistakes = [
+        (count, labels[at], labels[named])
+        for at, row in enumerate(found.counts)
+        for named, count in enumerate(row)
+        if count and at != named
+    ]
+    say("\nthe commonest mistakes", style="bold")
+    shown = sorted(mistakes, key=lambda mistake: -mistake[0])[:MOST_CLASSES]
+    table(["rows", "of", "named"], shown)
 
 
 def show_answers(answers: list[Compared]) -> None:

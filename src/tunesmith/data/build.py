@@ -8,11 +8,13 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from filelock import FileLock
 
+from tunesmith.data.cached_report import pack_report, read_report
+from tunesmith.data.labelled import hash_images, tokenize_labelled
 from tunesmith.data.leftover import Leftover
 from tunesmith.data.meaning import Meaning, read_set
 from tunesmith.data.pairs import join_answers
@@ -21,7 +23,6 @@ from tunesmith.data.report import DataReport
 from tunesmith.data.rows import (
     Conversation,
     Learn,
-    Place,
     Preference,
     Problem,
     Row,
@@ -33,7 +34,6 @@ from tunesmith.data.store import (
     ROWS_FILE,
     Store,
     StoreWriter,
-    read_seal,
     seal_store,
     write_store,
 )
@@ -46,7 +46,7 @@ from tunesmith.templates import Piece, Template
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-FORM = 4
+FORM = 5
 """Number of the way tokens are made and kept; raise it when that changes."""
 BATCH_ROWS, BATCH_CHARS = 256, 1 << 21
 
@@ -56,14 +56,21 @@ class Tokenizing:
     """All that decides the tokens of a row, besides the row.
 
     Attributes:
+        tokenizer: None for images.
         seed: draws the rows where a set's `max_rows` asks for fewer than there are.
     """
 
     options: Data
     learn: Learn
-    tokenizer: PreTrainedTokenizerFast
+    tokenizer: PreTrainedTokenizerFast | None
     template: Template | None
     seed: int
+
+    @property
+    def words(self) -> PreTrainedTokenizerFast:
+        """The tokenizer, of which all rows but images have need."""
+        assert self.tokenizer is not None
+        return self.tokenizer
 
     def key(self, rows: RowSet, meaning: Meaning) -> str:
         """Hash everything that the tokens of a set depend on."""
@@ -71,6 +78,7 @@ class Tokenizing:
         formats = [meaning.of(path).format.name for path in rows.files]
         others = {"formats": formats} if meaning.others else {}
         limits = [self.options.max_tokens, self.options.on_long_row]
+        images = hash_images(self, rows, meaning) if self.learn.kind == "image" else {}
         parts = {
             "form": FORM,
             "files": [[path.suffix.lower(), _hash_file(path)] for path in rows.files],
@@ -80,12 +88,13 @@ class Tokenizing:
             "told": meaning.told,
             "encoding": self.options.encoding,
             "system": self.options.system,
-            "limits": [] if self.learn.kind == "text" else limits,
+            "limits": [] if self.learn.kind in ("text", "image") else limits,
             "learn": [self.learn.kind, self.learn.prompts, self.learn.history],
-            "tokenizer": hash_tokenizer(self.tokenizer),
+            "tokenizer": hash_tokenizer(self.tokenizer) if self.tokenizer else "",
             "template": self.template.sha256 if self.template else "",
             **others,
             **drawn,
+            **images,
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
@@ -128,7 +137,7 @@ def build_store(how: Tokenizing, rows: RowSet, meaning: Meaning) -> Built:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_suffix(".lock")):
-            report = _read_report(folder, rows) or _make(how, rows, meaning, folder)
+            report = read_report(folder, rows) or _make(how, rows, meaning, folder)
     except OSError as problem:
         raise DataError(
             f"the tokens cannot be kept: {problem.strerror or problem}",
@@ -151,7 +160,7 @@ def _make(how: Tokenizing, rows: RowSet, meaning: Meaning, folder: Path) -> Data
     if job.gave_up():
         shutil.rmtree(aside)
         return report
-    seal_store(aside, _pack_report(report, rows))
+    seal_store(aside, pack_report(report, rows))
     aside.rename(folder)
     return report
 
@@ -259,14 +268,17 @@ class _Job:
         return None if found and any(tokens.was_cut for _, tokens in found) else found
 
     def _tokenize_anew(self, batch: Sequence[Row]) -> list[list[tuple[Row, TokenRow]] | Problem]:
-        if self._how.learn.kind == "text":
+        kind = self._how.learn.kind
+        if kind in ("labelled", "image"):
+            return tokenize_labelled(self._how, batch, self._report)
+        if kind == "text":
             texts = [row.text for row in batch if isinstance(row, Text)]
-            encoded = encode_texts(self._how.tokenizer, texts)
+            encoded = encode_texts(self._how.words, texts)
             return [[pair] for pair in zip(batch, encoded, strict=True)]
         conversations = [row for row in batch if isinstance(row, Conversation)]
         rendered = [render_conversation(row, self._how) for row in conversations]
         flat = [pieces for each in rendered if not isinstance(each, Problem) for _, pieces in each]
-        tokens = iter(encode_rows(self._how.tokenizer, flat))
+        tokens = iter(encode_rows(self._how.words, flat))
         result: list[list[tuple[Row, TokenRow]] | Problem] = []
         for each in rendered:
             if isinstance(each, Problem):
@@ -317,7 +329,7 @@ class _Job:
                 f"nothing of it is learned: its prompt fills data.max_tokens ({limit:,} of "
                 f"{longest:,} tokens)"
             )
-        return "nothing of it is learned: the chat template marks no answer"
+        return "nothing of it is learned: the chat template marks no answer, or all weigh nothing"
 
 
 def render_conversation(
@@ -336,16 +348,23 @@ def render_conversation(
     if isinstance(row, Preference):
         return _render_pair(row, how.template)
     try:
-        rendered = how.template.render_rows(row.as_dicts(), learn_history=how.learn.history)
+        rendered = how.template.render_rows(
+            row.as_dicts(),
+            tools=row.tools,
+            learn_history=how.learn.history,
+            weights=[message.weight for message in row.messages],
+        )
     except DataError as problem:
         return Problem(row.place, problem.message)
     if how.learn.prompts:
-        rendered = [tuple(replace(piece, learned=True) for piece in row) for row in rendered]
+        rendered = [
+            tuple(replace(piece, learned=piece.weight > 0) for piece in row) for row in rendered
+        ]
     if len(rendered) == 1:
         return [(row, rendered[0])]
     answers = [at for at, message in enumerate(row.messages, 1) if message.role == "assistant"]
     return [
-        (Conversation(row.messages[:end], row.place), pieces)
+        (Conversation(row.messages[:end], row.place, tools=row.tools), pieces)
         for end, pieces in zip(answers, rendered, strict=True)
     ]
 
@@ -355,7 +374,10 @@ def _render_pair(
 ) -> list[tuple[Conversation, Sequence[Piece]]] | Problem:
     conversations = (Conversation(row.messages, row.place), row.with_rejected())
     try:
-        rendered = [template.render_rows(c.as_dicts(), learn_history=False) for c in conversations]
+        rendered = [
+            template.render_rows(c.as_dicts(), tools=c.tools, learn_history=False)
+            for c in conversations
+        ]
     except DataError as problem:
         return Problem(row.place, problem.message)
     return [(row, pieces) for (pieces,) in rendered]
@@ -371,27 +393,3 @@ def _hash_file(path: Path) -> str:
             hint="check the path and its permissions",
             where=str(path),
         ) from None
-
-
-def _pack_report(report: DataReport, rows: RowSet) -> dict[str, Any]:
-    """Write a report for the cache, with files by number: the same bytes may lie elsewhere."""
-    numbers = {str(path): number for number, path in enumerate(rows.files)}
-    problems = [
-        [numbers[p.place.path], p.place.line, p.place.column, p.reason, p.kind]
-        for p in report.problems
-    ]
-    return {**vars(report), "problems": problems, "files": []}
-
-
-def _read_report(folder: Path, rows: RowSet) -> DataReport | None:
-    sealed = read_seal(folder)
-    names = vars(DataReport()).keys()
-    if sealed is None or not names <= sealed.keys():
-        return None
-    files = [str(path) for path in rows.files]
-    problems = [
-        Problem(Place(files[number], line, column), reason, kind)
-        for number, line, column, reason, kind in sealed["problems"]
-    ]
-    counts = {name: sealed[name] for name in names}
-    return DataReport(**{**counts, "problems": problems, "files": files})

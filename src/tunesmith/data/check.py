@@ -12,14 +12,16 @@ import numpy as np
 
 from tunesmith.data.build import Tokenizing, render_conversation
 from tunesmith.data.check_report import CheckReport, Lengths
+from tunesmith.data.labelled import look_into
 from tunesmith.data.meaning import Meaning, find_meaning
 from tunesmith.data.progress import track
 from tunesmith.data.reading import read_records
 from tunesmith.data.repetitions import SHOWN, Repetitions
 from tunesmith.data.report import MAX_PROBLEMS
 from tunesmith.data.rows import (
-    Conversation,
     Kind,
+    Labelled,
+    LabelledImage,
     Learn,
     Problem,
     Record,
@@ -29,9 +31,10 @@ from tunesmith.data.rows import (
     spell,
 )
 from tunesmith.data.sources import RowSet, find_sets
-from tunesmith.data.tokens import encode_rows, encode_texts
+from tunesmith.data.tokens import encode_labelled, encode_rows, encode_texts
 from tunesmith.errors import DataError
 from tunesmith.recipe.data import Data, Source
+from tunesmith.recipe.section import MOST
 from tunesmith.templates import Piece, Template
 
 if TYPE_CHECKING:
@@ -85,6 +88,7 @@ class _Check:
         report.num_duplicate_rows, report.duplicate_rows = learned.duplicate_rows()
         if report.kind == "conversation":
             report.num_duplicate_answers, report.duplicate_answers = learned.duplicate_answers()
+        if report.kind in ("conversation", "labelled", "image"):
             report.num_contradictions, report.contradictions = learned.contradictions()
         report.num_overlap, report.num_overlap_questions, report.overlap = learned.overlap(measured)
         if report.kind == "text":
@@ -106,7 +110,7 @@ class _Check:
             while batch := list(islice(good, BATCH)):
                 for row, _ in batch:
                     seen.add(row)
-                    self._chars.append(count_chars(row))
+                    self._look_at(row)
                 self._count_tokens(batch)
             if self._report.num_read == before:
                 raise DataError(
@@ -131,6 +135,8 @@ class _Check:
             if name not in meaning.columns.values() and len(self._unused) < SHOWN:
                 self._unused[spell(name)] = None
         row = meaning.read(record, self._options.system)
+        if isinstance(row, LabelledImage):
+            row = look_into(row)
         if isinstance(row, Problem):
             return row
         pieces = self._render(row)
@@ -141,7 +147,7 @@ class _Check:
         if isinstance(row, Text):
             return [Piece(row.text, True)]
         if self._template is None or self._tokenizer is None:
-            return [Piece(message.content, False) for message in row.messages]
+            return [Piece(message.spell(), False) for message in row.messages]
         learn = Learn("conversation")
         how = Tokenizing(self._options, learn, self._tokenizer, self._template, seed=0)
         rendered = render_conversation(row, how)
@@ -157,12 +163,31 @@ class _Check:
         if len(self._report.problems) < MAX_PROBLEMS:
             self._report.problems.append(problem)
 
+    def _look_at(self, row: Row) -> None:
+        """Count what a row holds beside tokens."""
+        if not isinstance(row, LabelledImage):
+            self._chars.append(count_chars(row))
+        if isinstance(row, Labelled):
+            self._report.labels[row.label] = self._report.labels.get(row.label, 0) + 1
+        self._look_at_calls(row)
+
+    def _look_at_calls(self, row: Row) -> None:
+        """Note a row that calls what it does not offer; one that offers nothing may call all."""
+        if isinstance(row, Text) or not row.tools:
+            return
+        offered = {tool["function"]["name"] for tool in row.tools}
+        called = {call.name for message in row.messages for call in message.calls}
+        if called - offered:
+            self._report.num_unoffered += 1
+            if len(self._report.unoffered) < SHOWN:
+                self._report.unoffered.append(row.place)
+
     def _count_tokens(self, batch: Sequence[Rendered]) -> None:
-        if self._tokenizer is None:
+        if self._tokenizer is None or self._report.kind == "image":
             return
         for (row, _), length in zip(batch, self._lengths(batch, self._tokenizer), strict=True):
             self._tokens.append(length)
-            if length > self._options.max_tokens and isinstance(row, Conversation):
+            if length > self._options.max_tokens and not _is_plain(row):
                 self._report.num_long += 1
                 if len(self._report.long_rows) < SHOWN:
                     self._report.long_rows.append(row.place)
@@ -170,9 +195,16 @@ class _Check:
     @staticmethod
     def _lengths(batch: Sequence[Rendered], tokenizer: PreTrainedTokenizerFast) -> list[int]:
         texts = [row.text for row, _ in batch if isinstance(row, Text)]
+        if texts and isinstance(batch[0][0], Labelled):
+            return [len(row.ids) for row in encode_labelled(tokenizer, texts, MOST)]
         if texts:
             return [len(row.ids) for row in encode_texts(tokenizer, texts)]
         return [len(row.ids) for row in encode_rows(tokenizer, [pieces for _, pieces in batch])]
+
+
+def _is_plain(row: Row) -> bool:
+    """Whether a row is a text that is parted, however long it is."""
+    return isinstance(row, Text) and not isinstance(row, Labelled)
 
 
 def _count_rendered(pieces: Sequence[Piece]) -> int:

@@ -9,12 +9,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tunesmith.data.formats import FORMATS, Format, Judgement, Pair
+from tunesmith.data.formats import FORMATS, Classed, Format, Judgement, Pair
+from tunesmith.data.formats.tools import read_tools, without_nulls
+from tunesmith.data.media.images import look_at
 from tunesmith.data.reading import read_records
 from tunesmith.data.rows import (
     Conversation,
     Judged,
     Kind,
+    Labelled,
+    LabelledImage,
     Message,
     Place,
     Preference,
@@ -23,19 +27,22 @@ from tunesmith.data.rows import (
     Row,
     RowFault,
     Text,
+    image_file,
     spell,
 )
 from tunesmith.data.sources import RowSet
 from tunesmith.errors import DataError
 
 CODE = re.compile(r"`(\w+)`")
-REASONING = {"reasoning_content", "reasoning", "thinking"}
+NESTED = {"messages", "conversations", "tools"}
 MEDIA = ("images", "videos", "audios")
 PLURALS: dict[Kind, str] = {
     "text": "plain texts",
     "conversation": "conversations",
     "preference": "preference pairs",
     "judged": "judged answers",
+    "labelled": "labelled texts",
+    "image": "labelled images",
 }
 LEARNERS: dict[Kind, tuple[str, str]] = {
     "text": ("pretrain", "a `text`"),
@@ -45,8 +52,12 @@ LEARNERS: dict[Kind, tuple[str, str]] = {
         "`chosen` and `rejected` (`format: alpaca_pairs` or sharegpt_pairs, and `columns`, `tags`)",
     ),
     "judged": ("kto", "a `label` that is true or false beside the answer"),
+    "labelled": ("classify", "`text` and `label`"),
+    "image": ("classify", "`image_path` and `label`"),
 }
 """The first method that learns from rows of a kind, and columns that it takes."""
+TEXT_ALONE = ("labelled", "text")
+"""Rows that another method learns without their labels."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +94,10 @@ class Meaning:
         try:
             if not self.told:
                 self._refuse_unlearned(record.fields)
-            content = self.format.read(self.rename(record.fields), self.tags)
+            fields = self._fields(record)
+            content, tools = self.format.read(fields, self.tags), read_tools(fields)
+            if isinstance(content, Classed):
+                return self._classed(content, record.place)
         except RowFault as fault:
             return Problem(record.place, CODE.sub(self._spell_column, str(fault)))
         if isinstance(content, str):
@@ -92,10 +106,23 @@ class Meaning:
         if system and messages[0].role != "system":
             messages = (Message("system", system), *messages)
         if isinstance(content, Pair):
-            return Preference(messages, record.place, content.rejected)
+            return Preference(messages, record.place, content.rejected, tools=tools)
         if isinstance(content, Judgement):
-            return Judged(messages, record.place, content.good)
-        return Conversation(messages, record.place)
+            return Judged(messages, record.place, content.good, tools=tools)
+        return Conversation(messages, record.place, tools=tools)
+
+    def _fields(self, record: Record) -> dict[str, Any]:
+        """Return a record's columns under our names, without what a table filled up."""
+        fields = self.rename(record.fields)
+        if not record.place.column:
+            fields |= {name: without_nulls(fields[name]) for name in NESTED & fields.keys()}
+        return fields
+
+    def _classed(self, content: Classed, place: Place) -> Labelled:
+        if self.format.kind != "image":
+            return Labelled(content.text, place, content.label)
+        sha256 = look_at(image_file(content.text, place))
+        return LabelledImage(content.text, place, content.label, sha256)
 
     def _spell_column(self, found: re.Match[str]) -> str:
         """Call a column as the file does."""
@@ -110,22 +137,13 @@ class Meaning:
                 found = f"a `{name}` that it is good or bad (KTO)"
         if {"chosen", "rejected"} <= left:
             found = "a preference pair (`chosen`, `rejected`)"
-        if any(REASONING & _filled(message) for message in self._messages(fields)):
-            found = "reasoning apart from its answers"
+        if "functions" in left and fields["functions"]:
+            raise RowFault("it offers `functions`; `columns: {tools: functions}` would read them")
         if found:
             raise RowFault(
                 f"it holds {found}, which is not learned here; "
                 f"`format: {self.format.name}` would learn it without"
             )
-
-    def _messages(self, fields: Mapping[str, Any]) -> Iterator[Any]:
-        for ours in ("messages", "conversations"):
-            messages = fields.get(self.columns.get(ours, ""))
-            yield from messages if isinstance(messages, list) else ()
-
-
-def _filled(message: Any) -> set[str]:
-    return {key for key, value in message.items() if value} if isinstance(message, dict) else set()
 
 
 def read_set(
@@ -217,11 +235,19 @@ def check_kind(meaning: Meaning, rows: RowSet, kind: Kind) -> None:
     learner, wanted = LEARNERS[kind]
     unjudged = meaning.format.name.removesuffix("_judged")
     without = f", or `format: {unjudged}` to learn them all" if unjudged in FORMATS else ""
+    if {found, kind} == {"labelled", "image"}:
+        raise DataError(
+            f"the rows are {PLURALS[found]}, and the model reads {PLURALS[kind]}",
+            hint=f"name a model for {'images' if found == 'image' else 'text'}, or rows with "
+            f"{wanted}",
+            where=rows.name,
+        )
     raise DataError(
         f"the rows are {PLURALS[found]} ({meaning.format.name}); {learner} learns from "
         f"{PLURALS[kind]}",
         hint=f"use `method.name: {LEARNERS[found][0]}`, or rows with {wanted}"
-        + (without if found == "judged" and kind == "conversation" else ""),
+        + (without if found == "judged" and kind == "conversation" else "")
+        + (", or `format: text` to leave the labels" if (found, kind) == TEXT_ALONE else ""),
         where=rows.name,
     )
 
@@ -291,8 +317,9 @@ def _explain(fields: Mapping[str, Any]) -> tuple[str, str]:
     return (
         f"the rows look like no format; the columns are {names}",
         (
-            "accepted are instruction and output, conversations, messages, text, or chosen and "
-            "rejected; other names go into `columns: {instruction: question, output: answer}`"
+            "accepted are instruction and output, conversations, messages, text, text and label, "
+            "image_path and label, or chosen and rejected; other names go into "
+            "`columns: {instruction: question, output: answer}`"
         ),
     )
 

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from array import array
 
 import numpy as np
 
 from tunesmith.data.check_report import Finding
-from tunesmith.data.rows import Conversation, Judged, Place, Preference, Text
+from tunesmith.data.rows import (
+    Conversation,
+    Judged,
+    Labelled,
+    LabelledImage,
+    Place,
+    Preference,
+    Text,
+)
 from tunesmith.data.store import Ints
 
 SHOWN = 100
@@ -28,14 +37,18 @@ class Repetitions:
 
     def add(self, row: Conversation | Text) -> None:
         """Remember a row."""
-        if isinstance(row, Text):
+        if isinstance(row, Labelled):
+            same = row.sha256 if isinstance(row, LabelledImage) else row.text.strip()
+            question, answer = same, row.label
+        elif isinstance(row, Text):
             question, answer = "", row.text.strip()
         else:
             *before, last = row.messages
-            spoken = (f"{message.role}:{message.content.strip()}" for message in before)
-            question, answer = "\x00".join(spoken), last.content.strip()
+            spoken = [f"{message.role}:{message.spell().strip()}" for message in before]
+            tools = [json.dumps(row.tools)] if row.tools else []
+            question, answer = "\x00".join([*tools, *spoken]), last.spell().strip()
         if isinstance(row, Preference):
-            answer += f"\x00{row.rejected.content.strip()}"
+            answer += f"\x00{row.rejected.spell().strip()}"
         if isinstance(row, Judged):
             answer += f"\x00{row.good}"
         file = self._paths.setdefault(row.place.path, len(self._paths))

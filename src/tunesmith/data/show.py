@@ -13,9 +13,18 @@ from rich.text import Text as RichText
 
 from tunesmith.data.build import Tokenizing, render_conversation
 from tunesmith.data.meaning import check_kind, find_meaning, read_set
-from tunesmith.data.rows import Conversation, Judged, Learn, Place, Preference, Problem, Text
+from tunesmith.data.rows import (
+    Conversation,
+    Judged,
+    Labelled,
+    Learn,
+    Place,
+    Preference,
+    Problem,
+    Text,
+)
 from tunesmith.data.sources import find_sets
-from tunesmith.data.tokens import TokenRow, encode_rows, encode_texts
+from tunesmith.data.tokens import TokenRow, encode_labelled, encode_rows, encode_texts
 from tunesmith.errors import DataError
 from tunesmith.recipe.data import Data, Source
 from tunesmith.templates import Template
@@ -62,7 +71,7 @@ class ShownRow:
 def show(
     data: Data | Path | str,
     row: int,
-    tokenizer: PreTrainedTokenizerFast,
+    tokenizer: PreTrainedTokenizerFast | None,
     template: Template | None,
     learn: Learn,
 ) -> ShownRow:
@@ -70,6 +79,7 @@ def show(
 
     Args:
         data: a file, or a recipe's data.
+        tokenizer: None for images, which have no tokens to show.
         row: its number in the file, counted from 1, bad rows counted too.
 
     Raises:
@@ -77,6 +87,12 @@ def show(
     """
     options = data if isinstance(data, Data) else Data(train=(Source(path=str(data)),))
     how = Tokenizing(options, learn, tokenizer, template, seed=0)
+    if tokenizer is None:
+        raise DataError(
+            "an image is learned from its pixels and has no tokens to show",
+            hint="see what the rows hold with `tunesmith data check`",
+            where=options.train[0].path,
+        )
     found = _find_row(how, row)
     if isinstance(found, Problem):
         raise DataError(
@@ -90,7 +106,9 @@ def show(
         names = ["chosen", "rejected"]
     if isinstance(found, Judged):
         names = ["good" if found.good else "bad"]
-    if len(shown) > 1 or isinstance(found, Judged):
+    if isinstance(found, Labelled):
+        names = [found.label]
+    if len(shown) > 1 or isinstance(found, Judged | Labelled):
         shown = [replace(row, title=name) for row, name in zip(shown, names, strict=True)]
     return replace(shown[0], more=tuple(shown[1:]))
 
@@ -144,20 +162,24 @@ def _find_row(how: Tokenizing, number: int) -> Conversation | Text | Problem:
 
 
 def _tokenize(row: Conversation | Text, how: Tokenizing) -> list[TokenRow]:
+    if isinstance(row, Labelled):
+        return encode_labelled(how.words, [row.text], how.options.max_tokens)
     if isinstance(row, Text):
-        return encode_texts(how.tokenizer, [row.text])
+        return encode_texts(how.words, [row.text])
     rendered = render_conversation(row, how)
     if isinstance(rendered, Problem):
         raise DataError(
-            f"the row is bad: {rendered.reason}", hint="mend it", where=str(rendered.place)
+            f"the row is bad: {rendered.reason}",
+            hint="mend it, or show it with another template or model",
+            where=str(rendered.place),
         )
-    return encode_rows(how.tokenizer, [pieces for _, pieces in rendered])
+    return encode_rows(how.words, [pieces for _, pieces in rendered])
 
 
 def _show(row: TokenRow, how: Tokenizing, place: Place) -> ShownRow:
     cut = row if how.learn.kind == "text" else row.cut(how.options.max_tokens)
     learned = {at for start, end in cut.learned for at in range(start, end)}
-    texts = spell_tokens(cut.ids, how.tokenizer)
+    texts = spell_tokens(cut.ids, how.words)
     tokens = [
         ShownToken(token, text, at in learned)
         for at, (token, text) in enumerate(zip(cut.ids, texts, strict=True))

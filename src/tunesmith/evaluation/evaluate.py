@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -11,12 +11,14 @@ from tunesmith.data.progress import track
 from tunesmith.data.token_rows import TokenRows
 from tunesmith.errors import RunError
 from tunesmith.evaluation import metrics
+from tunesmith.evaluation.classes import Confusion, confuse
 from tunesmith.evaluation.kept import keep_scores
 from tunesmith.evaluation.rows import Asked, MeasuredRows, file_rows, held_out_rows
 from tunesmith.inference.generate import BATCH_ROWS, answer, encode_prompt, max_positions
 from tunesmith.inference.sampling import Sampling
 from tunesmith.logs import logger
 from tunesmith.methods import Method, build_method
+from tunesmith.methods.classify import learn_of
 from tunesmith.methods.held_out import measure_held_out
 from tunesmith.methods.method import Joining
 from tunesmith.models.chat import (
@@ -26,11 +28,12 @@ from tunesmith.models.chat import (
     load_reward_model,
     load_subject,
 )
+from tunesmith.models.classes import load_classifier
 from tunesmith.models.fingerprint import weights_sha256
-from tunesmith.models.load import is_scorer
+from tunesmith.models.inspect import is_scorer
 from tunesmith.models.reader import find_reader
 from tunesmith.models.roles import find_reference
-from tunesmith.recipe.method import Reward
+from tunesmith.recipe.method import Classify, Reward
 from tunesmith.runs.run import Run
 
 log = logger(__name__)
@@ -48,6 +51,7 @@ class Measures:
             and lost if bad, against answers at large. None where a model is compared with itself.
         rouge_l, exact_match, fact_rate: 0 to 1; None where there are no answers or no facts.
         bleu, chrf: 0 to 100.
+        accuracy, macro_f1: of classes that are named, 0 to 1.
     """
 
     loss: float = math.nan
@@ -58,6 +62,8 @@ class Measures:
     chrf: float | None = None
     exact_match: float | None = None
     fact_rate: float | None = None
+    accuracy: float | None = None
+    macro_f1: float | None = None
 
 
 @dataclass(frozen=True)
@@ -79,6 +85,7 @@ class Scores:
     Attributes:
         base: None for a model trained from scratch, and where the base cannot do what it learned:
             score answers.
+        classes: what a classifier took for what.
     """
 
     run: str
@@ -87,6 +94,7 @@ class Scores:
     tuned: Measures
     base: Measures | None
     answers: list[Compared]
+    classes: Confusion | None = None
 
 
 def evaluate(
@@ -94,7 +102,7 @@ def evaluate(
     *,
     data: Sequence[Path] = (),
     max_rows: int | None = None,
-    max_tokens: int = 256,
+    max_tokens: int | None = None,
 ) -> Scores:
     """Measure a run and its base, and keep the result in the run's `scores.json`.
 
@@ -103,7 +111,7 @@ def evaluate(
     Args:
         data: files of rows to measure on; the run's held-out rows if there are none.
         max_rows: answer at most so many questions; the loss is always over all rows.
-        max_tokens: longest answer.
+        max_tokens: longest answer; 256 if not given.
 
     Raises:
         DataError: if there are no rows to measure on.
@@ -118,8 +126,11 @@ def evaluate(
             where="command line",
         )
     recipe = run.recipe()
-    reader = find_reader(subject.base, recipe.model.template)
     method = build_method(recipe.method)
+    if isinstance(recipe.method, Classify):
+        refuse_answers({"max_rows": max_rows, "max_tokens": max_tokens})
+        return _evaluate_classes(subject, run, method, data)
+    reader = find_reader(subject.base, recipe.model.template)
     if data:
         rows = file_rows(data, recipe, method.learn, reader)
     else:
@@ -128,7 +139,7 @@ def evaluate(
         rows = replace(rows, tokens=_with_reference(run, method, rows.tokens))
     scores_only = isinstance(recipe.method, Reward)
     asked = [] if scores_only else rows.asked[:max_rows]
-    sampling = Sampling(max_tokens=max_tokens)
+    sampling = Sampling(max_tokens=max_tokens or 256)
     tuned, said = _measure(subject, method, rows, asked, sampling, "tuned")
     base, base_said = None, None
     if not (recipe.model.from_scratch or scores_only):
@@ -144,6 +155,36 @@ def evaluate(
         base=base,
         answers=list(_compare(asked, base_said, said)),
     )
+    keep_scores(run, subject, asdict(scores))
+    return scores
+
+
+def refuse_answers(given: Mapping[str, object]) -> None:
+    """Refuse what is asked of answers, where there are none.
+
+    Raises:
+        RunError: naming the option.
+    """
+    for name, value in given.items():
+        if value is not None:
+            raise RunError(
+                f"--{name.replace('_', '-')} has no effect: a classifier gives no answers",
+                hint="leave it away",
+                where="command line",
+            )
+
+
+def _evaluate_classes(subject: Subject, run: Run, method: Method, data: Sequence[Path]) -> Scores:
+    """Measure which classes a run names; its base has no head, so nothing stands beside."""
+    recipe, model = run.recipe(), load_classifier(subject)
+    learn = learn_of(method, model.reader)
+    if data:
+        rows = file_rows(data, recipe, learn, model.reader)
+    else:
+        rows = held_out_rows(run, learn, model.reader)
+    confusion, loss = confuse(model, method, rows.tokens)
+    tuned = Measures(loss=loss, accuracy=confusion.accuracy, macro_f1=confusion.macro_f1)
+    scores = Scores(subject.name, rows.name, len(rows.tokens), tuned, None, [], confusion)
     keep_scores(run, subject, asdict(scores))
     return scores
 
@@ -196,7 +237,7 @@ def _measure(
 
 
 def _answers(model: ChatModel, asked: Sequence[Asked], sampling: Sampling, label: str) -> list[str]:
-    prompts = [encode_prompt(model, row.messages) for row in asked]
+    prompts = [encode_prompt(model, row.messages, row.tools) for row in asked]
     fitting = [at for at, prompt in enumerate(prompts) if len(prompt) < max_positions(model)]
     if too_long := len(prompts) - len(fitting):
         log.warning("questions that are longer than the model takes: %s; no answer", too_long)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
-from tunesmith.errors import ExportError, ModelError, RunError
-from tunesmith.export.layout import write_folder
+from tunesmith.errors import ExportError, ModelError, RecipeError, RunError
+from tunesmith.export.classes import check_same_classes, distance_of, score_probes
+from tunesmith.export.layout import write_classifier, write_folder
 from tunesmith.export.parity import (
     Distance,
     Reference,
@@ -26,17 +28,28 @@ from tunesmith.export.parity import (
     take_reference,
 )
 from tunesmith.hardware import disk_free
-from tunesmith.models.chat import ChatModel, Subject, find_subject, has_few_bits, load_subject
-from tunesmith.models.inspect import read_config
+from tunesmith.models.blend import Blend, check_adds
+from tunesmith.models.chat import (
+    ChatModel,
+    Subject,
+    find_adapter,
+    find_subject,
+    has_few_bits,
+    load_subject,
+)
+from tunesmith.models.classes import Classifier, load_classifier
+from tunesmith.models.inspect import labels_of, read_config
 from tunesmith.paths import expand
 from tunesmith.runs.run import Run
 from tunesmith.runs.write import sync_folder, sync_tree, write_json
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 STORED = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
+NO_OTHERS: Mapping[str, float] = MappingProxyType({})
 BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 REPORT = "parity.json"
 OTHER_FILES_BYTES = 64 << 20
@@ -51,6 +64,7 @@ class Exported:
         distance: of the stored model from the tuned one, on the base in full precision.
         from_quantized: of the stored model from the adapter on the quantized base that it was
             trained on; None if the base was not quantized.
+        labels: how many classes a classifier names; 0 for a model that answers.
     """
 
     folder: Path
@@ -60,9 +74,17 @@ class Exported:
     near_ties: int
     distance: Distance
     from_quantized: Distance | None = None
+    labels: int = 0
 
 
-def export(name: str | Path | Subject, to: Path, *, precision: Precision = "auto") -> Exported:
+def export(
+    name: str | Path | Subject,
+    to: Path,
+    *,
+    precision: Precision = "auto",
+    blend: Mapping[str, float] = NO_OTHERS,
+    weight: float = 1.0,
+) -> Exported:
     """Write a run's model as one folder of safetensors with everything a server needs.
 
     An adapter is merged into its base in full precision, whatever it was trained on: adding it to
@@ -73,6 +95,8 @@ def export(name: str | Path | Subject, to: Path, *, precision: Precision = "auto
     Args:
         to: the folder to make; it must not exist, or be empty.
         precision: how weights are stored; `auto` stores them as the base does.
+        blend: runs or folders of other adapters that are added too, and how much of each.
+        weight: how much of the run's own adapter is added.
 
     Raises:
         ExportError: if the disk lacks room, the folder is taken, or the models differ.
@@ -85,13 +109,22 @@ def export(name: str | Path | Subject, to: Path, *, precision: Precision = "auto
             hint="give the name of a run; see `tunesmith runs list`",
             where="command line",
         )
+    subject = with_others(subject, blend, weight)
     to = expand(to).absolute()
     check_target(to)
+    if labels_of(subject.adapter or subject.base):
+        if subject.blend is not None:
+            raise ExportError(
+                "a classifier is exported alone: heads of other adapters score other classes",
+                hint="leave out --also and --weight",
+                where=subject.name,
+            )
+        return _export_classifier(subject, run, to, precision)
     probes = read_probes(run)
     stored = stored_precision(run) if precision == "auto" else precision
     trained = take_quantized_reference(subject, probes)
     chat = load_subject(subject, precision="fp32", device="cpu", whole=True)
-    check_room(to, chat, stored)
+    check_room(to, chat.model, stored)
     check_tokens(chat, probes)
     reference = take_reference(chat, probes)
     merged = replace(chat, model=merge(chat))
@@ -103,7 +136,57 @@ def export(name: str | Path | Subject, to: Path, *, precision: Precision = "auto
         check_distance(distance, stored, str(to))
         moved = None if trained is None else measure_distance(written, trained)
         exported = Exported(to, stored, _size(aside), len(reference.prompts), ties, distance, moved)
-        write_json(aside / REPORT, _report(run.name, exported))
+        write_json(aside / REPORT, _report(run.name, exported, subject.blend))
+    return exported
+
+
+def with_others(subject: Subject, blend: Mapping[str, float], weight: float) -> Subject:
+    """Add what other adapters say to what the run's own does.
+
+    Raises:
+        ExportError: if the run has none, or another is named that is its own.
+    """
+    if not blend and weight == 1:
+        return subject
+    if subject.adapter is None:
+        raise ExportError(
+            "the run trained whole weights, to which no adapters are added",
+            hint="export it alone, or name a run that trained lora",
+            where=subject.name,
+        )
+    others = tuple((find_adapter(name, "--also"), share) for name, share in blend.items())
+    folders = [subject.adapter.resolve(), *(folder.resolve() for folder, _ in others)]
+    if len(set(folders)) < len(folders):
+        raise ExportError(
+            "an adapter is added twice",
+            hint="name each once; --weight is how much of the run's own is added",
+            where="--also",
+        )
+    for folder in folders:
+        check_adds(folder)
+    return replace(subject, blend=Blend(weight, others))
+
+
+def _export_classifier(subject: Subject, run: Run, to: Path, precision: Precision) -> Exported:
+    """Write a classifier; its scores must be those of the tuned one."""
+    import torch
+
+    probes, stored = read_probes(run), stored_precision(run) if precision == "auto" else precision
+    tuned = load_classifier(subject, device="cpu")
+    check_room(to, tuned.model, stored)
+    wanted = score_probes(tuned, probes)
+    merged = replace(tuned, model=merge(tuned))
+    ties = check_same_classes(score_probes(merged, probes), wanted, tuned.name)
+    dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+    with writing_aside(to) as aside:
+        model: PreTrainedModel = merged.model.to(dtypes[stored])  # type: ignore[assignment]
+        write_classifier(model, merged.reader, aside)
+        written = load_classifier(Subject(to.name, aside), device="cpu")
+        distance = distance_of(score_probes(written, probes), wanted)
+        check_distance(distance, stored, str(to))
+        size, labels = _size(aside), len(tuned.labels)
+        exported = Exported(to, stored, size, len(wanted), ties, distance, labels=labels)
+        write_json(aside / REPORT, _report(run.name, exported, None))
     return exported
 
 
@@ -189,9 +272,9 @@ def _alone(to: Path) -> Iterator[None]:
         lock.release()
 
 
-def check_room(to: Path, chat: ChatModel, precision: str) -> None:
+def check_room(to: Path, model: torch.nn.Module, precision: str) -> None:
     """Refuse to start where the model would not fit."""
-    weights = sum(parameter.numel() for parameter in chat.model.parameters())
+    weights = sum(parameter.numel() for parameter in model.parameters())
     needed = weights * BYTES[precision] + OTHER_FILES_BYTES
     free = disk_free(to.parent)
     if needed > free:
@@ -206,7 +289,7 @@ def stored_precision(run: Run) -> str:
     """Name the precision in which the weights that a run started from are stored."""
     try:
         base = find_subject(run.path, base_only=True).base
-    except ModelError:  # a whole model can be exported when its base is gone
+    except (ModelError, RecipeError):  # a whole model can be exported when its base is gone
         base = run.model
     config = read_config(base / "config.json")
     text = config.get("text_config") or {}
@@ -214,7 +297,7 @@ def stored_precision(run: Run) -> str:
     return STORED.get(str(named).removeprefix("torch."), "fp32")
 
 
-def merge(chat: ChatModel) -> Any:
+def merge(tuned: ChatModel | Classifier) -> Any:
     """Add an adapter to the weights it belongs to; a whole model stays as it is.
 
     Raises:
@@ -222,15 +305,15 @@ def merge(chat: ChatModel) -> Any:
     """
     from peft import PeftModel
 
-    if not isinstance(chat.model, PeftModel):
-        return chat.model
+    if not isinstance(tuned.model, PeftModel):
+        return tuned.model
     try:
-        merged = chat.model.merge_and_unload(safe_merge=True)
+        merged = tuned.model.merge_and_unload(safe_merge=True)
     except ValueError as problem:
         raise ExportError(
             f"the adapter cannot be merged: {problem}",
             hint="the run diverged; take an earlier checkpoint of it",
-            where=chat.name,
+            where=tuned.name,
         ) from problem
     return merged.eval()
 
@@ -251,11 +334,13 @@ def _load_stored(folder: Path, probes: Sequence[dict[str, Any]]) -> ChatModel:
     return stored
 
 
-def _report(run: str, exported: Exported) -> dict[str, Any]:
+def _report(run: str, exported: Exported, blend: Blend | None) -> dict[str, Any]:
     from tunesmith.export import parity
 
     found = {**asdict(exported), "run": run}
     del found["folder"]
+    if blend is not None:
+        found["blend"] = {run: blend.own, **{str(folder): w for folder, w in blend.others}}
     limits = {"kl": parity.MAX_KL, "top1": parity.MIN_TOP1, "near_tie": parity.NEAR_TIE}
     return {**found, "limits": limits}
 

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.models.inspect import read_config
+from tunesmith.models.reader import AnyReader, Reader
 from tunesmith.runs.write import write_json, write_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from tunesmith.models.chat import ChatModel
+    from tunesmith.templates import Template
 
 SHARD_SIZE = "4GB"
 NOT_FOR_OTHERS = ("_", "transformers_version", "output_", "use_cache")
@@ -36,7 +38,20 @@ def write_folder(model: PreTrainedModel, chat: ChatModel, folder: Path) -> None:
     chat.tokenizer.save_pretrained(str(folder))
     write_json(folder / "config.json", spell_both_ways(read_config(folder / "config.json")))
     write_json(folder / "generation_config.json", _generation_defaults(chat))
-    _mend_tokenizer(folder, chat)
+    _mend_tokenizer(folder, chat.template)
+
+
+def write_classifier(model: PreTrainedModel, reader: AnyReader, folder: Path) -> None:
+    """Write weights, configuration with the labels, and what reads text or images.
+
+    Args:
+        model: already in the precision it is to be stored in.
+    """
+    model.save_pretrained(str(folder), max_shard_size=SHARD_SIZE)
+    reader.save(folder)
+    write_json(folder / "config.json", spell_both_ways(read_config(folder / "config.json")))
+    if isinstance(reader, Reader):
+        _mend_tokenizer(folder, None)
 
 
 def spell_both_ways(config: dict[str, Any]) -> dict[str, Any]:
@@ -80,15 +95,15 @@ def _generation_defaults(chat: ChatModel) -> dict[str, Any]:
     }
 
 
-def _mend_tokenizer(folder: Path, chat: ChatModel) -> None:
+def _mend_tokenizer(folder: Path, template: Template | None) -> None:
     """Name the class that older readers know, and put the template where each of them looks."""
     path = folder / "tokenizer_config.json"
     content = json.loads(path.read_text(encoding="utf-8"))
     content = {name: value for name, value in content.items() if name not in HOW_IT_WAS_LOADED}
     if content.get("tokenizer_class") == "TokenizersBackend":  # its name since transformers 5
         content["tokenizer_class"] = "PreTrainedTokenizerFast"
-    if chat.template is not None:
-        write_text(folder / "chat_template.jinja", chat.template.source)
-        content["chat_template"] = chat.template.source
+    if template is not None:
+        write_text(folder / "chat_template.jinja", template.source)
+        content["chat_template"] = template.source
     # orjson refuses the length of 1e30 by which transformers says that there is no limit
     write_text(path, json.dumps(content, ensure_ascii=False, indent=2))

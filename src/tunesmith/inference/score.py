@@ -34,4 +34,4 @@ def score(model: RewardModel, messages: Sequence[Mapping[str, str]]) -> float:
     device = next(model.model.parameters()).device
     given = {"input_ids": torch.tensor([ids], device=device), "use_cache": False}
     with torch.no_grad():
-        return float(scores_at(model.model, given, torch.tensor([len(ids) - 1], device=device)))
+        return float(scores_at(model.model, given, torch.tensor([len(ids) - 1], device=device))[0])

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from tunesmith.methods.classify import ClassifyMethod
 from tunesmith.methods.cpo import CPOMethod
+from tunesmith.methods.distill import DistillMethod
 from tunesmith.methods.dpo import DPOMethod
 from tunesmith.methods.kto import KTOMethod
 from tunesmith.methods.method import LossSum, Method
@@ -19,12 +21,14 @@ from tunesmith.recipe.method import Method as MethodOptions
 METHODS: dict[str, Callable[[Any], Method]] = {
     "pretrain": PretrainMethod,
     "sft": SFTMethod,
+    "distill": DistillMethod,
     "dpo": DPOMethod,
     "orpo": ORPOMethod,
     "simpo": SimPOMethod,
     "cpo": CPOMethod,
     "kto": KTOMethod,
     "reward": RewardMethod,
+    "classify": ClassifyMethod,
 }
 
 

@@ -41,12 +41,15 @@ class LossSum:
         count: what it was summed over: learned tokens, or pairs.
         measures: sums over the same of what else is worth watching, scalars without gradient.
         counts: of how many a measure is the sum, where it is not one of all.
+        classes: of rows that name a class, how many of each were named rightly, were named so,
+            and are of it, [3, labels].
     """
 
     total: torch.Tensor
-    count: int
+    count: float
     measures: Mapping[str, torch.Tensor] = field(default_factory=dict)
     counts: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    classes: torch.Tensor | None = None
 
 
 class Method(Protocol):
@@ -63,7 +66,7 @@ class Method(Protocol):
     def collate(self, rows: Sequence[Row], how: Joining) -> Batch:
         """Join rows into one batch."""
 
-    def count(self, batch: Batch) -> int:
+    def count(self, batch: Batch) -> float:
         """Count what the loss of a batch is summed over."""
 
     def look_ahead(
@@ -81,6 +84,10 @@ class Method(Protocol):
             what is added to each batch.
         """
         return {}
+
+    def beside(self, other: torch.nn.Module | None) -> Method:
+        """Let the method ask another model of every batch, which never learns; most ask none."""
+        return self
 
     def loss(self, model: torch.nn.Module, batch: Batch) -> LossSum:
         """Sum the loss of a batch."""

@@ -11,6 +11,11 @@ from tunesmith.errors import ModelError
 REMOTE_CODE_KEYS = ("auto_map", "trust_remote_code", "megatron_config")
 KERNEL_KEYS = ("attn_implementation", "experts_implementation")
 ADAPTER = "adapter_config.json"
+BELONGS_TO = "base.json"
+"""Our note beside an adapter: its base and, if it is a classifier, its labels."""
+LABELS = "labels"
+SCORERS = ("ForSequenceClassification", "ForImageClassification")
+"""How the names of architectures end that score texts or images."""
 CONFIG_FILES = (
     "config.json",
     "tokenizer_config.json",
@@ -42,6 +47,30 @@ def check_files(folder: Path, *, weights: bool = True) -> dict[str, Any]:
             where=str(folder),
         )
     return config
+
+
+def is_scorer(folder: Path) -> bool:
+    """Whether a folder of weights, or of an adapter, is of a model that scores texts or images."""
+    if (folder / ADAPTER).is_file():
+        scores = read_config(folder / ADAPTER).get("task_type") == "SEQ_CLS"
+        return bool(scores or labels_of(folder))
+    kinds = check_files(folder, weights=False).get("architectures") or ()
+    return any(str(kind).endswith(SCORERS) for kind in kinds)
+
+
+def labels_of(folder: Path) -> tuple[str, ...]:
+    """List the labels that a model, or an adapter of ours, tells apart; none if it does not."""
+    if (folder / ADAPTER).is_file():
+        noted = folder / BELONGS_TO
+        known = read_config(noted).get(LABELS) if noted.is_file() else None
+        return tuple(map(str, known)) if isinstance(known, list) else ()
+    config = check_files(folder, weights=False)
+    kinds = config.get("architectures") or ()
+    if not any(str(kind).endswith(SCORERS) for kind in kinds):
+        return ()
+    named = config.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}  # what transformers omits
+    numbered = sorted((int(number), str(label)) for number, label in named.items())
+    return tuple(label for _, label in numbered) if len(numbered) > 1 else ()
 
 
 def read_config(path: Path) -> dict[str, Any]:

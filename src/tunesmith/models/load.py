@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.errors import ModelError
-from tunesmith.models.inspect import ADAPTER, check_files, read_config
+from tunesmith.models.inspect import check_files, is_scorer, labels_of
 from tunesmith.models.quantize import check_package, find_misfits, hush, loading_options, settle
 from tunesmith.models.quantize.packed import find_packed, refuse_packed, refuse_twice
 from tunesmith.models.quantize.packed import loading_options as packed_options
 from tunesmith.models.quantize.packed import settle as fill
 from tunesmith.models.quantize.whole import make_whole
 from tunesmith.models.reasons import few, reason_of
+from tunesmith.models.rope import stretch
 from tunesmith.models.score import SCORE
 from tunesmith.recipe.quantize import Quantize
+from tunesmith.recipe.rope import RopeScaling
 from tunesmith.settings import forbid_network
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ def load_model(
     device: torch.device,
     quantize: Quantize | None = None,
     whole: bool = False,
+    rope: RopeScaling | None = None,
 ) -> PreTrainedModel:
     """Load a causal language model from safetensors.
 
@@ -42,6 +45,7 @@ def load_model(
         quantize: how its linear layers are kept, each from the moment it is read. A folder that
             was quantized before is kept as it is.
         whole: put the weights of such a folder together for good.
+        rope: how its positions are stretched.
 
     Raises:
         MissingPackage: if the kind of quantization needs a package that is not installed.
@@ -49,7 +53,7 @@ def load_model(
             damaged, or if the folder asks for code of its own.
     """
     refuse_scorer(folder)
-    config = load_config(folder)
+    config = load_config(folder, rope)
     from transformers import AutoModelForCausalLM
 
     how: dict[str, Any] = {"dtype": dtype}
@@ -60,8 +64,8 @@ def load_model(
     elif quantize is not None:
         check_package(quantize)
         how = loading_options(quantize, dtype=dtype, device=device)
-    model, loaded = _read(AutoModelForCausalLM, folder, how)
-    _refuse_partial(folder, loaded)
+    model, loaded = read_weights(AutoModelForCausalLM, folder, {**_stretched(folder, rope), **how})
+    refuse_partial(folder, loaded)
     if packed is not None:
         fill(model, packed)
         settle(model, dtype)
@@ -69,20 +73,26 @@ def load_model(
             make_whole(model, dtype)
         return model
     if quantize is not None:
-        _refuse_partial(folder, {**loaded, "mismatched_keys": find_misfits(model, quantize)})
+        refuse_partial(folder, {**loaded, "mismatched_keys": find_misfits(model, quantize)})
         settle(model, dtype, quantize)  # it lies on its device already
         return model
-    return _move(model, device)
+    return move(model, device)
 
 
 def load_scorer(
-    folder: Path, *, dtype: torch.dtype, device: torch.device, new_head: bool = False
+    folder: Path,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+    new_head: bool = False,
+    rope: RopeScaling | None = None,
 ) -> PreTrainedModel:
     """Load a model with a head that scores a text by one number.
 
     Args:
         new_head: take a language model too, whose head is left and a random one put in its place,
             drawn from torch's current seed.
+        rope: how its positions are stretched.
 
     Raises:
         ModelError: as `load_model` does, and if the family has no such head.
@@ -101,7 +111,12 @@ def load_scorer(
     )
     if config.model_type not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES:
         raise unknown
-    model, loaded = _read(AutoModelForSequenceClassification, folder, {"dtype": dtype})
+    how: dict[str, Any] = {"dtype": dtype, **_stretched(folder, rope)}
+    if "config" in how:
+        how["config"].num_labels = 1
+    else:
+        how["num_labels"] = 1
+    model, loaded = read_weights(AutoModelForSequenceClassification, folder, how)
     if SCORE not in model._modules:
         raise unknown
     if new_head and not is_scorer(folder):
@@ -110,20 +125,18 @@ def load_scorer(
             "missing_keys": [k for k in loaded["missing_keys"] if not k.startswith(SCORE)],
             "unexpected_keys": [k for k in loaded["unexpected_keys"] if not k.startswith(LM_HEAD)],
         }
-    _refuse_partial(folder, loaded)
-    return _move(model, device)
-
-
-def is_scorer(folder: Path) -> bool:
-    """Whether a folder of weights, or of an adapter, is of a model that scores texts."""
-    if (folder / ADAPTER).is_file():
-        return bool(read_config(folder / ADAPTER).get("task_type") == "SEQ_CLS")
-    kinds = check_files(folder, weights=False).get("architectures") or ()
-    return any(str(kind).endswith("ForSequenceClassification") for kind in kinds)
+    refuse_partial(folder, loaded)
+    return move(model, device)
 
 
 def refuse_scorer(folder: Path) -> None:
-    """Refuse a reward model where answers are asked for."""
+    """Refuse a model that scores where answers are asked for."""
+    if labels_of(folder):
+        raise ModelError(
+            "this is a classifier: it names the class of a text or an image and gives no answers",
+            hint="ask it with `tunesmith classify`, or measure it with `tunesmith evaluate`",
+            where=str(folder),
+        )
     if is_scorer(folder):
         raise ModelError(
             "this is a reward model: it scores answers and gives none",
@@ -133,18 +146,16 @@ def refuse_scorer(folder: Path) -> None:
         )
 
 
-def _read(
+def read_weights(
     kind: Any, folder: Path, how: Mapping[str, Any]
 ) -> tuple[PreTrainedModel, dict[str, Any]]:
     """Read weights, and what did not fit among them."""
     check_files(folder)
     quiet_libraries()
-    one_score = {"num_labels": 1} if "SequenceClassification" in kind.__name__ else {}
     try:
-        with _without_notes():
+        with without_notes():
             found: Any = kind.from_pretrained(
                 str(folder),
-                **one_score,
                 **how,
                 local_files_only=True,
                 trust_remote_code=False,
@@ -161,8 +172,13 @@ def _read(
     return found[0], found[1]
 
 
+def _stretched(folder: Path, rope: RopeScaling | None) -> dict[str, Any]:
+    """Say how positions are stretched, if they are."""
+    return {} if rope is None else {"config": load_config(folder, rope)}
+
+
 @contextmanager
-def _without_notes() -> Iterator[None]:
+def without_notes() -> Iterator[None]:
     """Let transformers report no tensor that is missing or left over: whoever loads does."""
     from transformers.utils import logging
 
@@ -185,7 +201,7 @@ def build_random_model(
     config = load_config(folder)
     refuse_packed(folder, "and random weights are trained whole")
     model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=dtype)
-    return _move(model, device)
+    return move(model, device)
 
 
 def quiet_libraries() -> None:
@@ -206,29 +222,44 @@ def count_embeddings(model: PreTrainedModel) -> int:
     return len(weight)
 
 
-def _move(model: Any, device: torch.device) -> PreTrainedModel:
+def move(model: Any, device: torch.device) -> PreTrainedModel:
+    """Move a model to a device."""
     moved: PreTrainedModel = model.to(device)
     return moved
 
 
-def load_config(folder: Path) -> PreTrainedConfig:
-    """Read the architecture of a model folder, without what it says of quantization.
+def load_config(folder: Path, rope: RopeScaling | None = None) -> PreTrainedConfig:
+    """Read the architecture of a language model, without what it says of quantization.
+
+    Positions are stretched if they are to be.
 
     Raises:
         ModelError: if transformers does not know it, or a field is impossible.
     """
     forbid_network()
-    from transformers import AutoConfig
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-    raw = check_files(folder, weights=False)
-    kind = raw.get("model_type")
+    kind = check_files(folder, weights=False).get("model_type")
     if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         raise ModelError(
             f"the architecture {kind!r} is not a causal language model that transformers knows",
             hint="use a model of another family, or a newer tunesmith",
             where=str(folder / "config.json"),
         )
+    config = read_architecture(folder)
+    if rope is not None:
+        stretch(config, rope)
+    return config
+
+
+def read_architecture(folder: Path) -> PreTrainedConfig:
+    """Read the architecture of a model folder, whatever the model is for.
+
+    Raises:
+        ModelError: if a field is impossible.
+    """
+    from transformers import AutoConfig
+
     try:
         config: PreTrainedConfig = AutoConfig.from_pretrained(
             str(folder), local_files_only=True, trust_remote_code=False
@@ -253,7 +284,8 @@ def check_vocabulary(folder: Path, num_tokens: int, num_embeddings: int) -> None
         )
 
 
-def _refuse_partial(folder: Path, loaded: dict[str, Any]) -> None:
+def refuse_partial(folder: Path, loaded: dict[str, Any]) -> None:
+    """Refuse a model of which not every tensor was read, and no other."""
     problems = {
         "missing": [str(key) for key in loaded["missing_keys"]],
         "not part of the model": [str(key) for key in loaded["unexpected_keys"]],

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tunesmith.models.classifier import is_image_model
+from tunesmith.models.image_reader import ImageReader, load_image_reader
 from tunesmith.models.locate import locate
 from tunesmith.models.tokenizer import load_template, load_tokenizer, stop_ids
 
@@ -29,6 +31,19 @@ class Reader:
     tokenizer: PreTrainedTokenizerFast
     template: Template | None
     stop_ids: tuple[int, ...]
+
+    def save(self, folder: Path) -> None:
+        """Write the tokenizer beside a model."""
+        self.tokenizer.save_pretrained(str(folder))
+
+
+AnyReader = Reader | ImageReader
+
+
+def find_any_reader(name: str | Path, template: str | None = None) -> AnyReader:
+    """Load the reader of a model of text, or of images."""
+    folder = locate(name)
+    return load_image_reader(folder) if is_image_model(folder) else find_reader(folder, template)
 
 
 def find_reader(name: str | Path, template: str | None = None) -> Reader:

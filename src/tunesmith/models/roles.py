@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.errors import ModelError
 from tunesmith.hardware import Precision, choose_device, choose_precision
-from tunesmith.models.adapter import restore_adapter
+from tunesmith.models.adapter import merge_adapters, restore_adapter
+from tunesmith.models.beside import load_beside
+from tunesmith.models.chat import find_beneath
+from tunesmith.models.classifier import load_classifier_model
+from tunesmith.models.image_reader import ImageReader
 from tunesmith.models.load import (
     build_random_model,
     check_vocabulary,
@@ -18,11 +23,11 @@ from tunesmith.models.load import (
     load_scorer,
 )
 from tunesmith.models.locate import locate
-from tunesmith.models.reader import Reader, find_reader
+from tunesmith.models.reader import AnyReader, Reader, find_any_reader, find_reader
 from tunesmith.models.start import check_start, find_start
 from tunesmith.models.targets import find_tokens
 from tunesmith.models.tuning import apply_tuning, is_full
-from tunesmith.recipe.method import DPO, Reward
+from tunesmith.recipe.method import DPO, Classify, Reward
 from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.tuning import LoRA
 
@@ -33,21 +38,35 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Roles:
-    """The models of one run; later methods add reference, reward and value."""
+    """The models of one run; later methods add reference, reward and value.
+
+    Attributes:
+        beside: a teacher, or a copy of the policy before training, if the method asks one.
+    """
 
     policy: torch.nn.Module
-    reader: Reader
+    reader: AnyReader
     precision: Precision
     device: torch.device
+    beside: torch.nn.Module | None = None
 
 
-def load_reader(recipe: Recipe) -> Reader:
-    """Load tokenizer and template of the recipe's model.
+def load_reader(recipe: Recipe) -> AnyReader:
+    """Load tokenizer and template of the recipe's model, or how it reads images.
 
     Raises:
-        ModelError: if the method needs a chat template and there is none.
+        ModelError: if the method needs a chat template and there is none, or cannot learn from
+            images.
     """
-    reader = find_reader(recipe.model.name, recipe.model.template)
+    reader = find_any_reader(recipe.model.name, recipe.model.template)
+    if isinstance(recipe.method, Classify):
+        return reader
+    if isinstance(reader, ImageReader):
+        raise ModelError(
+            f"the model reads images alone, and {recipe.method.name} learns to write",
+            hint="write method.name: classify, or name a language model",
+            where=str(reader.folder),
+        )
     if reader.template is None and recipe.method.name != "pretrain":
         raise ModelError(
             "the model has no chat template",
@@ -65,14 +84,14 @@ def find_reference(recipe: Recipe) -> Path | None:
     return locate(method.reference)
 
 
-def check_reference(recipe: Recipe, reader: Reader) -> None:
+def check_reference(recipe: Recipe, reader: AnyReader) -> None:
     """Refuse a reference that reads other tokens than the model does.
 
     Raises:
         ModelError: naming both folders.
     """
     folder = find_reference(recipe)
-    if folder is None:
+    if folder is None or not isinstance(reader, Reader):
         return
     load_config(folder)
     theirs = find_reader(folder).tokenizer
@@ -90,27 +109,36 @@ def load_reference(folder: Path, recipe: Recipe, roles: Roles) -> torch.nn.Modul
 
     dtype = base_dtype(recipe, roles.precision)
     model = load_model(folder, dtype=dtype, device=roles.device)
+    assert isinstance(roles.reader, Reader)
     check_vocabulary(folder, len(roles.reader.tokenizer), count_embeddings(model))
     use_few_passes(model)
     return model.requires_grad_(False)
 
 
-def load_roles(recipe: Recipe, reader: Reader) -> Roles:
-    """Load the policy with its tuning applied; new weights follow torch's current seed."""
+def load_roles(recipe: Recipe, reader: AnyReader, labels: Sequence[str] = ()) -> Roles:
+    """Load the policy with its tuning applied; new weights follow torch's current seed.
+
+    Args:
+        labels: what a classifier tells apart.
+    """
     import torch
 
     from tunesmith.models.few_passes import use_few_passes
+    from tunesmith.models.shifted_attention import use_shifted_attention
 
     device = choose_device(recipe.compute.device)
     precision = choose_precision(recipe.compute.precision, device)
     dtype = base_dtype(recipe, precision)
-    base = load_base(recipe, reader, dtype=dtype, device=device)
-    check_vocabulary(reader.folder, len(reader.tokenizer), count_embeddings(base))
-    tokens = recipe.tuning.tokens if isinstance(recipe.tuning, LoRA) else ()
-    policy = apply_tuning(base, recipe.tuning, find_tokens(reader.tokenizer, tokens))
+    base = load_base(recipe, reader, labels, dtype=dtype, device=device)
+    tokens: list[int] = []
+    if isinstance(reader, Reader):
+        check_vocabulary(reader.folder, len(reader.tokenizer), count_embeddings(base))
+        named = recipe.tuning.tokens if isinstance(recipe.tuning, LoRA) else ()
+        tokens = find_tokens(reader.tokenizer, named)
+    policy = apply_tuning(base, recipe.tuning, tokens)
     start = find_start(recipe)
     if start is not None:
-        check_start(policy, start, reader.folder)
+        check_start(policy, start, reader.folder, find_beneath(recipe.model))
         restore_adapter(policy, start)
     for weight in policy.parameters():  # what moves stays fp32, a new head too
         if weight.requires_grad:
@@ -119,19 +147,42 @@ def load_roles(recipe: Recipe, reader: Reader) -> Roles:
     if precision == "pure_bf16":
         for weight in policy.parameters():  # what else it holds, such as positions, stays exact
             weight.data = weight.data.to(torch.bfloat16)
-    return Roles(policy, reader, precision, device)
+    if recipe.model.shifted_attention is not None:
+        use_shifted_attention(policy, recipe.model.shifted_attention)
+    return Roles(policy, reader, precision, device, load_beside(recipe, precision, device))
 
 
 def load_base(
-    recipe: Recipe, reader: Reader, *, dtype: torch.dtype, device: torch.device
+    recipe: Recipe,
+    reader: AnyReader,
+    labels: Sequence[str],
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
 ) -> PreTrainedModel:
     """Load what the policy is made of: a language model, or one with a head that scores."""
+    if isinstance(recipe.method, Classify):
+        scratch = recipe.model.from_scratch
+        model = load_classifier_model(
+            reader.folder, labels, dtype=dtype, device=device, scratch=scratch
+        )
+        return know_padding(model, reader) if isinstance(reader, Reader) else model
+    assert isinstance(reader, Reader)
+    beneath = find_beneath(recipe.model)
     if not isinstance(recipe.method, Reward):
         if recipe.model.from_scratch:
             return build_random_model(reader.folder, dtype=dtype, device=device)
         quantize = recipe.model.quantize
-        return load_model(reader.folder, dtype=dtype, device=device, quantize=quantize)
-    model = load_scorer(reader.folder, dtype=dtype, device=device, new_head=True)
+        plain = load_model(
+            reader.folder, dtype=dtype, device=device, quantize=quantize, rope=beneath.rope
+        )
+        return merge_adapters(plain, reader.folder, beneath)
+    model = load_scorer(reader.folder, dtype=dtype, device=device, new_head=True, rope=beneath.rope)
+    return know_padding(merge_adapters(model, reader.folder, beneath), reader)
+
+
+def know_padding(model: PreTrainedModel, reader: Reader) -> PreTrainedModel:
+    """Let a model that scores know the token that texts are padded with."""
     config: Any = model.config.get_text_config()
     if config.pad_token_id is None:  # transformers scores several texts only if it knows one
         tokenizer = reader.tokenizer

@@ -1,4 +1,4 @@
-"""The head of a reward model: one number for a text, read after its last token."""
+"""The head of a model that scores: numbers for a text, read after its last token."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ if TYPE_CHECKING:
     import torch
 
 SCORE = "score"
-"""What transformers calls the head of a model that scores."""
+"""What transformers calls the head of a model that scores texts."""
+HEADS = (SCORE, "classifier")
+"""What it calls the heads of models that score texts, or images."""
 
 
 def find_score(model: torch.nn.Module) -> torch.nn.Module | None:
-    """Find the head of a reward model, seen through an adapter; None for a language model."""
-    found: torch.nn.Module | None = inner_model(model)._modules.get(SCORE)
+    """Find the head of a model that scores, seen through an adapter; None for a language model."""
+    modules = inner_model(model)._modules
+    found: torch.nn.Module | None = next((modules[n] for n in HEADS if n in modules), None)
     return found
 
 
@@ -37,7 +40,7 @@ def states_before(head: torch.nn.Module) -> Iterator[list[torch.Tensor]]:
 
 
 def scores_at(model: torch.nn.Module, given: dict[str, Any], at: torch.Tensor) -> torch.Tensor:
-    """Run a reward model and score what it has read so far at some tokens.
+    """Run a model that scores, and score what it has read so far at some tokens.
 
     The model's own result is left alone: it is read where a row's last token that is not padding
     stands, so neither from rows laid end to end nor from a text that ends with the padding token.
@@ -47,11 +50,11 @@ def scores_at(model: torch.nn.Module, given: dict[str, Any], at: torch.Tensor) -
         at: tokens of the flattened batch, [texts].
 
     Returns:
-        [texts], in fp32.
+        [texts, scores], in fp32.
     """
     head = find_score(model)
-    assert head is not None  # whoever asks for scores has loaded a reward model
+    assert head is not None  # whoever asks for scores has loaded a model that scores
     with states_before(head) as caught:
         model(**given)
     scores: torch.Tensor = head(caught[0].flatten(0, 1)[at])
-    return scores.squeeze(-1).float()
+    return scores.float()

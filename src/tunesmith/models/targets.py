@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from tunesmith.errors import RecipeError
-from tunesmith.models.score import SCORE
+from tunesmith.models.inner import reads_images, token_ends
+from tunesmith.models.score import HEADS
 from tunesmith.recipe.tuning import Adapter
 
 if TYPE_CHECKING:
@@ -27,7 +28,9 @@ def choose_layers(model: PreTrainedModel, tuning: Adapter) -> str | list[str]:
     layers = find_linear(model)
     if tuning.target_pattern is None:
         check_targets(model, layers, tuning.targets)
-        return ALL if ALL in tuning.targets else list(tuning.targets)
+        if ALL in tuning.targets:  # PEFT's own idea of all would take in a head for images
+            return sorted(layers) if reads_images(model) else ALL
+        return list(tuning.targets)
     pattern = _compile(tuning.target_pattern, "tuning.target_pattern")
     found = [name for name in layers if pattern.fullmatch(name)]
     if not found:
@@ -44,7 +47,7 @@ def choose_layers(model: PreTrainedModel, tuning: Adapter) -> str | list[str]:
 def find_targets(model: PreTrainedModel, tuning: Adapter) -> list[str]:
     """List the whole names of the layers to adapt."""
     chosen = choose_layers(model, tuning)
-    layers, head = find_linear(model), model.get_output_embeddings()
+    layers, head = find_linear(model), token_ends(model)[1]
     if chosen == ALL:
         return [name for name, layer in layers.items() if layer is not head]
     return [name for name in layers if any(is_called(name, target) for target in chosen)]
@@ -70,7 +73,7 @@ def find_linear(model: PreTrainedModel) -> dict[str, torch.nn.Module]:
     return {
         name: module
         for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear | Conv1D) and name != SCORE
+        if isinstance(module, torch.nn.Linear | Conv1D) and name.split(".")[0] not in HEADS
     }
 
 
@@ -102,7 +105,8 @@ def _bad_target(message: str, hint: str) -> RecipeError:
 
 
 def _refuse_tied(model: PreTrainedModel, layer: torch.nn.Module, name: str, where: str) -> None:
-    if layer.weight is model.get_input_embeddings().weight:
+    embeddings = token_ends(model)[0]
+    if embeddings is not None and layer.weight is embeddings.weight:
         raise RecipeError(
             f"{name} cannot be adapted: it is one with the embeddings",
             hint="leave it out, or write tuning.kind: full",
@@ -120,7 +124,7 @@ def choose_modules(model: PreTrainedModel, tuning: Adapter, targets: Sequence[st
         RecipeError: if one is not there, or cannot be trained so.
     """
     chosen: list[str] = []
-    ends = (model.get_input_embeddings(), model.get_output_embeddings())
+    ends = token_ends(model)
     tied = ends[1] is not None and ends[0].weight is ends[1].weight
     names = [name for name, module in model.named_modules() if name and list(module.parameters())]
     for wanted in tuning.modules:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from tunesmith.errors import RecipeError
 from tunesmith.models.beginnings import keep_beginnings, kept_numbers
+from tunesmith.models.blocks import add_blocks
+from tunesmith.models.inner import reads_images, token_ends
 from tunesmith.models.other_adapters import add_other
-from tunesmith.models.score import find_score
+from tunesmith.models.score import HEADS, find_score
 from tunesmith.models.targets import (
     check_patterns,
     choose_layers,
@@ -19,13 +21,13 @@ from tunesmith.models.targets import (
     is_transposed,
     near_name,
 )
-from tunesmith.recipe.tuning import RESIDUAL, Adapter, Freeze, LoRA, Tuning
+from tunesmith.recipe.tuning import RESIDUAL, Adapter, Freeze, LlamaPro, LoRA, Tuning
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-LAYER = re.compile(r"\.(?:layers|h|blocks)\.(\d+)\.")
+LAYER = re.compile(r"\.(?:layers|layer|h|blocks)\.(\d+)\.")
 
 
 def apply_tuning(
@@ -45,7 +47,20 @@ def apply_tuning(
         return add_other(model, tuning, describe_common(model, tuning))
     if isinstance(tuning, Freeze):
         open_layers(model, tuning)
+    if isinstance(tuning, LlamaPro):
+        open_blocks(model, tuning)
     return model
+
+
+def open_blocks(model: PreTrainedModel, tuning: LlamaPro) -> None:
+    """Put new blocks between those of a model and freeze all but them."""
+    new = add_blocks(model, tuning.blocks)
+    opened = {id(weight) for block in new for weight in block.parameters()}
+    score = find_score(model)
+    if score is not None:  # it is random
+        opened |= {id(parameter) for parameter in score.parameters()}
+    for weight in model.parameters():
+        weight.requires_grad_(id(weight) in opened)
 
 
 def add_lora(model: PreTrainedModel, tuning: LoRA, tokens: Sequence[int] = ()) -> torch.nn.Module:
@@ -98,15 +113,32 @@ INITS: dict[str, Any] = {
 """What PEFT calls the ways to begin; 16 rounds are what the authors of PiSSA advise."""
 
 
+RUNNING = "running_mean"
+"""How the names of what layers average while they are trained end (arXiv:1502.03167)."""
+
+
 def describe_common(model: PreTrainedModel, tuning: Adapter) -> dict[str, Any]:
     """Say to PEFT what all its adapters ask."""
     modules = choose_modules(model, tuning, find_targets(model, tuning))
+    images = reads_images(model)
+    if any(name.endswith(RUNNING) for name, _ in model.named_buffers()):
+        raise RecipeError(
+            "the model keeps running averages of what it sees, and an adapter does not hold them",
+            hint="write tuning.kind: full",
+            where="tuning.kind",
+        )
+    if images:  # PEFT knows by itself of heads that read texts only
+        modules += [name for name in HEADS if name in model._modules and name not in modules]
     return {
         "target_modules": choose_layers(model, tuning),
         "modules_to_save": modules or None,
         "fan_in_fan_out": any(is_transposed(layer) for layer in find_linear(model).values()),
-        "task_type": "SEQ_CLS" if find_score(model) is not None else "CAUSAL_LM",
+        "task_type": None if images else _task(model),
     }
+
+
+def _task(model: PreTrainedModel) -> str:
+    return "SEQ_CLS" if find_score(model) is not None else "CAUSAL_LM"
 
 
 def _places(model: PreTrainedModel, tokens: Sequence[int]) -> dict[str, list[int]]:
@@ -123,11 +155,24 @@ def _places(model: PreTrainedModel, tokens: Sequence[int]) -> dict[str, list[int
 def open_layers(model: PreTrainedModel, tuning: Freeze) -> None:
     """Freeze all but the first or last layers, or the parameters that are named."""
     names = [name for name, _ in model.named_parameters()]
+    if not tuning.names and any(".stages." in name for name in names):
+        raise RecipeError(
+            "the model has stages of layers, which are not counted",
+            hint=f"name parameters in tuning.names, such as {names[len(names) // 2]}",
+            where="tuning.layers",
+        )
     count = 1 + max((int(match[1]) for name in names if (match := LAYER.search(name))), default=-1)
     if not tuning.names and abs(tuning.layers) > count:
         raise RecipeError(
             f"the model has {count} layers, {abs(tuning.layers)} are to be trained",
             hint=f"write a number up to {count}, or tuning.kind: full",
+            where="tuning.layers",
+        )
+    if tuning.spread and count % tuning.layers:
+        fitting = ", ".join(str(n) for n in range(1, count + 1) if count % n == 0)
+        raise RecipeError(
+            f"{tuning.layers} layers do not spread evenly over {count}",
+            hint=f"write one of {fitting}",
             where="tuning.layers",
         )
     for wanted in tuning.names:
@@ -149,8 +194,12 @@ def open_layers(model: PreTrainedModel, tuning: Freeze) -> None:
 
 def _embeddings(model: PreTrainedModel) -> set[int]:
     """Identify the parameters of the embeddings and the head."""
-    ends = (model.get_input_embeddings(), model.get_output_embeddings())
-    return {id(parameter) for end in ends if end is not None for parameter in end.parameters()}
+    return {
+        id(parameter)
+        for end in token_ends(model)
+        if end is not None
+        for parameter in end.parameters()
+    }
 
 
 def _is_chosen(name: str, tuning: Freeze, count: int) -> bool:
@@ -160,6 +209,8 @@ def _is_chosen(name: str, tuning: Freeze, count: int) -> bool:
     if match is None:
         return False
     layer = int(match[1])
+    if tuning.spread:
+        return layer % (count // tuning.layers) == count // tuning.layers - 1
     return layer >= count - tuning.layers if tuning.layers > 0 else layer < -tuning.layers
 
 

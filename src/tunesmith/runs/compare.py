@@ -35,7 +35,10 @@ def compare(runs: list[Run]) -> Comparison:
             for name, values in options.items()
             if any(value != values[0] for value in values)
         },
-        results={name: [figure[name] for figure in figures] for name in figures[0]},
+        results={
+            name: [figure.get(name) for figure in figures]
+            for name in dict.fromkeys(name for figure in figures for name in figure)
+        },
     )
 
 
@@ -45,12 +48,18 @@ def summary(run: Run) -> dict[str, float | None]:
     losses = [record["loss"] for record in records if "loss" in record]
     held_out = [record["eval_loss"] for record in records if "eval_loss" in record]
     speeds = [record["tokens_per_second"] for record in records if "loss" in record]
+    classes = {
+        f"last held-out {spelled}": [record[name] for record in records if name in record][-1]
+        for name, spelled in (("eval_accuracy", "accuracy"), ("eval_macro_f1", "macro-F1"))
+        if any(name in record for record in records)
+    }
     return {
         "steps": float(max((record["step"] for record in records), default=0)),
         "first loss": losses[0] if losses else None,
         "last loss": losses[-1] if losses else None,
         "best held-out loss": min(held_out) if held_out else None,
         "last held-out loss": held_out[-1] if held_out else None,
+        **classes,
         "tokens a second": sum(speeds) / len(speeds) if speeds else None,
     }
 

@@ -6,12 +6,16 @@ import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from tunesmith.training.best import named_losses
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 SMOOTH = 0.9
 """How much of the past a smoothed loss keeps."""
 MANY_POINTS = 20
+UNITS = {"rewards_accuracy": "pair", "accuracy": "row"}
+"""What the loss is averaged over, by what is measured beside it."""
 
 
 def draw_curves(metrics: Sequence[dict[str, Any]]) -> bytes:
@@ -55,8 +59,11 @@ def _draw_loss(axes: Axes, metrics: Sequence[dict[str, Any]]) -> None:
     held_steps, held_out = _series(metrics, "eval_loss")
     if held_out:
         axes.plot(held_steps, held_out, "o-", color="tab:orange", label="held-out loss")
-    paired = any("rewards_accuracy" in record for record in metrics)
-    axes.set_ylabel("nats a pair" if paired else "nats a token")
+    named = {key: name for record in metrics for key, name in named_losses(record).items()}
+    for key, name in named.items():
+        axes.plot(*_series(metrics, key), ".--", alpha=0.7, label=f"held-out loss of {name}")
+    over = [name for name in UNITS if any(name in record for record in metrics)]
+    axes.set_ylabel(f"nats a {UNITS[over[0]] if over else 'token'}")
     axes.set_xlabel("step")
     axes.grid(alpha=0.3)
     axes.legend()

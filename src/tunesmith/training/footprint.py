@@ -15,11 +15,16 @@ from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 
 from tunesmith.hardware import GIB, Precision, choose_device, choose_precision
 from tunesmith.logs import logger
+from tunesmith.models.adapter import WEIGHTS
+from tunesmith.models.beside import compares, find_beside
+from tunesmith.models.chat import find_beneath
+from tunesmith.models.classifier import auto_class, is_image_model
 from tunesmith.models.few_passes import as_on_a_gpu, use_few_passes
 from tunesmith.models.head import chunk_size
-from tunesmith.models.inner import inner_model
+from tunesmith.models.image_reader import load_image_reader
+from tunesmith.models.inner import inner_model, token_ends
 from tunesmith.models.layout import check_architecture
-from tunesmith.models.load import load_config, quiet_libraries
+from tunesmith.models.load import load_config, quiet_libraries, read_architecture
 from tunesmith.models.quantize.packed import find_packed
 from tunesmith.models.quantize.storage import Storage, measure_storage
 from tunesmith.models.reader import find_reader
@@ -30,10 +35,11 @@ from tunesmith.models.row_attention import (
     one_after_another,
     use_row_attention,
 )
+from tunesmith.models.shifted_attention import check_shiftable
 from tunesmith.models.start import check_start, find_start
 from tunesmith.models.targets import find_tokens
 from tunesmith.models.tuning import apply_tuning, num_trainable
-from tunesmith.recipe.method import Reward
+from tunesmith.recipe.method import Classify, Reward
 from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.section import MOST
 from tunesmith.recipe.tuning import RESIDUAL, LoRA, Tuning
@@ -41,10 +47,15 @@ from tunesmith.training.optimizers.memory import Memory, count_memory
 from tunesmith.training.optimizers.weights import list_weights
 
 log = logger(__name__)
+ENDING = {"use_cache": False, "logits_to_keep": 1}
+"""How a language model is asked for no more than is needed."""
 UNCOUNTED = 1.05
 """What is not counted, as measured on models of 5 and 109 million weights."""
 COMPILED_BYTES = 80 * 1024**2
 """What the products compiled for 16 bits on a CPU take."""
+LOGIT_BYTES, COMPARED_BYTES = 8, 28
+"""For each logit that is computed at once: itself and a copy; those of two models, and what their
+difference is made of."""
 CUDA_BYTES = 800 * 1024**2
 """What CUDA takes before the first tensor."""
 
@@ -131,22 +142,34 @@ def measure_footprint(recipe: Recipe, folder: Path, longest: int) -> Footprint:
         working = storage.working(half=precision != "fp32")
         stored += storage.quantized - storage.plain + working
     libraries = psutil.Process().memory_info().rss if device.type == "cpu" else CUDA_BYTES
-    flat = _may_lie_flat(model)
+    beside, hidden = _other_model(recipe, precision)
+    image = load_image_reader(folder).shape if is_image_model(folder) else None
+    flat = image is not None or _may_lie_flat(model)
     sizes = _read_sizes(model, precision)
-    head = inner_model(model).get_output_embeddings().weight
+    head = _head(model)
     if device.type == "cpu" and precision != "fp32":
         stored += COMPILED_BYTES
     return Footprint(
         num_weights=sum(weight.numel() for weight in weights),
         num_trained=trained,
-        held=libraries + stored + optimizer.held,
+        held=libraries + stored + beside + optimizer.held,
         optimizer=optimizer,
-        head_gradient=4 * head.numel() if head.requires_grad else 0,  # summed apart
-        kept=_trials(model, precision, sizes, longest=longest, flat=flat, device=device.type),
-        passing=float(sizes.width * (3 * sizes.inner + 4 * sizes.hidden)),
-        logits=(8 * len(head), _logits_at_once(recipe, head)),
+        head_gradient=_summed_apart(recipe, head),
+        kept=_trials(model, precision, sizes, _Row(longest, flat, image), device=device.type),
+        passing=float(sizes.width * (3 * sizes.inner + 4 * sizes.hidden + hidden)),
+        logits=(
+            (COMPARED_BYTES if compares(recipe) else LOGIT_BYTES) * len(head),
+            _logits_at_once(recipe, head),
+        ),
         flat=flat,
     )
+
+
+def _head(model: torch.nn.Module) -> torch.Tensor:
+    """Return the weight whose result is the largest: of a model of images there is none."""
+    _, end = token_ends(model)
+    found: torch.Tensor = torch.zeros(1, 1, device="meta") if end is None else end.weight
+    return found
 
 
 def _beside(model: torch.nn.Module, recipe: Recipe, trained: int) -> int:
@@ -154,6 +177,32 @@ def _beside(model: torch.nn.Module, recipe: Recipe, trained: int) -> int:
     kept = {id(given): given.numel() * given.element_size() for given in model.buffers()}
     begins = isinstance(recipe.tuning, LoRA) and recipe.tuning.init in RESIDUAL
     return sum(kept.values()) + (4 * trained if begins else 0)
+
+
+def _other_model(recipe: Recipe, precision: Precision) -> tuple[int, int]:
+    """Count the bytes of the model that is held beside, and the numbers that it leaves a token."""
+    from transformers import AutoModelForCausalLM
+
+    subject = find_beside(recipe)
+    if subject is None:
+        return 0, 0
+    dtype = torch.float32 if precision == "fp32" else torch.bfloat16
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(load_config(subject.base), dtype=dtype)
+        storage = None if subject.quantize is None else measure_storage(model, subject.quantize)
+    stored = sum(weight.numel() * weight.element_size() for weight in model.parameters())
+    if storage is not None:
+        stored += storage.quantized - storage.plain + storage.largest * dtype.itemsize
+    if subject.adapter is not None:
+        stored += (subject.adapter / WEIGHTS).stat().st_size
+    return stored, _read_sizes(model, precision).hidden
+
+
+def _summed_apart(recipe: Recipe, head: torch.Tensor) -> int:
+    """Count the gradient of a head that learns; where models are compared, a chunk's beside it."""
+    if not head.requires_grad:
+        return 0
+    return 4 * head.numel() * (2 if compares(recipe) else 1)
 
 
 def _logits_at_once(recipe: Recipe, head: torch.Tensor) -> int:
@@ -177,14 +226,21 @@ def _without_numbers(
     """Build the tuned model from shapes alone, and see what its layers take if quantized."""
     from transformers import AutoModelForCausalLM
 
-    dtype = base_dtype(recipe, precision)
+    dtype, images = base_dtype(recipe, precision), is_image_model(folder)
+    kind = auto_class(images=True) if images else AutoModelForCausalLM
     with torch.device("meta"):
-        base = AutoModelForCausalLM.from_config(load_config(folder), dtype=dtype)
-        storage = measure_storage(base, recipe.model.quantize, find_packed(folder))
+        rope = recipe.model.rope_scaling
+        config = read_architecture(folder) if images else load_config(folder, rope)
+        base = kind.from_config(config, dtype=dtype)
+        packed = None if images else find_packed(folder)
+        storage = measure_storage(base, recipe.model.quantize, packed)
         model: torch.nn.Module = apply_tuning(base, *_tuning_by_shapes(recipe.tuning, folder))
     start = find_start(recipe)
-    if start is not None and not isinstance(recipe.method, Reward):  # before a run is made for it
-        check_start(model, start, folder)
+    scores = isinstance(recipe.method, Reward | Classify)
+    if start is not None and not scores:  # before a run is made for it
+        check_start(model, start, folder, find_beneath(recipe.model))
+    if recipe.model.shifted_attention is not None:
+        check_shiftable(model)
     use_few_passes(model)
     return model.train(), storage
 
@@ -218,13 +274,21 @@ def _read_sizes(model: Any, precision: Precision) -> _Sizes:
     )
 
 
+@dataclass(frozen=True)
+class _Row:
+    """The longest row; image is its shape if it is one."""
+
+    tokens: int
+    flat: bool
+    image: tuple[int, ...] | None
+
+
 def _trials(
     model: Any,
     precision: Precision,
     sizes: _Sizes,
+    row: _Row,
     *,
-    longest: int,
-    flat: bool,
     device: str,
 ) -> Callable[[bool], Kept]:
     """Try the model out when asked, once each way; most runs need to know one way only."""
@@ -241,13 +305,12 @@ def _trials(
                 else:
                     model.activation_checkpointing_enable({"use_reentrant": False})
                 one, two = (
-                    _saved_bytes(model, _rows(model, [longest] * rows, flat=flat), precision)
-                    for rows in (1, 2)
+                    _saved_bytes(model, _rows(model, row, count), precision) for count in (1, 2)
                 )
         except (RuntimeError, NotImplementedError, AttributeError, TypeError, ValueError) as why:
             log.debug("no tokens without numbers for this model: %s", why)
             return _kept_by_sizes(sizes, checkpointing=checkpointing)
-        fixed, per_token = max(0.0, 2 * one - two), (two - one) / longest
+        fixed, per_token = max(0.0, 2 * one - two), (two - one) / row.tokens
         if before is None:
             return Kept(fixed, per_token)
         # one layer at a time is computed again; its input and the next are at hand
@@ -280,7 +343,7 @@ def _give_fake_numbers(model: torch.nn.Module) -> None:
                 module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype)
 
 
-def _saved_bytes(model: Any, rows: Mapping[str, torch.Tensor], precision: Precision) -> int:
+def _saved_bytes(model: Any, rows: Mapping[str, Any], precision: Precision) -> int:
     """Count the bytes that a forward pass keeps for the way back, weights left out."""
     weights = {given.untyped_storage()._cdata for given in model.parameters()}
     saved: dict[int, int] = {}
@@ -293,21 +356,23 @@ def _saved_bytes(model: Any, rows: Mapping[str, torch.Tensor], precision: Precis
 
     mixed = torch.autocast("cpu", torch.bfloat16) if precision == "bf16" else nullcontext()
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda given: given), mixed:
-        kept_alive = model(**rows, use_cache=False, logits_to_keep=1)
+        kept_alive = model(**rows)
     del kept_alive
     return sum(saved.values())
 
 
-def _rows(model: Any, rows: Sequence[int], *, flat: bool) -> dict[str, torch.Tensor]:
-    """Lay rows end to end, or below each other."""
-    if flat:
-        use_row_attention(inner_model(model))
-    else:
-        return {"input_ids": torch.zeros(len(rows), max(rows), dtype=torch.long)}
+def _rows(model: Any, row: _Row, count: int) -> dict[str, Any]:
+    """Lay some rows end to end, or below each other."""
+    if row.image is not None:
+        return {"pixel_values": torch.zeros(count, *row.image)}
+    if not row.flat:
+        return {"input_ids": torch.zeros(count, row.tokens, dtype=torch.long), **ENDING}
+    use_row_attention(inner_model(model))
     with unset_fake_temporarily():  # the segments are numbers
-        mask = as_mask(one_after_another(rows))
+        mask = as_mask(one_after_another([row.tokens] * count))
     return {
-        "input_ids": torch.zeros(1, sum(rows), dtype=torch.long),
-        "position_ids": torch.cat([torch.arange(row) for row in rows])[None],
+        "input_ids": torch.zeros(1, count * row.tokens, dtype=torch.long),
+        "position_ids": torch.arange(row.tokens).repeat(count)[None],
         "attention_mask": mask,
+        **ENDING,
     }

@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tunesmith.data.labels import find_labels, number_all
 from tunesmith.data.prepare import Splits, prepare
-from tunesmith.errors import RecipeError
+from tunesmith.errors import DataError, RecipeError
 from tunesmith.hardware import num_cores
 from tunesmith.logs import logger
 from tunesmith.methods import Method, build_method
+from tunesmith.methods.classify import learn_of
 from tunesmith.methods.ranks import ALONE, Ranks
+from tunesmith.models.adapter import check_beneath
+from tunesmith.models.beside import check_beside
+from tunesmith.models.chat import find_beneath
+from tunesmith.models.classifier import choose_labels
+from tunesmith.models.image_reader import ImageReader
+from tunesmith.models.inspect import labels_of
 from tunesmith.models.load import load_config, quiet_libraries
 from tunesmith.models.quantize import check_package
 from tunesmith.models.quantize.packed import find_packed, refuse_twice
-from tunesmith.models.reader import Reader
+from tunesmith.models.reader import AnyReader, Reader
 from tunesmith.models.roles import check_reference, load_reader
-from tunesmith.recipe.method import Preference
+from tunesmith.models.rope import settle_rope
+from tunesmith.recipe.method import Classify, Preference
 from tunesmith.recipe.options import Recipe
+from tunesmith.recipe.rope import RopeScaling
 from tunesmith.recipe.rules import check_rules
+from tunesmith.recipe.rules.defaults import has_default, usual_rate
 from tunesmith.recipe.rules.few_bits import check_few_bits
+from tunesmith.recipe.tuning import Adapter, Freeze, LoRA
 from tunesmith.settings import forbid_network
 from tunesmith.training.optimizers import packages_of
 from tunesmith.training.processes import num_processes
@@ -30,12 +43,17 @@ HIGHEST_FOR_PAIRS = 1e-4
 
 @dataclass(frozen=True)
 class Prepared:
-    """All that a run needs before the first weight is loaded."""
+    """All that a run needs before the first weight is loaded.
+
+    Attributes:
+        labels: what a classifier tells apart, in the order of its scores.
+    """
 
     recipe: Recipe
-    reader: Reader
+    reader: AnyReader
     method: Method
     splits: Splits
+    labels: tuple[str, ...] = ()
     ranks: Ranks = ALONE
 
 
@@ -51,13 +69,86 @@ def prepare_run(recipe: Recipe) -> Prepared:
     warn_of_rate(recipe)
     reader = load_reader(recipe)
     check_packed(recipe, reader.folder)
+    if isinstance(reader, ImageReader):
+        refuse_words(recipe)
     check_reference(recipe, reader)
+    beside = check_beside(recipe, reader)
+    recipe = settle_positions(recipe, reader)
+    check_beneath(reader.folder, find_beneath(recipe.model))
     method = build_method(recipe.method)
-    splits = prepare(
-        recipe.data, method.learn, reader.tokenizer, reader.template, seed=recipe.run.seed
+    learn = learn_of(method, reader)
+    splits = prepare(recipe.data, learn, reader.tokenizer, reader.template, seed=recipe.run.seed)
+    if isinstance(reader, Reader):
+        check_lengths(reader.folder, splits, recipe.model.rope_scaling)
+    if beside is not None:
+        check_lengths(beside.base, splits)
+    if not isinstance(recipe.method, Classify):
+        return Prepared(recipe, reader, method, splits)
+    labels = settle_labels(recipe.method, reader, splits)
+    return Prepared(recipe, reader, method, carry_labels(splits, labels, reader), labels)
+
+
+def settle_labels(options: Classify, reader: AnyReader, splits: Splits) -> tuple[str, ...]:
+    """Choose the labels to learn, and their order.
+
+    Raises:
+        DataError: if there is one only.
+    """
+    found = find_labels(splits.train)
+    labels = options.labels or choose_labels(reader.folder, found)
+    if len(labels) < 2:
+        raise DataError(
+            f"all rows have the same label, {labels[0]!r}, so there is nothing to tell apart",
+            hint="give rows of two labels at least",
+            where="data.train",
+        )
+    unseen = [label for label in labels if label not in found]
+    if unseen:
+        log.warning("labels without a training row: %s", ", ".join(unseen[:10]))
+    if labels_of(reader.folder) not in ((), labels):
+        log.info("the model tells other labels apart: its head is drawn anew")
+    return labels
+
+
+def carry_labels(splits: Splits, labels: Sequence[str], reader: AnyReader) -> Splits:
+    """Let rows carry the numbers of their labels, and images be decoded as the model asks."""
+    numbered = number_all(splits, labels)
+    if not isinstance(reader, ImageReader):
+        return numbered
+    held = numbered.validation
+    return replace(
+        numbered,
+        train=numbered.train.with_pixels(reader.pixels),
+        validation=None if held is None else held.with_pixels(reader.pixels),
     )
-    check_lengths(reader, splits)
-    return Prepared(recipe, reader, method, splits)
+
+
+def refuse_words(recipe: Recipe) -> None:
+    """Refuse options that only text has, where the model reads images.
+
+    Raises:
+        RecipeError: naming the option.
+    """
+    tuning = recipe.tuning
+    given = {
+        "data.max_tokens": not has_default(recipe, "data.max_tokens"),
+        "data.on_long_row": not has_default(recipe, "data.on_long_row"),
+        "model.rope_scaling": recipe.model.rope_scaling is not None,
+        "model.shifted_attention": recipe.model.shifted_attention is not None,
+        "model.adapters": bool(recipe.model.adapters),
+        "tuning.tokens": isinstance(tuning, LoRA) and bool(tuning.tokens),
+        "tuning.embeddings": isinstance(tuning, Freeze) and tuning.embeddings,
+        "tuning.from_adapter": isinstance(tuning, Adapter) and tuning.from_adapter is not None,
+    }
+    for option, asked in given.items():
+        if asked:
+            raise RecipeError(
+                f"{option} has no effect: the model reads images, and they have no tokens"
+                if option != "tuning.from_adapter"
+                else "an image classifier is not gone on with from an adapter yet",
+                hint="remove it",
+                where=option,
+            )
 
 
 def check_packed(recipe: Recipe, folder: Path) -> None:
@@ -75,20 +166,30 @@ def check_packed(recipe: Recipe, folder: Path) -> None:
 
 
 def warn_of_rate(recipe: Recipe) -> None:
-    """Say aloud where a learning rate is far from usual, as the default is for preferences."""
+    """Say aloud where a learning rate is far above what is usual for preferences."""
     rate = recipe.optimizer.learning_rate
     if isinstance(recipe.method, Preference) and rate > HIGHEST_FOR_PAIRS:
         log.warning(
-            "optimizer.learning_rate: %g is high for %s; 5e-5 is usual with LoRA, 5e-6 with full "
-            "tuning",
+            "optimizer.learning_rate: %g is high for %s; %g is usual, and more for small models",
             rate,
             recipe.method.name,
+            usual_rate(recipe.method.name, recipe.tuning.kind),
         )
 
 
-def check_lengths(reader: Reader, splits: Splits) -> None:
+def settle_positions(recipe: Recipe, reader: AnyReader) -> Recipe:
+    """Write into the recipe how much positions are stretched."""
+    rope = recipe.model.rope_scaling
+    if rope is None:
+        return recipe
+    settled = settle_rope(load_config(reader.folder), rope, recipe.data.max_tokens)
+    model = recipe.model.model_copy(update={"rope_scaling": settled})
+    return recipe.model_copy(update={"model": model})
+
+
+def check_lengths(folder: Path, splits: Splits, rope: RopeScaling | None = None) -> None:
     """Refuse rows that are longer than the texts a model takes."""
-    config = load_config(reader.folder).get_text_config()
+    config = load_config(folder, rope).get_text_config()
     theirs = config.attribute_map.get("max_position_embeddings", "max_position_embeddings")
     positions = config.to_dict().get(theirs)
     parts = [rows for rows in (splits.train, splits.validation) if rows is not None and len(rows)]
@@ -97,7 +198,7 @@ def check_lengths(reader: Reader, splits: Splits) -> None:
         raise RecipeError(
             f"the longest row has {longest:,} tokens, the model takes {positions:,}",
             hint=f"write data.max_tokens: {positions}",
-            where="data.max_tokens",
+            where=f"data.max_tokens, {folder}",
         )
 
 

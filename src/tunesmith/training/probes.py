@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from tunesmith.data.prepare import Splits
-from tunesmith.data.rows import Conversation, Text
+from tunesmith.data.rows import Conversation, Labelled, LabelledImage, Text
 from tunesmith.data.token_rows import TokenRows
 from tunesmith.data.tokens import encode
-from tunesmith.models.reader import Reader
+from tunesmith.models.reader import AnyReader, Reader
 from tunesmith.runs.run import Run
 from tunesmith.runs.write import write_json
 
@@ -17,7 +17,7 @@ TEXT_CHARS = 60
 """Characters of a plain text that make a prompt."""
 
 
-def write_probes(run: Run, splits: Splits, reader: Reader) -> None:
+def write_probes(run: Run, splits: Splits, reader: AnyReader) -> None:
     """Write prompts with their token ids: held-out rows first, then training rows."""
     found: list[dict[str, Any]] = []
     for rows in (splits.validation, splits.train):
@@ -26,8 +26,20 @@ def write_probes(run: Run, splits: Splits, reader: Reader) -> None:
     write_json(run.probes_file, found)
 
 
-def _probes(rows: TokenRows, reader: Reader, count: int) -> list[dict[str, Any]]:
-    return [probe_of(rows.conversation(row), reader) for row in range(min(count, len(rows)))]
+def _probes(rows: TokenRows, reader: AnyReader, count: int) -> list[dict[str, Any]]:
+    some = range(min(count, len(rows)))
+    if isinstance(reader, Reader) and not isinstance(rows.conversation(0), Labelled):
+        return [probe_of(rows.conversation(row), reader) for row in some]
+    return [_labelled(rows, row) for row in some]
+
+
+def _labelled(rows: TokenRows, row: int) -> dict[str, Any]:
+    """Keep a text that was classified, and its tokens; of an image, where it lies."""
+    read = rows.conversation(row)
+    if isinstance(read, LabelledImage):
+        return {"image": str(read.file), "sha256": read.sha256}
+    assert isinstance(read, Labelled)
+    return {"text": read.text, "ids": rows[row]["input_ids"]}
 
 
 def probe_of(row: Conversation | Text, reader: Reader) -> dict[str, Any]:
@@ -37,7 +49,6 @@ def probe_of(row: Conversation | Text, reader: Reader) -> dict[str, Any]:
         return {"text": text, "ids": encode(reader.tokenizer, text)}
     assert reader.template is not None  # conversations are only read with one
     messages = row.as_dicts()[:-1]
-    return {
-        "messages": messages,
-        "ids": encode(reader.tokenizer, reader.template.render_prompt(messages)),
-    }
+    text = reader.template.render_prompt(messages, row.tools)
+    found = {"messages": messages, "ids": encode(reader.tokenizer, text)}
+    return {**found, "tools": list(row.tools)} if row.tools else found

@@ -15,6 +15,7 @@ from tunesmith.data.tokens import encode
 from tunesmith.inference.generate import answer, encode_prompt
 from tunesmith.inference.sampling import Sampling
 from tunesmith.models.chat import ChatModel
+from tunesmith.models.reader import Reader
 from tunesmith.models.roles import Roles
 from tunesmith.models.score import find_score
 from tunesmith.recipe.options import Recipe
@@ -32,7 +33,7 @@ def answer_samples(run: Run, roles: Roles, splits: Splits, recipe: Recipe, *, wh
         when: `before` or `after`; kept side by side in `samples.jsonl`.
     """
     if find_score(roles.policy) is not None:
-        return  # a reward model gives no answers
+        return  # a model that scores gives no answers
     rows = splits.validation if splits.validation is not None else splits.train
     every = (rows.conversation(row) for row in range(len(rows)))
     fitting = (row for row in every if not isinstance(row, Judged) or row.good)
@@ -40,6 +41,7 @@ def answer_samples(run: Run, roles: Roles, splits: Splits, recipe: Recipe, *, wh
     if not asked:
         return
     reader = roles.reader
+    assert isinstance(reader, Reader)
     model = ChatModel(
         run.name, roles.policy, reader.tokenizer, reader.template, reader.stop_ids, reader.folder
     )
@@ -65,14 +67,14 @@ def read_samples(run: Run) -> list[dict[str, Any]]:
 def _prompt(model: ChatModel, row: Conversation | Text) -> list[int]:
     if isinstance(row, Text):
         return encode(model.tokenizer, row.text[:TEXT_CHARS])
-    return encode_prompt(model, row.as_dicts()[:-1])
+    return encode_prompt(model, row.as_dicts()[:-1], row.tools)
 
 
 def _describe(row: Conversation | Text) -> dict[str, Any]:
     if isinstance(row, Text):
         return {"question": row.text[:TEXT_CHARS], "expected": row.text[TEXT_CHARS:][:200]}
     *before, last = row.messages
-    return {"question": before[-1].content, "expected": last.content}
+    return {"question": before[-1].spell(), "expected": last.spell()}
 
 
 def _asked(sample: dict[str, Any]) -> tuple[str, str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from tunesmith.data.formats.alpaca import ALPACA, ALPACA_JUDGED, ALPACA_PAIRS
-from tunesmith.data.formats.format import Format, Judgement, Pair
+from tunesmith.data.formats.format import Classed, Format, Judgement, Pair
+from tunesmith.data.formats.labelled import LABELLED, LABELLED_IMAGES
 from tunesmith.data.formats.messages import COMPLETION_JUDGED, MESSAGES, MESSAGES_JUDGED
 from tunesmith.data.formats.sharegpt import SHAREGPT, SHAREGPT_JUDGED, SHAREGPT_PAIRS
 from tunesmith.data.formats.text import TEXT
@@ -18,8 +19,10 @@ FORMATS: dict[str, Format] = {
     "alpaca": ALPACA,
     "sharegpt": SHAREGPT,
     "messages": MESSAGES,
+    "labelled": LABELLED,
+    "labelled_images": LABELLED_IMAGES,
     "text": TEXT,
 }
 """By name; where rows look like several, the first one is meant."""
 
-__all__ = ["FORMATS", "Format", "Judgement", "Pair"]
+__all__ = ["FORMATS", "Classed", "Format", "Judgement", "Pair"]

@@ -41,6 +41,14 @@ class Judgement:
 
 
 @dataclass(frozen=True)
+class Classed:
+    """A text, or the path of an image, and the name of its class."""
+
+    text: str
+    label: str
+
+
+@dataclass(frozen=True)
 class Format:
     """A way to write rows.
 
@@ -48,8 +56,8 @@ class Format:
         columns: our name of each column to the name it has unless `data.columns` says otherwise.
         tags: likewise for roles and keys inside messages.
         matches: whether a row looks written in this format; gets columns under our names.
-        read: gives the messages, pair, judgement or text of a row; raises RowFault. Gets columns
-            under our names, and the tags.
+        read: gives the messages, pair, judgement, class or text of a row; raises RowFault. Gets
+            columns under our names, and the tags.
     """
 
     name: str
@@ -57,7 +65,7 @@ class Format:
     columns: Mapping[str, str]
     tags: Mapping[str, str]
     matches: Callable[[Fields, Names], bool]
-    read: Callable[[Fields, Names], tuple[Message, ...] | Pair | Judgement | str]
+    read: Callable[[Fields, Names], tuple[Message, ...] | Pair | Judgement | Classed | str]
 
 
 def describe(value: object) -> str:
@@ -144,43 +152,6 @@ def read_object(text: str, label: str) -> object:
         raise RowFault(f"{label} begins as an object, and is not JSON") from None
 
 
-def check_turns(messages: Sequence[Message]) -> tuple[Message, ...]:
-    """Check that user and assistant take turns and that every question has an answer.
-
-    Raises:
-        RowFault: naming the message that breaks the order.
-    """
-    expected: tuple[str, ...] = ("system", "user")
-    for number, message in enumerate(messages, 1):
-        if message.role not in expected:
-            raise RowFault(
-                f"message {number} is of role {message.role}; expected {' or '.join(expected)}"
-            )
-        if message.role != "system" and not message.content.strip():
-            side = "question" if message.role == "user" else "answer"
-            raise RowFault(f"the {side} in message {number} is empty")
-        expected = ("assistant",) if message.role == "user" else ("user",)
-    if not messages or messages[-1].role != "assistant":
-        raise RowFault("the conversation ends without an answer")
-    kept = [m for m in messages if m.role != "system" or m.content.strip()]
-    return tuple(kept)
-
-
-def make_pair(before: Sequence[Message], chosen: str, rejected: str) -> Pair:
-    """Put two answers after the messages that both answer.
-
-    Raises:
-        RowFault: if one is empty, both are the same, or the messages are in no order.
-    """
-    for name, text in (("chosen", chosen), ("rejected", rejected)):
-        if not text.strip():
-            raise RowFault(f"the answer is empty: `{name}` has no text")
-    if chosen == rejected:
-        raise RowFault("both answers are the same, so none is preferred")
-    messages = check_turns([*before, Message("assistant", chosen)])
-    return Pair(messages, Message("assistant", rejected))
-
-
 def is_label(value: object) -> bool:
     """Whether a value says good or bad: true or false, which tables may spell as text."""
     return isinstance(value, bool) or (
@@ -200,13 +171,3 @@ def read_label(fields: Fields) -> bool:
     if not is_label(value):
         raise RowFault(f"`label` is {quote(value)}, not true or false")
     return value if isinstance(value, bool) else str(value).strip().lower() == "true"
-
-
-def refuse_tools(fields: Fields) -> None:
-    """Refuse a row that offers tools.
-
-    Raises:
-        RowFault: if `tools` is not empty.
-    """
-    if fields.get("tools") not in (None, "", "[]", []):
-        raise RowFault("it offers `tools`, which are not supported yet")

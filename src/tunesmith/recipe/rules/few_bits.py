@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tunesmith.errors import RecipeError
-from tunesmith.recipe.method import Reward
+from tunesmith.recipe.method import Classify, Reward
 from tunesmith.recipe.options import Recipe
+from tunesmith.recipe.quantize import FP4, NF4, Int8
 from tunesmith.recipe.schema import QUANTIZE
-from tunesmith.recipe.tuning import LoRA
+from tunesmith.recipe.tuning import IA3, OFT, AdaLoRA, Adapter, LoRA, VeRA
+
+OVER_FEW_BITS = (LoRA, AdaLoRA, VeRA, OFT, IA3)
+"""Kinds that ask a frozen layer for its outputs only, and were tried over bitsandbytes."""
 
 
 def quantized_stays_frozen(recipe: Recipe) -> None:
@@ -30,15 +34,20 @@ def check_few_bits(recipe: Recipe, *, where: str, otherwise: str) -> None:
             hint=f"{otherwise}, or name a model that is trained already",
             where=where,
         )
-    if isinstance(recipe.method, Reward):
+    if isinstance(recipe.method, Reward | Classify):
+        what = "reward model" if isinstance(recipe.method, Reward) else "classifier"
         raise RecipeError(
-            "a reward model is not trained on a quantized base yet",
+            f"a {what} is not trained on a quantized base yet",
             hint=f"{otherwise}, and load the base in compute.precision: bf16",
             where=where,
         )
-    if not isinstance(recipe.tuning, LoRA):
+    by_theirs = isinstance(recipe.model.quantize, NF4 | FP4 | Int8)
+    if not isinstance(recipe.tuning, OVER_FEW_BITS if by_theirs else LoRA):
+        kind, adapts = recipe.tuning.kind, isinstance(recipe.tuning, Adapter)
         raise RecipeError(
-            f"quantized weights cannot be trained, as tuning.kind {recipe.tuning.kind} would",
+            f"{kind} does not go with weights that are kept in few bits so"
+            if adapts
+            else f"quantized weights cannot be trained, as tuning.kind {kind} would",
             hint=f"write tuning.kind: lora, or {otherwise}",
             where=where,
         )
@@ -48,6 +57,14 @@ def check_few_bits(recipe: Recipe, *, where: str, otherwise: str) -> None:
             hint="write compute.precision: bf16; it takes no more memory worth naming",
             where="compute.precision",
         )
+    if recipe.model.adapters:
+        raise RecipeError(
+            "model.adapters are added to whole weights, and a quantized base keeps few bits",
+            hint="export the adapters first, and name what comes out in model.name",
+            where="model.adapters",
+        )
+    if not isinstance(recipe.tuning, LoRA):
+        return
     begun = recipe.tuning.init != "default"
     if begun or recipe.tuning.dora:
         what = f"tuning.init: {recipe.tuning.init}" if begun else "tuning.dora"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.models.inner import inner_model
+from tunesmith.models.inner import token_ends
 from tunesmith.models.score import find_score
 from tunesmith.models.tuning import LAYER
 from tunesmith.recipe.options import Recipe
@@ -42,8 +42,7 @@ class Weight:
 
 def list_weights(model: torch.nn.Module, recipe: Recipe) -> list[Weight]:
     """List what is trained, in the order of the model."""
-    inner = inner_model(model)
-    ends = (inner.get_input_embeddings(), inner.get_output_embeddings(), find_score(model))
+    ends = (*token_ends(model), find_score(model))
     at_ends = {id(weight) for end in ends if end is not None for weight in end.parameters()}
     trained = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
     rates = _rates([name for name, _ in model.named_parameters()], recipe)

@@ -1,0 +1,60 @@
+"""The labels of rows, and their numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from tunesmith.data.prepare import Splits
+from tunesmith.data.rows import Labelled
+from tunesmith.data.token_rows import TokenRows
+from tunesmith.errors import DataError
+
+
+def find_labels(rows: TokenRows) -> tuple[str, ...]:
+    """List the labels that rows have: numbers by size, others by letters."""
+    return tuple(sorted({row.label for row in _read(rows)}, key=_order))
+
+
+def _order(label: str) -> tuple[bool, int, str]:
+    number = label.isascii() and label.isdigit()
+    return not number, int(label) if number else 0, label
+
+
+def number_labels(rows: TokenRows, labels: Sequence[str]) -> TokenRows:
+    """Let each row carry the number of its label.
+
+    Raises:
+        DataError: if a row has another one.
+    """
+    numbers = {label: number for number, label in enumerate(labels)}
+    found = np.empty(len(rows))
+    for at, row in enumerate(_read(rows)):
+        if row.label not in numbers:
+            raise DataError(
+                f"the label {row.label!r} is none of the {len(labels)} that are learned",
+                hint=f"these are {', '.join(labels[:10])}; mend the row, or name all in "
+                "method.labels",
+                where=str(row.place),
+            )
+        found[at] = numbers[row.label]
+    return rows.beside(label=found)
+
+
+def number_all(splits: Splits, labels: Sequence[str]) -> Splits:
+    """Let all rows of a run carry the numbers of their labels."""
+    held = splits.validation
+    return replace(
+        splits,
+        train=number_labels(splits.train, labels),
+        validation=None if held is None else number_labels(held, labels),
+    )
+
+
+def _read(rows: TokenRows) -> Iterator[Labelled]:
+    for number in range(len(rows)):
+        row = rows.conversation(number)
+        assert isinstance(row, Labelled)  # others are refused before
+        yield row

@@ -1,0 +1,122 @@
+"""Images: looked at when rows are read, decoded when a batch is made, never held for all rows."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tunesmith.data.rows import RowFault
+from tunesmith.errors import DataError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+MOST_BYTES = 1 << 28
+MOST_PIXELS = 1 << 26
+"""As many as a camera makes; more are a mistake, or meant to fill the memory."""
+KINDS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+"""What is read; Pillow knows others, of which one starts another program."""
+FAILURES = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError)
+"""How Pillow fails at files that are no images, or damaged."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image that lies in a file.
+
+    Attributes:
+        sha256: hash of its bytes when its row was read.
+    """
+
+    path: Path
+    sha256: str
+
+    def open(self) -> Image:
+        """Decode it, upright and in three colours, as transformers does.
+
+        Raises:
+            DataError: if it is gone, damaged, or not what it was.
+        """
+        try:
+            content = read_image(self.path)
+            if hashlib.sha256(content).hexdigest() != self.sha256:
+                raise RowFault(f"the image {self.path.name} changed since its row was read")
+            return decode(content, self.path)
+        except RowFault as fault:
+            raise DataError(
+                str(fault), hint="put the image back as it was", where=str(self.path)
+            ) from None
+
+
+def look_at(path: Path) -> str:
+    """Read the beginning of an image, and return the hash of all its bytes.
+
+    Raises:
+        RowFault: if it is missing, no image, or too large.
+    """
+    content = read_image(path)
+    with _faults(path):
+        from PIL import Image
+
+        with Image.open(io.BytesIO(content), formats=KINDS) as image:
+            width, height = image.size
+    if width * height > MOST_PIXELS:
+        raise RowFault(
+            f"the image {path.name} has {width:,} x {height:,} pixels, over {MOST_PIXELS:,}"
+        )
+    return hashlib.sha256(content).hexdigest()
+
+
+def read_image(path: Path) -> bytes:
+    """Read the bytes of an image.
+
+    Raises:
+        RowFault: if there is no such file, or it is too large.
+    """
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            raise RowFault(f"the image {path.name} has over {MOST_BYTES:,} bytes")
+        return path.read_bytes()
+    except (OSError, ValueError) as problem:
+        reason = problem.strerror if isinstance(problem, OSError) else problem
+        raise RowFault(f"the image {path} cannot be read: {reason}") from None
+
+
+def decode(content: bytes, path: Path) -> Image:
+    """Decode an image, upright and in three colours.
+
+    Raises:
+        RowFault: if it is damaged.
+    """
+    with _faults(path):
+        from PIL import Image, ImageOps
+
+        with Image.open(io.BytesIO(content), formats=KINDS) as image:
+            return ImageOps.exif_transpose(image).convert("RGB")
+
+
+@contextmanager
+def _faults(path: Path) -> Iterator[None]:
+    """Say of a file that cannot be decoded what is wrong with it, in one way."""
+    from PIL.Image import DecompressionBombError
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what is odd and can be decoded all the same
+        try:
+            yield
+        except (*FAILURES, DecompressionBombError) as problem:
+            what = "is no image that can be read" if _is_unknown(problem) else "is damaged"
+            reason = "" if _is_unknown(problem) else f": {str(problem).splitlines()[0]}"
+            raise RowFault(f"the image {path.name} {what}{reason}") from None
+
+
+def _is_unknown(problem: Exception) -> bool:
+    from PIL import UnidentifiedImageError
+
+    return isinstance(problem, UnidentifiedImageError) or not str(problem)
