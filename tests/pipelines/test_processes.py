@@ -106,6 +106,31 @@ def test_models_of_other_kinds_learn_alike_too(tmp_path: Path, shape: str) -> No
 
 
 @pytest.mark.proof
+def test_weighed_answers_and_named_sets_are_shared_alike(tmp_path: Path, tiny_model: Path) -> None:
+    def talk(number: int) -> dict[str, Any]:
+        answer = {"role": "assistant", "content": f"It is {number}.", "weight": number % 4 / 4}
+        question = {"role": "user", "content": f"question {number}"}
+        return {"messages": [question, {**answer, "weight": None}, question, answer]}
+
+    files = [
+        str(
+            tiny.write_rows(
+                tmp_path / f"{start}.jsonl", [talk(n) for n in range(start, start + 12)]
+            )
+        )
+        for start in (100, 200, 300)
+    ]
+    held_out = {"faq": files[1], "tools": files[2]}
+    data = {"train": files[:1], "validation": held_out, "max_tokens": 128}
+    one, two = (train_by(count, tmp_path, tiny_model, data=data) for count in (1, 2))
+    for name in ("loss", "eval_loss", "eval_faq_loss", "eval_tools_loss", "grad_norm"):
+        assert figures(one, name)
+        assert figures(two, name) == pytest.approx(figures(one, name), rel=1e-5)
+    for name, expected in tiny.weights(one).items():
+        torch.testing.assert_close(tiny.weights(two)[name], expected, rtol=1e-6, atol=2e-6)
+
+
+@pytest.mark.proof
 def test_the_same_processes_learn_the_same_bits(tmp_path: Path, tiny_model: Path) -> None:
     noisy = {
         "tuning": {"kind": "lora", "rank": 4, "dropout": 0.1},

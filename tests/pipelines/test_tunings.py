@@ -52,6 +52,7 @@ TUNINGS: dict[str, dict[str, Any]] = {
     "frozen a, dropout": {**LORA, "freeze_a": True, "dropout": 0.2},
     "modules": {**LORA, "modules": ["input_layernorm"], "targets": ["q_proj"]},
     "tokens": {**LORA, "tokens": ["<|im_end|>", 7]},
+    "adalora": {"kind": "adalora", "rank": 4, "first_rank": 5, "alpha": 300},
     "vera": {"kind": "vera", "rank": 16},
     "oft": {"kind": "oft", "block_size": 8},
     "ia3": {"kind": "ia3"},
@@ -66,6 +67,7 @@ MOVED: dict[str, Any] = {
     "frozen a, dropout": (".lora_B.",),
     "modules": (".lora_A.", ".lora_B.", ".input_layernorm.modules_to_save."),
     "tokens": (".lora_A.", ".lora_B.", ".trainable_tokens_delta."),
+    "adalora": (".lora_A.", ".lora_B.", ".lora_E."),
     "vera": (".vera_lambda_",),
     "oft": (".oft_R.",),
     "ia3": (".ia3_l.",),
@@ -73,7 +75,10 @@ MOVED: dict[str, Any] = {
     "loha": (".hada_w",),
     "lokr": (".lokr_w", ".norm.modules_to_save."),
 }
-RESUMED = ["dora", "pissa rslora", "olora", "frozen a", "modules", "tokens", "vera", "oft", "ia3"]
+RESUMED = [
+    *("dora", "pissa rslora", "olora", "frozen a", "modules", "tokens"),
+    *("vera", "oft", "ia3", "adalora"),
+]
 """Kinds with something of their own to be put back."""
 LORA_MOVES = (".lora_A.", ".lora_B.")
 HELD_OUT: dict[str, Any] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Literal, Optional
 
@@ -21,6 +22,17 @@ def export(
     to: Annotated[
         Optional[Path], typer.Option("--to", help="The folder to make; a file may name it.")
     ] = None,
+    also: Annotated[
+        Optional[list[str]],
+        typer.Option(
+            "--also",
+            metavar="NAME=WEIGHT",
+            help="Another run's adapter, or a folder of one, that is added too; may be repeated.",
+        ),
+    ] = None,
+    weight: Annotated[
+        float, typer.Option(help="How much of the run's own adapter is added, beside --also.")
+    ] = 1.0,
     precision: Annotated[
         Optional[Literal["auto", "fp32", "bf16", "fp16"]],
         typer.Option(help="How weights are stored; auto, the default, does as the base."),
@@ -38,4 +50,29 @@ def export(
             "no folder is named to export to", hint="write --to FOLDER", where="command line"
         )
     stored = precision or (given.use.precision if given.use else "auto")
-    show_exported(export_run(given.name, folder, precision=stored))
+    if not math.isfinite(weight):
+        raise ExportError("--weight is no number", hint="write 0.5", where="--weight")
+    blend = dict(read_weight(each) for each in also or ())
+    if len(blend) < len(also or ()):
+        raise _bad_weight("an adapter is named twice", "name each once")
+    show_exported(export_run(given.name, folder, precision=stored, blend=blend, weight=weight))
+
+
+def read_weight(given: str) -> tuple[str, float]:
+    """Read NAME=WEIGHT.
+
+    Raises:
+        ExportError: if it is none, or the weight no number.
+    """
+    name, _, weight = given.rpartition("=")
+    try:
+        found = float(weight)
+    except ValueError:
+        found = math.nan
+    if not name or not math.isfinite(found):
+        raise _bad_weight(f"{given!r} is no adapter and its weight", "write NAME=0.5")
+    return name, found
+
+
+def _bad_weight(message: str, hint: str) -> ExportError:
+    return ExportError(message, hint=hint, where="--also")

@@ -39,6 +39,7 @@ def show_check(report: CheckReport) -> None:
         report.num_empty_answers,
     )
     _show(f"rows over {report.max_tokens:,} tokens", report.long_rows, report.num_long)
+    _show("rows that call tools they do not offer", report.unoffered, report.num_unoffered)
     _show("rows that repeat another", report.duplicate_rows, report.num_duplicate_rows)
     _show(
         "rows whose answer other questions have too",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from filelock import FileLock
 
-from tunesmith.data.kept_report import pack_report, read_report
+from tunesmith.data.cached_report import pack_report, read_report
 from tunesmith.data.labelled import hash_images, tokenize_labelled
 from tunesmith.data.leftover import Leftover
 from tunesmith.data.meaning import Meaning, read_set
@@ -46,7 +46,7 @@ from tunesmith.templates import Piece, Template
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-FORM = 4
+FORM = 5
 """Number of the way tokens are made and kept; raise it when that changes."""
 BATCH_ROWS, BATCH_CHARS = 256, 1 << 21
 
@@ -329,7 +329,7 @@ class _Job:
                 f"nothing of it is learned: its prompt fills data.max_tokens ({limit:,} of "
                 f"{longest:,} tokens)"
             )
-        return "nothing of it is learned: the chat template marks no answer"
+        return "nothing of it is learned: the chat template marks no answer, or all weigh nothing"
 
 
 def render_conversation(
@@ -348,16 +348,23 @@ def render_conversation(
     if isinstance(row, Preference):
         return _render_pair(row, how.template)
     try:
-        rendered = how.template.render_rows(row.as_dicts(), learn_history=how.learn.history)
+        rendered = how.template.render_rows(
+            row.as_dicts(),
+            tools=row.tools,
+            learn_history=how.learn.history,
+            weights=[message.weight for message in row.messages],
+        )
     except DataError as problem:
         return Problem(row.place, problem.message)
     if how.learn.prompts:
-        rendered = [tuple(replace(piece, learned=True) for piece in row) for row in rendered]
+        rendered = [
+            tuple(replace(piece, learned=piece.weight > 0) for piece in row) for row in rendered
+        ]
     if len(rendered) == 1:
         return [(row, rendered[0])]
     answers = [at for at, message in enumerate(row.messages, 1) if message.role == "assistant"]
     return [
-        (Conversation(row.messages[:end], row.place), pieces)
+        (Conversation(row.messages[:end], row.place, tools=row.tools), pieces)
         for end, pieces in zip(answers, rendered, strict=True)
     ]
 
@@ -367,7 +374,10 @@ def _render_pair(
 ) -> list[tuple[Conversation, Sequence[Piece]]] | Problem:
     conversations = (Conversation(row.messages, row.place), row.with_rejected())
     try:
-        rendered = [template.render_rows(c.as_dicts(), learn_history=False) for c in conversations]
+        rendered = [
+            template.render_rows(c.as_dicts(), tools=c.tools, learn_history=False)
+            for c in conversations
+        ]
     except DataError as problem:
         return Problem(row.place, problem.message)
     return [(row, pieces) for (pieces,) in rendered]

@@ -110,10 +110,7 @@ class _Check:
             while batch := list(islice(good, BATCH)):
                 for row, _ in batch:
                     seen.add(row)
-                    if not isinstance(row, LabelledImage):
-                        self._chars.append(count_chars(row))
-                    if isinstance(row, Labelled):
-                        self._report.labels[row.label] = self._report.labels.get(row.label, 0) + 1
+                    self._look_at(row)
                 self._count_tokens(batch)
             if self._report.num_read == before:
                 raise DataError(
@@ -150,7 +147,7 @@ class _Check:
         if isinstance(row, Text):
             return [Piece(row.text, True)]
         if self._template is None or self._tokenizer is None:
-            return [Piece(message.content, False) for message in row.messages]
+            return [Piece(message.spell(), False) for message in row.messages]
         learn = Learn("conversation")
         how = Tokenizing(self._options, learn, self._tokenizer, self._template, seed=0)
         rendered = render_conversation(row, how)
@@ -165,6 +162,25 @@ class _Check:
         )
         if len(self._report.problems) < MAX_PROBLEMS:
             self._report.problems.append(problem)
+
+    def _look_at(self, row: Row) -> None:
+        """Count what a row holds beside tokens."""
+        if not isinstance(row, LabelledImage):
+            self._chars.append(count_chars(row))
+        if isinstance(row, Labelled):
+            self._report.labels[row.label] = self._report.labels.get(row.label, 0) + 1
+        self._look_at_calls(row)
+
+    def _look_at_calls(self, row: Row) -> None:
+        """Note a row that calls what it does not offer; one that offers nothing may call all."""
+        if isinstance(row, Text) or not row.tools:
+            return
+        offered = {tool["function"]["name"] for tool in row.tools}
+        called = {call.name for message in row.messages for call in message.calls}
+        if called - offered:
+            self._report.num_unoffered += 1
+            if len(self._report.unoffered) < SHOWN:
+                self._report.unoffered.append(row.place)
 
     def _count_tokens(self, batch: Sequence[Rendered]) -> None:
         if self._tokenizer is None or self._report.kind == "image":

@@ -56,6 +56,8 @@ class CheckReport:
         num_contradictions: questions (with all that went before) that have several answers.
         num_overlap: validation rows that are training rows too.
         num_overlap_questions: validation questions that are training questions too.
+        num_unoffered: rows that offer tools and call others.
+        unoffered: the first of them.
         unused_columns: columns that no format reads, the first 100.
     """
 
@@ -82,12 +84,14 @@ class CheckReport:
     num_overlap: int = 0
     num_overlap_questions: int = 0
     overlap: list[Place] = field(default_factory=list)
+    num_unoffered: int = 0
+    unoffered: list[Place] = field(default_factory=list)
     unused_columns: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as JSON takes it."""
         found = dict(vars(self))
-        for name in ("problems", "long_rows", "overlap"):
+        for name in ("problems", "long_rows", "overlap", "unoffered"):
             found[name] = [str(item) for item in found[name]]
         for name in ("duplicate_rows", "duplicate_answers", "contradictions"):
             found[name] = [

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.data.formats import FORMATS, Classed, Format, Judgement, Pair
+from tunesmith.data.formats.tools import read_tools, without_nulls
 from tunesmith.data.media.images import look_at
 from tunesmith.data.reading import read_records
 from tunesmith.data.rows import (
@@ -33,7 +34,7 @@ from tunesmith.data.sources import RowSet
 from tunesmith.errors import DataError
 
 CODE = re.compile(r"`(\w+)`")
-REASONING = {"reasoning_content", "reasoning", "thinking"}
+NESTED = {"messages", "conversations", "tools"}
 MEDIA = ("images", "videos", "audios")
 PLURALS: dict[Kind, str] = {
     "text": "plain texts",
@@ -93,7 +94,8 @@ class Meaning:
         try:
             if not self.told:
                 self._refuse_unlearned(record.fields)
-            content = self.format.read(self.rename(record.fields), self.tags)
+            fields = self._fields(record)
+            content, tools = self.format.read(fields, self.tags), read_tools(fields)
             if isinstance(content, Classed):
                 return self._classed(content, record.place)
         except RowFault as fault:
@@ -104,10 +106,17 @@ class Meaning:
         if system and messages[0].role != "system":
             messages = (Message("system", system), *messages)
         if isinstance(content, Pair):
-            return Preference(messages, record.place, content.rejected)
+            return Preference(messages, record.place, content.rejected, tools=tools)
         if isinstance(content, Judgement):
-            return Judged(messages, record.place, content.good)
-        return Conversation(messages, record.place)
+            return Judged(messages, record.place, content.good, tools=tools)
+        return Conversation(messages, record.place, tools=tools)
+
+    def _fields(self, record: Record) -> dict[str, Any]:
+        """Return a record's columns under our names, without what a table filled up."""
+        fields = self.rename(record.fields)
+        if not record.place.column:
+            fields |= {name: without_nulls(fields[name]) for name in NESTED & fields.keys()}
+        return fields
 
     def _classed(self, content: Classed, place: Place) -> Labelled:
         if self.format.kind != "image":
@@ -128,22 +137,13 @@ class Meaning:
                 found = f"a `{name}` that it is good or bad (KTO)"
         if {"chosen", "rejected"} <= left:
             found = "a preference pair (`chosen`, `rejected`)"
-        if any(REASONING & _filled(message) for message in self._messages(fields)):
-            found = "reasoning apart from its answers"
+        if "functions" in left and fields["functions"]:
+            raise RowFault("it offers `functions`; `columns: {tools: functions}` would read them")
         if found:
             raise RowFault(
                 f"it holds {found}, which is not learned here; "
                 f"`format: {self.format.name}` would learn it without"
             )
-
-    def _messages(self, fields: Mapping[str, Any]) -> Iterator[Any]:
-        for ours in ("messages", "conversations"):
-            messages = fields.get(self.columns.get(ours, ""))
-            yield from messages if isinstance(messages, list) else ()
-
-
-def _filled(message: Any) -> set[str]:
-    return {key for key, value in message.items() if value} if isinstance(message, dict) else set()
 
 
 def read_set(

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from tunesmith.data.store import Ints, Store
+from tunesmith.errors import DataError
 
+Until = Literal["total", "first", "last"]
+MOST_ROUNDS, ROUNDING = 1000, 1e-9
 VALIDATION, MIX, LIMIT = 2, 3, 4
 """Each draw has its own stream of random numbers, so that one option never moves another's."""
 
@@ -73,21 +79,27 @@ def hold_out(units: Unit, share: float, seed: int, rows: int | None = None) -> t
     return units.take(np.flatnonzero(~held)), units.take(np.flatnonzero(held))
 
 
-def mix(units: Unit, weights: Sequence[float | None], seed: int) -> Unit:
+def mix(units: Unit, weights: Sequence[float | None], seed: int, until: Until = "total") -> Unit:
     """Draw from the sets that have a weight, in proportion; the others stay as they are.
 
-    The weighted sets together give as many rows as they hold. A set that must give more than it
-    has is gone through again and again, each time in another order.
+    A set that must give more than it has is gone through again and again, each time in another
+    order.
+
+    Args:
+        until: the weighted sets together give as many rows as they hold, or as many as it takes
+            until the first or the last of them has given all.
     """
     if not any(weights):
         return units
     random = np.random.default_rng([seed, MIX])
     own = [np.flatnonzero(units.store == number) for number in range(len(weights))]
     drawn = [n for n, weight in enumerate(weights) if weight is not None and len(own[n])]
-    total = sum(len(own[number]) for number in drawn)
     share = np.array([weights[number] for number in drawn], float)
     share /= share.max(initial=0.0)  # before they are added: the sum of large ones is infinite
-    exact = total * share / share.sum()
+    share /= share.sum()
+    sizes = np.array([len(own[number]) for number in drawn], float)
+    total = _count_rows(sizes, share, until)
+    exact = total * share
     counts = np.floor(exact).astype(int)
     counts[np.argsort(counts - exact, kind="stable")[: total - counts.sum()]] += 1
     for number, count in zip(drawn, counts, strict=True):
@@ -95,6 +107,27 @@ def mix(units: Unit, weights: Sequence[float | None], seed: int) -> Unit:
         orders = [random.permutation(own[number]) for _ in range(rounds)]
         own[number] = np.sort(np.concatenate(orders)[:count]) if orders else own[number][:0]
     return units.take(np.concatenate(own))
+
+
+def _count_rows(sizes: npt.NDArray[Any], share: npt.NDArray[Any], until: Until) -> int:
+    """Count the rows of a mix.
+
+    Raises:
+        DataError: if the last set would be through only after the others came a thousand times.
+    """
+    if until == "total" or not len(sizes):
+        return int(sizes.sum())
+    ends = sizes / share
+    if until == "first":
+        return math.floor(float(ends.min()) * (1 + ROUNDING))
+    last = float(ends.max()) * (1 - ROUNDING)
+    if last > MOST_ROUNDS * sizes.sum():
+        raise DataError(
+            f"until the last set has given all its rows, the mix would hold {last:,.0f}",
+            hint="give the sets weights that are less far apart, or write `mix_until: total`",
+            where="data.mix_until",
+        )
+    return math.ceil(last)
 
 
 def limit(units: Unit, max_rows: int | None, seed: int) -> Unit:

@@ -17,7 +17,7 @@ from tunesmith.data.report import DataReport
 from tunesmith.data.rows import Learn
 from tunesmith.data.sources import RowSet, find_sets
 from tunesmith.data.store import Store
-from tunesmith.data.token_rows import TokenRows, cut_rows, pack_rows, whole_rows
+from tunesmith.data.token_rows import TokenRows, cut_rows, join_rows, pack_rows, whole_rows
 from tunesmith.errors import DataError
 from tunesmith.logs import logger
 from tunesmith.recipe.data import Data, Source
@@ -84,8 +84,10 @@ def prepare(
     learned, measured = _part(train, held, options, seed, report)
     rows = _rows(train.stores, learned, how)
     validation = None
-    if len(measured):
-        validation = _rows(held.stores if held.stores else train.stores, measured, how)
+    if held.stores:
+        validation = _measured_rows(held, measured, how)
+    elif len(measured):
+        validation = _rows(train.stores, measured, how)
     report.num_train, report.num_tokens = len(rows), rows.num_tokens
     report.num_learned = rows.num_learned
     report.num_validation = len(validation) if validation else 0
@@ -139,7 +141,8 @@ def _part(
         units, measured = hold_out(units, options.validation_share, seed, options.validation_rows)
         _check_held_out(options, units, measured)
     weights = [rows.weight for rows in train.sets]
-    learned = limit(mix(units, weights, seed), options.max_rows, seed)
+    mixed = mix(units, weights, seed, options.mix_until)
+    learned = limit(mixed, options.max_rows, seed)
     if not len(learned):
         raise DataError(
             f"none of the {report.num_read:,} rows can be learned; "
@@ -168,9 +171,42 @@ def _check_held_out(options: Data, units: Unit, measured: Unit) -> None:
         )
 
 
+def _measured_rows(held: _Built, measured: Unit, how: Tokenizing) -> TokenRows:
+    """Make the rows to measure on, those of a set with a name beside each other.
+
+    Raises:
+        DataError: if nothing is left of a set with a name.
+    """
+    names = [rows.measured_as for rows in held.sets]
+    if not any(names):
+        return _rows(held.stores, measured, how)
+    parts: list[TokenRows] = []
+    found: dict[str, range] = {}
+    done = 0
+    for name in (*dict.fromkeys(filter(None, names)), None):
+        own = [number for number, other in enumerate(names) if other == name]
+        units = measured.take(np.flatnonzero(np.isin(measured.store, own)))
+        if name is not None and not len(units):
+            raise DataError(
+                f"no row of the held-out set {name!r} is left: all are training rows too",
+                hint="give other rows, or leave the set out",
+                where="data.validation",
+            )
+        if len(units):
+            parts.append(_laid_out(held.stores, units, how))
+            done += len(parts[-1])
+        if name is not None:
+            found[name] = range(done - len(parts[-1]), done)
+    rows = join_rows(parts).with_sets(found)
+    return mismatch(rows, how.seed) if how.learn.kind == "judged" else rows
+
+
 def _rows(stores: Sequence[Store], units: Unit, how: Tokenizing) -> TokenRows:
-    if how.learn.kind == "judged":
-        return mismatch(whole_rows(stores, units.rows()), how.seed)
+    rows = _laid_out(stores, units, how)
+    return mismatch(rows, how.seed) if how.learn.kind == "judged" else rows
+
+
+def _laid_out(stores: Sequence[Store], units: Unit, how: Tokenizing) -> TokenRows:
     if how.learn.kind != "text":
         return whole_rows(stores, units.rows())
     if how.learn.pack:
@@ -202,6 +238,8 @@ def _fingerprint(how: Tokenizing, train: _Built, held: _Built) -> str:
     parts = [
         [train.keys, held.keys, [rows.weight for rows in train.sets]],
         [_held_out(options), options.max_rows, options.max_tokens, how.seed],
+        [options.mix_until] * (options.mix_until != "total"),
+        [rows.measured_as for rows in held.sets if rows.measured_as],
         [how.learn.kind, how.learn.prompts, how.learn.history, how.learn.pack],
     ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

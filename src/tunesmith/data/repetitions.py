@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from array import array
 
 import numpy as np
@@ -43,10 +44,11 @@ class Repetitions:
             question, answer = "", row.text.strip()
         else:
             *before, last = row.messages
-            spoken = (f"{message.role}:{message.content.strip()}" for message in before)
-            question, answer = "\x00".join(spoken), last.content.strip()
+            spoken = [f"{message.role}:{message.spell().strip()}" for message in before]
+            tools = [json.dumps(row.tools)] if row.tools else []
+            question, answer = "\x00".join([*tools, *spoken]), last.spell().strip()
         if isinstance(row, Preference):
-            answer += f"\x00{row.rejected.content.strip()}"
+            answer += f"\x00{row.rejected.spell().strip()}"
         if isinstance(row, Judged):
             answer += f"\x00{row.good}"
         file = self._paths.setdefault(row.place.path, len(self._paths))

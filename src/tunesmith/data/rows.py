@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from tunesmith.paths import expand
 
@@ -66,23 +67,77 @@ class Record:
 
 
 @dataclass(frozen=True)
+class Call:
+    """A call of a tool.
+
+    Attributes:
+        id: what its result calls it.
+    """
+
+    name: str
+    arguments: Mapping[str, Any]
+    id: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the call as chat templates take it."""
+        function = {"name": self.name, "arguments": self.arguments}
+        return {"type": "function", "id": self.id, "function": function}
+
+
+@dataclass(frozen=True)
 class Message:
-    """What one side said; `role` is system, user or assistant."""
+    """What one side said.
+
+    Attributes:
+        role: system, user, assistant or tool.
+        calls: what an answer calls.
+        reasoning: what was thought before an answer.
+        weight: how much an answer counts in the loss; 0 learns nothing of it.
+        call_id: of a tool's result, the call it belongs to.
+        name: of a tool's result, the tool.
+    """
 
     role: str
     content: str
+    calls: tuple[Call, ...] = ()
+    reasoning: str = ""
+    weight: float = 1.0
+    call_id: str = ""
+    name: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the message as chat templates take it."""
+        found: dict[str, Any] = {"role": self.role, "content": self.content}
+        if self.reasoning:
+            found["reasoning_content"] = self.reasoning
+        if self.calls:
+            found["tool_calls"] = [call.as_dict() for call in self.calls]
+        if self.role == "tool":
+            found |= {"tool_call_id": self.call_id, "name": self.name}
+        return found
+
+    def spell(self) -> str:
+        """Spell all of it in one text."""
+        thought = f"<think>{self.reasoning}</think>" if self.reasoning else ""
+        calls = [json.dumps([c.name, c.arguments], ensure_ascii=False) for c in self.calls]
+        return "\n".join(part for part in (thought, self.content, *calls) if part)
 
 
 @dataclass(frozen=True)
 class Conversation:
-    """Messages in turn, the last one an answer."""
+    """Messages in turn, the last one an answer.
+
+    Attributes:
+        tools: the tools that may be called, as chat templates take them.
+    """
 
     messages: tuple[Message, ...]
     place: Place
+    tools: tuple[Mapping[str, Any], ...] = field(default=(), kw_only=True)
 
-    def as_dicts(self) -> list[dict[str, str]]:
+    def as_dicts(self) -> list[dict[str, Any]]:
         """Return the messages as chat templates take them."""
-        return [{"role": message.role, "content": message.content} for message in self.messages]
+        return [message.as_dict() for message in self.messages]
 
 
 @dataclass(frozen=True)
@@ -93,7 +148,7 @@ class Preference(Conversation):
 
     def with_rejected(self) -> Conversation:
         """Return the conversation as it would be with the other answer."""
-        return Conversation((*self.messages[:-1], self.rejected), self.place)
+        return Conversation((*self.messages[:-1], self.rejected), self.place, tools=self.tools)
 
 
 @dataclass(frozen=True)
@@ -147,8 +202,9 @@ def count_chars(row: Row) -> int:
     """Count the characters of a row, without what a template writes around them."""
     if isinstance(row, Text):
         return len(row.text)
-    other = len(row.rejected.content) if isinstance(row, Preference) else 0
-    return sum(len(message.content) for message in row.messages) + other
+    other = len(row.rejected.spell()) if isinstance(row, Preference) else 0
+    tools = len(json.dumps(row.tools, ensure_ascii=False)) if row.tools else 0
+    return sum(len(message.spell()) for message in row.messages) + other + tools
 
 
 @dataclass(frozen=True)

@@ -169,7 +169,9 @@ def _tokenize(row: Conversation | Text, how: Tokenizing) -> list[TokenRow]:
     rendered = render_conversation(row, how)
     if isinstance(rendered, Problem):
         raise DataError(
-            f"the row is bad: {rendered.reason}", hint="mend it", where=str(rendered.place)
+            f"the row is bad: {rendered.reason}",
+            hint="mend it, or show it with another template or model",
+            where=str(rendered.place),
         )
     return encode_rows(how.words, [pieces for _, pieces in rendered])
 

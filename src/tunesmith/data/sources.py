@@ -13,7 +13,7 @@ from tunesmith.data.rows import Kind, spell
 from tunesmith.errors import DataError
 from tunesmith.logs import logger
 from tunesmith.paths import exists, expand
-from tunesmith.recipe.data import Data, Source
+from tunesmith.recipe.data import Data, HeldOut, Source
 
 log = logger(__name__)
 ABOUT = re.compile(r"dataset_(info|dict)\.json$|(readme|licen[cs]e)\b", re.IGNORECASE)
@@ -29,6 +29,7 @@ class RowSet:
         format: a name of FORMATS, or auto.
         columns: our name of a column to the file's.
         weight: share in the mix; None uses every row once.
+        measured_as: what measures of this set alone are called; None measures it with the others.
     """
 
     name: str
@@ -38,6 +39,7 @@ class RowSet:
     tags: Mapping[str, str] = field(default_factory=dict)
     weight: float | None = None
     max_rows: int | None = None
+    measured_as: str | None = None
 
 
 def find_sets(sources: Sequence[Source], options: Data, kind: Kind | None) -> list[RowSet]:
@@ -72,6 +74,7 @@ def _find_set(source: Source, info: Path | None, kind: Kind | None) -> RowSet:
         tags=source.tags,
         weight=source.weight,
         max_rows=source.max_rows,
+        measured_as=source.name if isinstance(source, HeldOut) else None,
     )
 
 

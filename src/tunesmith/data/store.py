@@ -17,6 +17,7 @@ import orjson
 import pyarrow as pa
 
 from tunesmith.data.rows import (
+    Call,
     Conversation,
     Judged,
     Labelled,
@@ -46,6 +47,7 @@ SCHEMA = pa.schema(
         ("cut", pa.uint8()),
         ("digest", pa.uint64()),
         ("good", pa.int8()),
+        ("weights", pa.list_(pa.float32())),
     ]
 )
 UNJUDGED = -1
@@ -86,6 +88,7 @@ class StoreWriter:
             "cut": row.was_cut,
             "digest": int.from_bytes(digest, "little"),
             "good": int(source.good) if isinstance(source, Judged) else UNJUDGED,
+            "weights": row.weights,
         }
         for name, value in values.items():
             self._columns[name].append(value)
@@ -135,7 +138,8 @@ def _as_array(values: list[Any], kind: pa.DataType) -> pa.Array:
     if pa.types.is_large_binary(kind):
         buffers = [None, pa.py_buffer(edges), pa.py_buffer(b"".join(values))]
         return pa.Array.from_buffers(kind, len(values), buffers)
-    inner = np.fromiter(chain.from_iterable(values), np.int32, int(edges[-1]))
+    number = kind.value_type.to_pandas_dtype()
+    inner = np.fromiter(chain.from_iterable(values), number, int(edges[-1]))
     child = pa.Array.from_buffers(kind.value_type, len(inner), [None, pa.py_buffer(inner)])
     return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(edges)], children=[child])
 
@@ -193,6 +197,11 @@ class Store:
         starts: list[int] = self._values("answers", row).tolist()
         return starts
 
+    def weights(self, row: int) -> list[float]:
+        """Return how much each learned span counts; nothing where all count 1."""
+        weights: list[float] = self._values("weights", row).tolist()
+        return weights
+
     def source(self, row: int) -> Conversation | Text:
         """Return a row as it was read."""
         batch, at = self._find(row)
@@ -233,11 +242,12 @@ def source_of(batch: pa.RecordBatch, at: int, files: Sequence[Path]) -> Conversa
 
 def tokens_of(batch: pa.RecordBatch, at: int) -> TokenRow:
     """Return the tokens of a row of a record batch."""
-    ids, learned, answers = (
-        as_numpy(batch[name][at].values) for name in ("ids", "learned", "answers")
+    ids, learned, answers, weights = (
+        as_numpy(batch[name][at].values) for name in ("ids", "learned", "answers", "weights")
     )
     begin = (int(answers[0]), int(answers[1])) if len(answers) else None
-    return TokenRow(ids.tolist(), _spans(learned), begin, was_cut=bool(batch["cut"][at].as_py()))
+    was_cut = bool(batch["cut"][at].as_py())
+    return TokenRow(ids.tolist(), _spans(learned), begin, was_cut, weights.tolist())
 
 
 def _spans(edges: Ints) -> list[tuple[int, int]]:
@@ -283,26 +293,48 @@ def _dump(row: Conversation | Text) -> bytes:
         return orjson.dumps({"text": row.text, "label": row.label})
     if isinstance(row, Text):
         return orjson.dumps(row.text)
-    messages = [[message.role, message.content] for message in row.messages]
+    messages = [_pack(message) for message in row.messages]
+    more: dict[str, Any] = {"tools": row.tools} if row.tools else {}
     if isinstance(row, Judged):
-        return orjson.dumps({"messages": messages, "good": row.good})
+        more["good"] = row.good
     if isinstance(row, Preference):
-        return orjson.dumps({"messages": messages, "rejected": row.rejected.content})
-    return orjson.dumps(messages)
+        more["rejected"] = _pack(row.rejected)
+    packed = {"messages": messages, **more} if more else messages
+    return orjson.dumps(packed)
 
 
 def _load(content: bytes, place: Place) -> Conversation | Text:
     value = orjson.loads(content)
     if isinstance(value, str):
         return Text(value, place)
-    if isinstance(value, dict) and "label" in value:
-        if "image" in value:
-            return LabelledImage(value["image"], place, value["label"], value["sha256"])
-        return Labelled(value["text"], place, value["label"])
-    spoken = value["messages"] if isinstance(value, dict) else value
-    messages = tuple(Message(role, text) for role, text in spoken)
-    if isinstance(value, dict) and "good" in value:
-        return Judged(messages, place, value["good"])
-    if isinstance(value, dict):
-        return Preference(messages, place, Message("assistant", value["rejected"]))
-    return Conversation(messages, place)
+    packed = value if isinstance(value, dict) else {"messages": value}
+    if "image" in packed:
+        return LabelledImage(packed["image"], place, packed["label"], packed["sha256"])
+    if "label" in packed:
+        return Labelled(packed["text"], place, packed["label"])
+    messages, tools = tuple(map(_unpack, packed["messages"])), tuple(packed.get("tools", ()))
+    if "good" in packed:
+        return Judged(messages, place, packed["good"], tools=tools)
+    if "rejected" in packed:
+        return Preference(messages, place, _unpack(packed["rejected"]), tools=tools)
+    return Conversation(messages, place, tools=tools)
+
+
+def _pack(message: Message) -> list[Any]:
+    """Write a message as role and text, and what else it holds, if it does."""
+    more = {
+        "calls": [[call.name, call.arguments, call.id] for call in message.calls],
+        "reasoning": message.reasoning,
+        "weight": message.weight if message.weight != 1 else None,
+        "call_id": message.call_id,
+        "name": message.name,
+    }
+    kept = {name: value for name, value in more.items() if value not in (None, "", [])}
+    return [message.role, message.content, kept] if kept else [message.role, message.content]
+
+
+def _unpack(packed: list[Any]) -> Message:
+    role, content, *rest = packed
+    more = dict(rest[0]) if rest else {}
+    more["calls"] = tuple(Call(*call) for call in more.get("calls", ()))
+    return Message(role, content, **more)

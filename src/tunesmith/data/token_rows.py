@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from functools import partial
 from typing import Any
@@ -33,12 +33,14 @@ class TokenRows:
         reach: most tokens that any token sees, itself included.
         num_tokens: tokens of all rows.
         num_learned: tokens that carry a label, of all rows.
+        sets: rows that are measured by themselves too, by name; none stands in two.
     """
 
     def __init__(self, stores: Sequence[Store], parts: Ints, starts: Ints) -> None:
         self._stores, self._parts, self._starts = tuple(stores), parts, starts
         self._beside: dict[str, npt.NDArray[np.float64]] = {}
         self._givers: Ints | None = None
+        self.sets: Mapping[str, range] = {}
         self._pixels: Callable[[Any], Any] | None = None
         sizes = parts[:, 3] - parts[:, 2]
         total = np.add.reduceat(sizes, starts) if len(starts) else np.zeros(0, np.int64)
@@ -55,7 +57,8 @@ class TokenRows:
         """Return a row.
 
         Returns:
-            input_ids; labels, -100 where nothing is learned, not shifted; answers, where each of
+            input_ids; labels, -100 where nothing is learned, not shifted; weights, how much each
+            learned token counts, only where they differ from 1; answers, where each of
             two answers begins, only for a row that has them; good, only for one that was judged;
             mismatched, the row with another one's answer, if givers were named; pixels, which
             decodes the row's image when called, if rows are images; and what was put beside.
@@ -71,18 +74,24 @@ class TokenRows:
         ids: list[int] = []
         labels: list[int] = []
         answers: list[int] = []
+        weighed: list[float] = []
         good = UNJUDGED
         for store, stored, start, end in self._parts_of(row):
             source = self._stores[store]
             part = source.ids(stored)[start:end].tolist()
             marked = [UNLEARNED] * len(part)
-            for first, last in source.learned(stored):
+            counts = source.weights(stored)
+            for number, (first, last) in enumerate(source.learned(stored)):
                 inside = slice(max(first - start, 0), max(min(last, end) - start, 0))
                 marked[inside] = part[inside]
+                if counts:
+                    weighed += [counts[number]] * len(part[inside])
             ids += part
             labels += marked
             answers, good = source.answers(stored), int(source.good[stored])
         found: dict[str, Any] = {"input_ids": ids, "labels": labels}
+        if weighed:
+            found["weights"] = weighed
         if answers:
             found["answers"] = answers
         if good != UNJUDGED:
@@ -116,6 +125,12 @@ class TokenRows:
         """
         more = copy(self)
         more._givers = givers
+        return more
+
+    def with_sets(self, sets: Mapping[str, range]) -> TokenRows:
+        """Return the same rows, some of which are measured by themselves too."""
+        more = copy(self)
+        more.sets = sets
         return more
 
     def with_pixels(self, pixels: Callable[[Any], Any]) -> TokenRows:
@@ -179,6 +194,15 @@ def whole_rows(stores: Sequence[Store], chosen: Ints) -> TokenRows:
     lengths = _lengths(stores, chosen)
     parts = np.column_stack([chosen, np.zeros(len(chosen), np.int64), lengths])
     return TokenRows(stores, parts.reshape(-1, 4), np.arange(len(chosen)))
+
+
+def join_rows(parts: Sequence[TokenRows]) -> TokenRows:
+    """Lay rows of the same stores one after the other."""
+    first, *_ = parts
+    sizes = np.cumsum([0, *(len(part._parts) for part in parts)])
+    starts = [part._starts + size for part, size in zip(parts, sizes, strict=False)]
+    joined = np.concatenate([part._parts for part in parts])
+    return TokenRows(first._stores, joined, np.concatenate(starts))
 
 
 def cut_rows(stores: Sequence[Store], chosen: Ints, size: int) -> TokenRows:

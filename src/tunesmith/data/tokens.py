@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -29,12 +29,14 @@ class TokenRow:
         answers: of a row with two answers, where each begins; both go on from the tokens before
             the first.
         was_cut: whether the conversation it comes from was longer.
+        weights: how much the tokens of each learned span count; none where all count 1.
     """
 
     ids: list[int]
     learned: list[Span]
     answers: Span | None = None
     was_cut: bool = False
+    weights: list[float] = field(default_factory=list)
 
     @property
     def num_learned(self) -> int:
@@ -46,17 +48,24 @@ class TokenRow:
         if len(self.ids) <= length:
             return self
         kept = [(start, min(end, length)) for start, end in self.learned if start < length]
-        return TokenRow(self.ids[:length], kept, was_cut=self.was_cut)
+        return TokenRow(
+            self.ids[:length], kept, was_cut=self.was_cut, weights=self.weights[: len(kept)]
+        )
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A stretch of a row without BREAKs, with the spans of its characters that are learned."""
+    """A stretch of a row without BREAKs, with the spans of its characters that are learned.
+
+    Attributes:
+        weights: how much each span counts.
+    """
 
     row: int
     text: str
     learned: tuple[Span, ...]
     first: bool
+    weights: tuple[float, ...] = ()
 
 
 def encode(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
@@ -169,28 +178,33 @@ def encode_rows(
         else:
             ids, spans = joined.encode(segment.text, segment.learned)
         if spans is None:
-            ids, spans = _encode_split(joined, segment)
-        _append(result[segment.row], ids, spans)
+            ids, spans, weights = _encode_split(joined, segment)
+        else:
+            weights = segment.weights
+        _append(result[segment.row], ids, spans, weights)
+    for row in result:
+        if all(weight == 1 for weight in row.weights):
+            row.weights.clear()
     return result
 
 
 def _segments(row: int, pieces: Sequence[Piece]) -> list[Segment]:
     text = "".join(piece.text for piece in pieces)
-    spans: list[Span] = []
+    spans: list[tuple[int, int, float]] = []
     at = 0
     for piece in pieces:
         if piece.learned:
-            spans.append((at, at + len(piece.text)))
+            spans.append((at, at + len(piece.text), piece.weight))
         at += len(piece.text)
     found: list[Segment] = []
     start = 0
     for part in text.split(BREAK):
         end = start + len(part)
-        inside = tuple(
-            (max(s, start) - start, min(e, end) - start) for s, e in spans if s < end and e > start
-        )
+        inside = [span for span in spans if span[0] < end and span[1] > start]
         if part:
-            found.append(Segment(row, part, inside, first=not found))
+            edges = tuple((max(s, start) - start, min(e, end) - start) for s, e, _ in inside)
+            weights = tuple(weight for _, _, weight in inside)
+            found.append(Segment(row, part, edges, first=not found, weights=weights))
         start = end + 1
     return found
 
@@ -214,7 +228,9 @@ def _learned_tokens(encoding: Encoding, segment: Segment) -> list[Span] | None:
     return found
 
 
-def _encode_split(joined: _Joiner, segment: Segment) -> tuple[list[int], list[Span]]:
+def _encode_split(
+    joined: _Joiner, segment: Segment
+) -> tuple[list[int], list[Span], Sequence[float]]:
     """Tokenize a segment in parts, one a learned span and one a stretch between."""
     edges = sorted({0, len(segment.text), *(edge for span in segment.learned for edge in span)})
     row = TokenRow([], [])
@@ -224,19 +240,25 @@ def _encode_split(joined: _Joiner, segment: Segment) -> tuple[list[int], list[Sp
             ids = list(joined.backend.encode(part, add_special_tokens=False).ids)
         else:
             ids, _ = joined.encode(part, ())
-        learned = any(s <= start and end <= e for s, e in segment.learned)
-        _append(row, ids, [(0, len(ids))] if learned else [])
-    return row.ids, row.learned
+        inside = [
+            weight
+            for (s, e), weight in zip(segment.learned, segment.weights, strict=True)
+            if s <= start and end <= e
+        ]
+        _append(row, ids, [(0, len(ids))] * len(inside), inside)
+    return row.ids, row.learned, row.weights
 
 
-def _append(row: TokenRow, ids: list[int], spans: Sequence[Span]) -> None:
+def _append(row: TokenRow, ids: list[int], spans: Sequence[Span], weights: Sequence[float]) -> None:
     shift = len(row.ids)
     row.ids.extend(ids)
-    for start, end in spans:
-        if row.learned and row.learned[-1][1] == start + shift:
+    for (start, end), weight in zip(spans, weights, strict=True):
+        touches = bool(row.learned) and row.learned[-1][1] == start + shift
+        if touches and row.weights[-1] == weight:
             row.learned[-1] = (row.learned[-1][0], end + shift)
         elif end > start:
             row.learned.append((start + shift, end + shift))
+            row.weights.append(weight)
 
 
 class _Joiner:

@@ -237,7 +237,7 @@ def _measure(
 
 
 def _answers(model: ChatModel, asked: Sequence[Asked], sampling: Sampling, label: str) -> list[str]:
-    prompts = [encode_prompt(model, row.messages) for row in asked]
+    prompts = [encode_prompt(model, row.messages, row.tools) for row in asked]
     fitting = [at for at, prompt in enumerate(prompts) if len(prompt) < max_positions(model)]
     if too_long := len(prompts) - len(fitting):
         log.warning("questions that are longer than the model takes: %s; no answer", too_long)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tunesmith.data.info import describe_set
 from tunesmith.data.meaning import find_meaning
@@ -28,9 +29,10 @@ class Asked:
         facts: spellings of what a right answer must contain; empty if the row names none.
     """
 
-    messages: tuple[dict[str, str], ...]
+    messages: tuple[dict[str, Any], ...]
     expected: str
     facts: tuple[str, ...] = ()
+    tools: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def held_out_rows(run: Run, learn: Learn, reader: AnyReader) -> MeasuredRows:
             hint="put the data back, or use --data",
             where=str(run.path),
         )
-    return MeasuredRows(splits.validation, _ask_all(splits.validation, {}), "held-out rows")
+    return MeasuredRows(splits.validation, _ask_all(splits.validation, {}, reader), "held-out rows")
 
 
 def file_rows(
@@ -78,7 +80,9 @@ def file_rows(
     splits = prepare(options, learn, reader.tokenizer, reader.template, seed=recipe.run.seed)
     asks = learn.kind not in ("text", "labelled", "image")
     facts = _read_facts(options) if asks else {}
-    return MeasuredRows(splits.train, _ask_all(splits.train, facts), ", ".join(map(str, paths)))
+    return MeasuredRows(
+        splits.train, _ask_all(splits.train, facts, reader), ", ".join(map(str, paths))
+    )
 
 
 def _written_alike(data: Data, kind: Kind) -> Source | None:
@@ -121,7 +125,9 @@ def _read_facts(options: Data) -> dict[Place, tuple[str, ...]]:
     return found
 
 
-def _ask_all(rows: TokenRows, facts: Mapping[Place, tuple[str, ...]]) -> list[Asked]:
+def _ask_all(
+    rows: TokenRows, facts: Mapping[Place, tuple[str, ...]], reader: AnyReader
+) -> list[Asked]:
     """Make questions of rows, but those whose answer is a bad one.
 
     A fact belongs to the last answer of its conversation.
@@ -129,12 +135,15 @@ def _ask_all(rows: TokenRows, facts: Mapping[Place, tuple[str, ...]]) -> list[As
     read = [rows.conversation(row) for row in range(len(rows))]
     last = {row.place: at for at, row in enumerate(read)}
     return [
-        _ask(row, facts.get(row.place, ()) if last[row.place] == at else ())
+        _ask(row, facts.get(row.place, ()) if last[row.place] == at else (), reader)
         for at, row in enumerate(read)
         if isinstance(row, Conversation) and not (isinstance(row, Judged) and not row.good)
     ]
 
 
-def _ask(row: Conversation, facts: tuple[str, ...]) -> Asked:
+def _ask(row: Conversation, facts: tuple[str, ...], reader: AnyReader) -> Asked:
     *before, last = row.as_dicts()
-    return Asked(tuple(before), last["content"], facts)
+    expected = last["content"]
+    if "tool_calls" in last and reader.template is not None:
+        expected = reader.template.spell_answer([*before, last], row.tools)
+    return Asked(tuple(before), expected, facts, row.tools)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
-from tunesmith.errors import ExportError, ModelError, RunError
+from tunesmith.errors import ExportError, ModelError, RecipeError, RunError
 from tunesmith.export.classes import check_same_classes, distance_of, score_probes
 from tunesmith.export.layout import write_classifier, write_folder
 from tunesmith.export.parity import (
@@ -27,7 +28,8 @@ from tunesmith.export.parity import (
     take_reference,
 )
 from tunesmith.hardware import disk_free
-from tunesmith.models.chat import ChatModel, Subject, find_subject, load_subject
+from tunesmith.models.blend import Blend, check_adds
+from tunesmith.models.chat import ChatModel, Subject, find_adapter, find_subject, load_subject
 from tunesmith.models.classes import Classifier, load_classifier
 from tunesmith.models.inspect import labels_of, read_config
 from tunesmith.paths import expand
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 STORED = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
+NO_OTHERS: Mapping[str, float] = MappingProxyType({})
 BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 REPORT = "parity.json"
 OTHER_FILES_BYTES = 64 << 20
@@ -67,7 +70,14 @@ class Exported:
     labels: int = 0
 
 
-def export(name: str | Path | Subject, to: Path, *, precision: Precision = "auto") -> Exported:
+def export(
+    name: str | Path | Subject,
+    to: Path,
+    *,
+    precision: Precision = "auto",
+    blend: Mapping[str, float] = NO_OTHERS,
+    weight: float = 1.0,
+) -> Exported:
     """Write a run's model as one folder of safetensors with everything a server needs.
 
     An adapter is merged into its base in full precision, whatever it was trained on: adding it to
@@ -78,6 +88,8 @@ def export(name: str | Path | Subject, to: Path, *, precision: Precision = "auto
     Args:
         to: the folder to make; it must not exist, or be empty.
         precision: how weights are stored; `auto` stores them as the base does.
+        blend: runs or folders of other adapters that are added too, and how much of each.
+        weight: how much of the run's own adapter is added.
 
     Raises:
         ExportError: if the disk lacks room, the folder is taken, or the models differ.
@@ -90,9 +102,16 @@ def export(name: str | Path | Subject, to: Path, *, precision: Precision = "auto
             hint="give the name of a run; see `tunesmith runs list`",
             where="command line",
         )
+    subject = with_others(subject, blend, weight)
     to = expand(to).absolute()
     check_target(to)
     if labels_of(subject.adapter or subject.base):
+        if subject.blend is not None:
+            raise ExportError(
+                "a classifier is exported alone: heads of other adapters score other classes",
+                hint="leave out --also and --weight",
+                where=subject.name,
+            )
         return _export_classifier(subject, run, to, precision)
     probes = read_probes(run)
     stored = stored_precision(run) if precision == "auto" else precision
@@ -110,8 +129,35 @@ def export(name: str | Path | Subject, to: Path, *, precision: Precision = "auto
         check_distance(distance, stored, str(to))
         moved = None if trained is None else measure_distance(written, trained)
         exported = Exported(to, stored, _size(aside), len(reference.prompts), ties, distance, moved)
-        write_json(aside / REPORT, _report(run.name, exported))
+        write_json(aside / REPORT, _report(run.name, exported, subject.blend))
     return exported
+
+
+def with_others(subject: Subject, blend: Mapping[str, float], weight: float) -> Subject:
+    """Add what other adapters say to what the run's own does.
+
+    Raises:
+        ExportError: if the run has none, or another is named that is its own.
+    """
+    if not blend and weight == 1:
+        return subject
+    if subject.adapter is None:
+        raise ExportError(
+            "the run trained whole weights, to which no adapters are added",
+            hint="export it alone, or name a run that trained lora",
+            where=subject.name,
+        )
+    others = tuple((find_adapter(name, "--also"), share) for name, share in blend.items())
+    folders = [subject.adapter.resolve(), *(folder.resolve() for folder, _ in others)]
+    if len(set(folders)) < len(folders):
+        raise ExportError(
+            "an adapter is added twice",
+            hint="name each once; --weight is how much of the run's own is added",
+            where="--also",
+        )
+    for folder in folders:
+        check_adds(folder)
+    return replace(subject, blend=Blend(weight, others))
 
 
 def _export_classifier(subject: Subject, run: Run, to: Path, precision: Precision) -> Exported:
@@ -133,7 +179,7 @@ def _export_classifier(subject: Subject, run: Run, to: Path, precision: Precisio
         check_distance(distance, stored, str(to))
         size, labels = _size(aside), len(tuned.labels)
         exported = Exported(to, stored, size, len(wanted), ties, distance, labels=labels)
-        write_json(aside / REPORT, _report(run.name, exported))
+        write_json(aside / REPORT, _report(run.name, exported, None))
     return exported
 
 
@@ -236,7 +282,7 @@ def stored_precision(run: Run) -> str:
     """Name the precision in which the weights that a run started from are stored."""
     try:
         base = find_subject(run.path, base_only=True).base
-    except ModelError:  # a whole model can be exported when its base is gone
+    except (ModelError, RecipeError):  # a whole model can be exported when its base is gone
         base = run.model
     config = read_config(base / "config.json")
     text = config.get("text_config") or {}
@@ -281,11 +327,13 @@ def _load_stored(folder: Path, probes: Sequence[dict[str, Any]]) -> ChatModel:
     return stored
 
 
-def _report(run: str, exported: Exported) -> dict[str, Any]:
+def _report(run: str, exported: Exported, blend: Blend | None) -> dict[str, Any]:
     from tunesmith.export import parity
 
     found = {**asdict(exported), "run": run}
     del found["folder"]
+    if blend is not None:
+        found["blend"] = {run: blend.own, **{str(folder): w for folder, w in blend.others}}
     limits = {"kl": parity.MAX_KL, "top1": parity.MIN_TOP1, "near_tie": parity.NEAR_TIE}
     return {**found, "limits": limits}
 

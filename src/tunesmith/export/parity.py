@@ -88,7 +88,7 @@ def check_tokens(model: ChatModel, probes: Sequence[dict[str, Any]]) -> None:
     """
     for probe in probes:
         if "messages" in probe:
-            text = template_of(model).render_prompt(probe["messages"])
+            text = template_of(model).render_prompt(probe["messages"], probe.get("tools", ()))
         else:
             text = probe["text"]
         if encode(model.tokenizer, text) != probe["ids"]:

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from tunesmith.templates import Template
 
 Finish = Literal["stop", "length"]
-Messages = Sequence[Mapping[str, str]]
+Messages = Sequence[Mapping[str, Any]]
+Tools = Sequence[Mapping[str, Any]]
 BATCH_ROWS = 16
 COLDEST = 1e-5
 """Logits divided by a lower temperature are no numbers any more; it is 0 as good as."""
@@ -91,14 +92,14 @@ class Stream:
             self.close()
 
 
-def encode_prompt(model: ChatModel, messages: Messages) -> list[int]:
-    """Write messages as the model's template does and tokenize them.
+def encode_prompt(model: ChatModel, messages: Messages, tools: Tools = ()) -> list[int]:
+    """Write messages, and the tools they may call, as the model's template does; tokenize them.
 
     Raises:
         ModelError: if the model has no chat template.
         DataError: if the template refuses the messages.
     """
-    return encode(model.tokenizer, template_of(model).render_prompt(messages))
+    return encode(model.tokenizer, template_of(model).render_prompt(messages, tools))
 
 
 def template_of(model: ChatModel) -> Template:

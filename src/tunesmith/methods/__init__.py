@@ -7,6 +7,7 @@ from typing import Any
 
 from tunesmith.methods.classify import ClassifyMethod
 from tunesmith.methods.cpo import CPOMethod
+from tunesmith.methods.distill import DistillMethod
 from tunesmith.methods.dpo import DPOMethod
 from tunesmith.methods.kto import KTOMethod
 from tunesmith.methods.method import LossSum, Method
@@ -20,6 +21,7 @@ from tunesmith.recipe.method import Method as MethodOptions
 METHODS: dict[str, Callable[[Any], Method]] = {
     "pretrain": PretrainMethod,
     "sft": SFTMethod,
+    "distill": DistillMethod,
     "dpo": DPOMethod,
     "orpo": ORPOMethod,
     "simpo": SimPOMethod,

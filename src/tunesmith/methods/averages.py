@@ -19,7 +19,7 @@ class Averages:
 
     def __init__(self) -> None:
         self._totals: dict[str, torch.Tensor | float] = {"loss": 0.0}
-        self._counts: dict[str, torch.Tensor | int] = {"loss": 0}
+        self._counts: dict[str, torch.Tensor | float] = {"loss": 0}
         self._classes: torch.Tensor | None = None
 
     def add(self, summed: LossSum) -> None:

@@ -22,7 +22,8 @@ def join(rows: Sequence[Row], how: Joining) -> Batch:
 
     Returns:
         input_ids; predict_at, the tokens of the flattened batch after which one is learned, and
-        targets, the ones learned, [learned] each; of rows whose answers are compared owner,
+        targets, the ones learned, [learned] each; weights, how much each counts, [learned], where
+        some count other than 1; of rows whose answers are compared owner,
         whose answer they are, counted through all rows, [learned], and num_answers; and what tells
         the model its rows.
     """
@@ -63,7 +64,7 @@ def lay_end_to_end(rows: Sequence[Row]) -> Batch:
         "segments": segments,
         "predict_at": before[learned],
         "targets": labels[learned],
-    }
+    } | weigh(rows)
     if count_answers(rows[0]):
         sizes = torch.tensor([end - start for start, end, *_ in segments])
         batch["owner"] = torch.arange(len(sizes)).repeat_interleave(sizes)[learned]
@@ -122,10 +123,29 @@ def pad(rows: Sequence[Row]) -> Batch:
         "attention_mask": mask,
         "predict_at": owner * seq + at - 1,
         "targets": labels[owner, at],
-    }
+    } | weigh(rows)
     if count_answers(rows[0]):
         batch |= {"owner": owner, "num_answers": len(texts)}
     return batch
+
+
+def weigh(rows: Sequence[Row]) -> Batch:
+    """Return how much each learned token counts, if rows say so; a row's first is never learned."""
+    import torch
+
+    if not any("weights" in row for row in rows):
+        return {}
+    found: list[float] = []
+    for row in rows:
+        learned = sum(label != UNLEARNED for label in row["labels"])
+        first = int(row["labels"][0] != UNLEARNED)
+        found += row.get("weights", [1.0] * learned)[first:]
+    return {"weights": torch.tensor(found)}
+
+
+def count_learned(batch: Batch) -> float:
+    """Count the learned tokens of a batch, each by its weight."""
+    return float(batch["weights"].sum()) if "weights" in batch else len(batch["targets"])
 
 
 def count_answers(row: Row) -> int:

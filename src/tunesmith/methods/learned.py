@@ -12,7 +12,8 @@ from tunesmith.methods.neftune import noisy_embeddings
 if TYPE_CHECKING:
     import torch
 
-    from tunesmith.models.head import Head
+    from tunesmith.models.compared import Other, Sums, Terms
+    from tunesmith.models.head import Head, Weighing
 
 
 @dataclass(frozen=True)
@@ -24,26 +25,38 @@ class Predictions:
             [learned, vocab], where only the model itself can compute them.
         head: from the one to the other; None if it is done.
         targets: the learned tokens, [learned].
+        weights: how much each counts in a sum, [learned]; None for all alike.
     """
 
     given: torch.Tensor
     head: Head | None
     targets: torch.Tensor
+    weights: torch.Tensor | None = None
 
-    def summed_loss(self, smoothing: float = 0.0) -> torch.Tensor:
+    def summed_loss(self, smoothing: float = 0.0, weigh: Weighing | None = None) -> torch.Tensor:
         """Sum -log p over the learned tokens, in fp32.
 
         Args:
             smoothing: share of each target that all tokens get in equal parts, 0 to 1.
+            weigh: how much each token counts; None for all alike.
         """
-        from torch.nn.functional import cross_entropy
+        from tunesmith.models.head import Targets, sum_of, summed_loss
 
+        wanted = Targets(self.targets, smoothing=smoothing, weigh=weigh)
         if self.head is None:
-            logits = self.given.float()
-            return cross_entropy(logits, self.targets, reduction="sum", label_smoothing=smoothing)
-        from tunesmith.models.head import Targets, summed_loss
+            return sum_of(self.given.float(), wanted)
+        return summed_loss(self.head, self.given, wanted)
 
-        return summed_loss(self.head, self.given, Targets(self.targets, smoothing=smoothing))
+    def compared_loss(self, other: Other, terms: Terms, weigh: Weighing | None = None) -> Sums:
+        """Sum -log p and the distance to another model over the learned tokens."""
+        import torch
+
+        from tunesmith.models.compared import compared_loss
+        from tunesmith.models.head import Head, Targets
+
+        head = self.head or Head(torch.nn.Identity())
+        wanted = Targets(self.targets, self.weights, weigh=weigh)
+        return compared_loss(head, self.given, other, wanted, terms)
 
     def token_losses(self) -> torch.Tensor:
         """Return -log p of each learned token, in fp32, [learned]."""
@@ -81,7 +94,7 @@ def predict(model: torch.nn.Module, batch: Batch, *, noise: float = 0.0) -> Pred
     if "logits_to_keep" not in given:
         found = found[:, columns]
     picked = found[0] if rows == 1 else found[batch["predict_at"] // seq, at]
-    return Predictions(picked, head, batch["targets"])
+    return Predictions(picked, head, batch["targets"], batch.get("weights"))
 
 
 def answer_logps(model: torch.nn.Module, batch: Batch) -> torch.Tensor:

@@ -46,7 +46,7 @@ class LossSum:
     """
 
     total: torch.Tensor
-    count: int
+    count: float
     measures: Mapping[str, torch.Tensor] = field(default_factory=dict)
     counts: Mapping[str, torch.Tensor] = field(default_factory=dict)
     classes: torch.Tensor | None = None
@@ -66,7 +66,7 @@ class Method(Protocol):
     def collate(self, rows: Sequence[Row], how: Joining) -> Batch:
         """Join rows into one batch."""
 
-    def count(self, batch: Batch) -> int:
+    def count(self, batch: Batch) -> float:
         """Count what the loss of a batch is summed over."""
 
     def look_ahead(
@@ -84,6 +84,10 @@ class Method(Protocol):
             what is added to each batch.
         """
         return {}
+
+    def beside(self, other: torch.nn.Module | None) -> Method:
+        """Let the method ask another model of every batch, which never learns; most ask none."""
+        return self
 
     def loss(self, model: torch.nn.Module, batch: Batch) -> LossSum:
         """Sum the loss of a batch."""

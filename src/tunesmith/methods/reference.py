@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -40,7 +39,8 @@ def reference_logps(
         [rows, 2], or None if it gave up.
     """
     import torch
-    from peft import PeftModel
+
+    from tunesmith.models.adapter import without_adapter
 
     device = next(model.parameters()).device
     order = np.argsort(-rows.lengths, kind="stable")
@@ -48,8 +48,7 @@ def reference_logps(
     found = np.zeros((len(rows), 2))
     was_training, gave_up = model.training, True
     model.eval()
-    alone = model.disable_adapter() if isinstance(model, PeftModel) else nullcontext()
-    with torch.no_grad(), alone:
+    with torch.no_grad(), without_adapter(model):
         parts = split_update(lengths, tokens=tokens, flat=how.flat)
         for part in track(share.of(parts), "reference, batch"):
             if share.give_up():

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tunesmith.errors import ModelError, RunError
+from tunesmith.errors import ModelError, RecipeError, RunError
 from tunesmith.hardware import (
     DeviceOption,
     Precision,
@@ -15,8 +16,10 @@ from tunesmith.hardware import (
     choose_device,
     choose_precision,
 )
-from tunesmith.models.adapter import load_adapter
-from tunesmith.models.inspect import is_scorer, labels_of
+from tunesmith.models.adapter import load_adapter, merge_adapters
+from tunesmith.models.beneath import NOTHING, Beneath
+from tunesmith.models.blend import Blend, blend_adapters
+from tunesmith.models.inspect import ADAPTER, is_scorer, labels_of
 from tunesmith.models.load import (
     check_vocabulary,
     count_embeddings,
@@ -27,6 +30,7 @@ from tunesmith.models.load import (
 from tunesmith.models.locate import locate
 from tunesmith.models.reader import find_reader
 from tunesmith.paths import exists, expand
+from tunesmith.recipe.model import Model
 from tunesmith.recipe.quantize import Quantize
 from tunesmith.runs.published import find_published
 from tunesmith.runs.run import Run
@@ -69,6 +73,8 @@ class Subject:
         template: override of the base's own template.
         run: the run it belongs to, if it belongs to one.
         quantize: how the base is kept; an adapter answers on what it was trained on.
+        beneath: what was changed of the base before.
+        blend: what other adapters are added to its own, and how much of each.
     """
 
     name: str
@@ -77,6 +83,8 @@ class Subject:
     template: str | None = None
     run: Run | None = None
     quantize: Quantize | None = None
+    beneath: Beneath = NOTHING
+    blend: Blend | None = None
 
 
 def load_chat_model(
@@ -104,18 +112,19 @@ def find_subject(name: str | Path | Subject, *, base_only: bool = False) -> Subj
         ModelError: if nothing has that name.
     """
     if isinstance(name, Subject):
-        return find_subject(name.run.path, base_only=base_only) if name.run else name
+        return find_subject(name.run.path, base_only=True) if base_only and name.run else name
     run, weights = _find_run(name)
     if run is None or weights is None:
         return Subject(str(name), _locate(name))
     recipe = run.recipe()
     template, quantize = recipe.model.template, recipe.model.quantize
     if base_only:
-        base = locate(recipe.model.name)
-        return Subject(f"base of {run.name}", base, None, template, run, quantize)
+        base, beneath = locate(recipe.model.name), find_beneath(recipe.model)
+        return Subject(f"base of {run.name}", base, None, template, run, quantize, beneath)
     label = run.name if weights == run.model else f"{run.name}/{weights.name}"
     if (weights / "adapter_config.json").is_file():
-        return Subject(label, locate(recipe.model.name), weights, template, run, quantize)
+        base, beneath = locate(recipe.model.name), find_beneath(recipe.model)
+        return Subject(label, base, weights, template, run, quantize, beneath)
     if (weights / "config.json").is_file():
         return Subject(label, weights, None, template, run)
     raise RunError(
@@ -125,29 +134,60 @@ def find_subject(name: str | Path | Subject, *, base_only: bool = False) -> Subj
     )
 
 
+def find_beneath(options: Model) -> Beneath:
+    """Find what is changed of a base before training begins on it."""
+    adapters = tuple(find_adapter(name, "model.adapters") for name in options.adapters)
+    return Beneath(adapters, options.rope_scaling)
+
+
+def find_adapter(name: str, where: str) -> Path:
+    """Find the folder of an adapter by what a person would call it.
+
+    Raises:
+        RecipeError: if there is none of that name.
+    """
+    folder: Path | None = expand(name)
+    if folder is None or not exists(folder / ADAPTER):
+        try:
+            folder = find_subject(name).adapter
+        except ModelError:
+            folder = None
+    if folder is None:
+        raise RecipeError(
+            f"there is no adapter {name}",
+            hint="name a run that trained one, a checkpoint of it, or a folder with "
+            "adapter_config.json",
+            where=where,
+        )
+    return folder.absolute()
+
+
 def put_together(
-    base: str, adapter: str | None, template: str | None, quantize: Quantize | None
+    base: str, adapters: Sequence[str], template: str | None, quantize: Quantize | None
 ) -> Subject:
-    """Find a base and an adapter that were named apart.
+    """Find a base and adapters that were named apart; all but the last are added to the base.
 
     A folder that a run was published to is that run, with the template it was trained with.
 
     Raises:
         ModelError: if one of them is not there.
     """
-    run, _ = _find_run(adapter or base)
+    last = adapters[-1] if adapters else base
+    beneath = Beneath(tuple(find_adapter(name, "command line") for name in adapters[:-1]))
+    run, _ = _find_run(last)
     if run is not None:
-        return find_subject(adapter or base)
-    if adapter is None:
+        found = find_subject(last)
+        return replace(found, beneath=beneath) if beneath.merged else found
+    if not adapters:
         return Subject(base, _locate(base), None, template, None, quantize)
-    folder = expand(adapter)
-    if not exists(folder / "adapter_config.json"):
+    folder = expand(last)
+    if not exists(folder / ADAPTER):
         raise ModelError(
             "there is no adapter in this folder",
             hint="name the folder that holds adapter_config.json",
             where=str(folder),
         )
-    return Subject(adapter, _locate(base), folder.absolute(), template, None, quantize)
+    return Subject(last, _locate(base), folder.absolute(), template, None, quantize, beneath)
 
 
 @dataclass(frozen=True)
@@ -189,10 +229,16 @@ def load_reward_model(
     on = choose_device(device)
     dtype = _dtype(choose_precision(precision, on))
     model: torch.nn.Module = load_scorer(
-        subject.base, dtype=dtype, device=on, new_head=subject.adapter is not None
+        subject.base,
+        dtype=dtype,
+        device=on,
+        new_head=subject.adapter is not None,
+        rope=subject.beneath.rope,
     )
-    if subject.adapter is not None:
-        model = load_adapter(model, subject.adapter, subject.base)  # type: ignore[arg-type]
+    adapter, beneath = subject.adapter, subject.beneath
+    model = merge_adapters(model, subject.base, beneath)  # type: ignore[arg-type]
+    if adapter is not None:
+        model = load_adapter(model, adapter, subject.base, beneath=beneath)
     model.eval().requires_grad_(False).to(dtype)
     return RewardModel(subject.name, model, reader.tokenizer, reader.template)
 
@@ -215,12 +261,18 @@ def load_subject(
     dtype = _dtype(choose_precision(precision, on))
     refuse_scorer(subject.adapter or subject.base)
     reader = find_reader(subject.base, subject.template)
-    base = load_model(subject.base, dtype=dtype, device=on, quantize=subject.quantize)
+    rope = subject.beneath.rope
+    base = load_model(subject.base, dtype=dtype, device=on, quantize=subject.quantize, rope=rope)
     check_vocabulary(subject.base, len(reader.tokenizer), count_embeddings(base))
+    base = merge_adapters(base, subject.base, subject.beneath)
     model: torch.nn.Module = base
     if subject.adapter is not None:
         foreign = subject.run is None  # a person named both
-        model = load_adapter(base, subject.adapter, subject.base, foreign=foreign)
+        model = load_adapter(
+            base, subject.adapter, subject.base, beneath=subject.beneath, foreign=foreign
+        )
+        if subject.blend is not None:
+            blend_adapters(model, subject.adapter, subject.base, subject.beneath, subject.blend)
     model.eval()
     model.requires_grad_(False)
     return ChatModel(

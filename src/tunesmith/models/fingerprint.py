@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-WEIGHTS = ("*.safetensors", "config.json")
+WEIGHTS = ("*.safetensors", "config.json", "adapter_config.json")
 TOKENIZER = (
     "tokenizer.json",
     "tokenizer_config.json",

@@ -40,7 +40,7 @@ def find_given(name: str, overrides: Sequence[str] = (), *, to_export: bool = Fa
     path = expand(name)
     if path.suffix in ENDINGS and exists(path) and path.is_file():
         use = read_use(read_file(path, overrides), look_around(), to_export=to_export)
-        return Given(put_together(use.model, use.adapter, use.template, use.quantize), use)
+        return Given(put_together(use.model, use.adapters, use.template, use.quantize), use)
     if overrides:
         raise RecipeError(
             f"{overrides[0]!r} replaces a key of a LLaMA-Factory file, and {name} is none",

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -22,6 +22,10 @@ CHUNK_POSITIONS = 256
 
 SMALL_SHARE = 1e-30
 """Below it numbers in fp32 begin to lose digits."""
+
+Weighing = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""Tells from what is expected, [positions, vocab], and from the targets, [positions], how much each
+position counts; it changes neither, and no gradient flows through it."""
 
 
 @dataclass(frozen=True)
@@ -113,16 +117,25 @@ class Targets:
         ids: token ids, [positions].
         weights: how much each position counts, [positions]; None for all alike.
         smoothing: share of a target that all tokens get in equal parts (arXiv:1512.00567), 0 to 1.
+        weigh: finds as the loss is computed how much each counts beside that; None for all alike.
     """
 
     ids: torch.Tensor
     weights: torch.Tensor | None = None
     smoothing: float = 0.0
+    weigh: Weighing | None = None
 
     def at(self, part: slice) -> Targets:
         """Take some positions."""
         weights = None if self.weights is None else self.weights[part]
-        return Targets(self.ids[part], weights, self.smoothing)
+        return replace(self, ids=self.ids[part], weights=weights)
+
+    def weights_among(self, expected: torch.Tensor) -> torch.Tensor | None:
+        """Return how much each position counts in all, told what was expected there."""
+        if self.weigh is None:
+            return self.weights
+        found = self.weigh(expected, self.ids)
+        return found if self.weights is None else found * self.weights
 
 
 def summed_loss(head: Head, hidden: torch.Tensor, targets: Targets) -> torch.Tensor:
@@ -178,17 +191,18 @@ def losses_of(logits: torch.Tensor, wanted: Targets, *, learns: bool) -> torch.T
     in_place = logits if logits.device.type == "cpu" else None
     shares = torch.softmax(logits, dim=-1, out=in_place)
     losses += _log_sum(shares, shares[picked], target, largest)
+    weights = wanted.weights_among(shares)
     if learns and in_place is None:
         logits.copy_(shares)
     if learns:
         logits[picked] -= 1.0 - wanted.smoothing
     if learns and wanted.smoothing:
         logits -= wanted.smoothing / logits.shape[1]
-    if wanted.weights is None:
+    if weights is None:
         return losses
     if learns:
-        logits *= wanted.weights[:, None]
-    return losses * wanted.weights
+        logits *= weights[:, None]
+    return losses * weights
 
 
 def _log_sum(
@@ -256,9 +270,13 @@ class _PlainLoss(torch.autograd.Function):
         )
 
 
-def _summed(logits: torch.Tensor, wanted: Targets) -> torch.Tensor:
+def sum_of(logits: torch.Tensor, wanted: Targets) -> torch.Tensor:
+    """Sum the loss over positions whose logits are there, [positions, vocab]."""
     losses = cross_entropy(logits, wanted.ids, reduction="none", label_smoothing=wanted.smoothing)
-    return (losses if wanted.weights is None else losses * wanted.weights).sum()
+    weights = wanted.weights
+    if wanted.weigh is not None:
+        weights = wanted.weights_among(torch.softmax(logits.detach(), dim=-1))
+    return (losses if weights is None else losses * weights).sum()
 
 
 class _AnyLoss(torch.autograd.Function):
@@ -280,7 +298,7 @@ class _AnyLoss(torch.autograd.Function):
         for part in chunks(len(hidden), vocab):
             with torch.set_grad_enabled(learns):
                 leaf = hidden[part].detach().requires_grad_(learns)
-                loss = _summed(head.logits(leaf), targets.at(part))
+                loss = sum_of(head.logits(leaf), targets.at(part))
             total += loss.detach()
             if learns:
                 to_leaf, *rest = torch.autograd.grad(loss, [leaf, *trained])

@@ -12,8 +12,10 @@ from tunesmith.errors import ModelError
 from tunesmith.models.inspect import check_files, is_scorer, labels_of
 from tunesmith.models.quantize import check_package, find_misfits, hush, loading_options, settle
 from tunesmith.models.reasons import few, reason_of
+from tunesmith.models.rope import stretch
 from tunesmith.models.score import SCORE
 from tunesmith.recipe.quantize import Quantize
+from tunesmith.recipe.rope import RopeScaling
 from tunesmith.settings import forbid_network
 
 if TYPE_CHECKING:
@@ -25,12 +27,18 @@ LM_HEAD = "lm_head."
 
 
 def load_model(
-    folder: Path, *, dtype: torch.dtype, device: torch.device, quantize: Quantize | None = None
+    folder: Path,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+    quantize: Quantize | None = None,
+    rope: RopeScaling | None = None,
 ) -> PreTrainedModel:
     """Load a causal language model from safetensors.
 
     Args:
         quantize: how its linear layers are kept, each from the moment it is read.
+        rope: how its positions are stretched.
 
     Raises:
         MissingPackage: if the kind of quantization needs a package that is not installed.
@@ -45,7 +53,7 @@ def load_model(
     if quantize is not None:
         check_package(quantize)
         how = loading_options(quantize, dtype=dtype, device=device)
-    model, loaded = read_weights(AutoModelForCausalLM, folder, how)
+    model, loaded = read_weights(AutoModelForCausalLM, folder, {**how, **_stretched(folder, rope)})
     refuse_partial(folder, loaded)
     if quantize is not None:
         refuse_partial(folder, {**loaded, "mismatched_keys": find_misfits(model)})
@@ -55,13 +63,19 @@ def load_model(
 
 
 def load_scorer(
-    folder: Path, *, dtype: torch.dtype, device: torch.device, new_head: bool = False
+    folder: Path,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+    new_head: bool = False,
+    rope: RopeScaling | None = None,
 ) -> PreTrainedModel:
     """Load a model with a head that scores a text by one number.
 
     Args:
         new_head: take a language model too, whose head is left and a random one put in its place,
             drawn from torch's current seed.
+        rope: how its positions are stretched.
 
     Raises:
         ModelError: as `load_model` does, and if the family has no such head.
@@ -79,7 +93,11 @@ def load_scorer(
     )
     if config.model_type not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES:
         raise unknown
-    how: dict[str, Any] = {"dtype": dtype, "num_labels": 1}
+    how: dict[str, Any] = {"dtype": dtype, **_stretched(folder, rope)}
+    if "config" in how:
+        how["config"].num_labels = 1
+    else:
+        how["num_labels"] = 1
     model, loaded = read_weights(AutoModelForSequenceClassification, folder, how)
     if SCORE not in model._modules:
         raise unknown
@@ -134,6 +152,11 @@ def read_weights(
             where=str(folder),
         ) from problem
     return found[0], found[1]
+
+
+def _stretched(folder: Path, rope: RopeScaling | None) -> dict[str, Any]:
+    """Say how positions are stretched, if they are."""
+    return {} if rope is None else {"config": load_config(folder, rope)}
 
 
 @contextmanager
@@ -197,8 +220,8 @@ def move(model: Any, device: torch.device) -> PreTrainedModel:
     return moved
 
 
-def load_config(folder: Path) -> PreTrainedConfig:
-    """Read the architecture of a language model's folder.
+def load_config(folder: Path, rope: RopeScaling | None = None) -> PreTrainedConfig:
+    """Read the architecture of a language model, with positions stretched if they are to be.
 
     Raises:
         ModelError: if transformers does not know it, or a field is impossible.
@@ -213,7 +236,10 @@ def load_config(folder: Path) -> PreTrainedConfig:
             hint="use a model of another family, or a newer tunesmith",
             where=str(folder / "config.json"),
         )
-    return read_architecture(folder)
+    config = read_architecture(folder)
+    if rope is not None:
+        stretch(config, rope)
+    return config
 
 
 def read_architecture(folder: Path) -> PreTrainedConfig:

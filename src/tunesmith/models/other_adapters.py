@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunesmith.errors import RecipeError
 from tunesmith.models.targets import find_linear, find_targets, is_called, is_transposed
-from tunesmith.recipe.tuning import HRA, IA3, OFT, Adapter, LoHa, LoKr, VeRA
+from tunesmith.recipe.tuning import HRA, IA3, OFT, AdaLoRA, Adapter, LoHa, LoKr, VeRA
 
 if TYPE_CHECKING:
     import torch
@@ -30,6 +30,19 @@ def add_other(model: PreTrainedModel, tuning: Adapter, common: dict[str, Any]) -
     return adapted
 
 
+def _adalora(tuning: AdaLoRA, layers: dict[str, Any], common: dict[str, Any]) -> Any:
+    """Say all but for how many updates: that is known when training begins."""
+    from peft import AdaLoraConfig
+
+    return AdaLoraConfig(
+        init_r=tuning.first_rank,
+        target_r=tuning.rank,
+        lora_alpha=tuning.alpha or 2 * tuning.first_rank,
+        total_step=1,
+        **common,
+    )
+
+
 def _vera(tuning: VeRA, layers: dict[str, Any], common: dict[str, Any]) -> Any:
     from peft import VeraConfig
 
@@ -40,8 +53,9 @@ def _oft(tuning: OFT, layers: dict[str, Any], common: dict[str, Any]) -> Any:
     """Turn by Cayley's formula itself, not by the first terms of its series: lengths are kept."""
     from peft import OFTConfig
 
+    upright = _upright(tuning, layers, common)
     for name, layer in layers.items():
-        width = layer.weight.shape[0 if is_transposed(layer) else 1]
+        width = layer.in_features
         if width % tuning.block_size:
             raise RecipeError(
                 f"{name} has {width} inputs, which no blocks of {tuning.block_size} fill",
@@ -49,7 +63,6 @@ def _oft(tuning: OFT, layers: dict[str, Any], common: dict[str, Any]) -> Any:
                 "other layers in tuning.targets",
                 where="tuning.block_size",
             )
-    upright = _upright(tuning, layers, common)
     return OFTConfig(r=0, oft_block_size=tuning.block_size, use_cayley_neumann=False, **upright)
 
 
@@ -102,6 +115,7 @@ def _upright(tuning: Any, layers: dict[str, Any], common: dict[str, Any]) -> dic
 
 
 BUILDERS: dict[type[Adapter], Callable[[Any, dict[str, Any], dict[str, Any]], Any]] = {
+    AdaLoRA: _adalora,
     VeRA: _vera,
     OFT: _oft,
     IA3: _ia3,

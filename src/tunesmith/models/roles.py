@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from tunesmith.errors import ModelError
 from tunesmith.hardware import Precision, choose_device, choose_precision
-from tunesmith.models.adapter import restore_adapter
+from tunesmith.models.adapter import merge_adapters, restore_adapter
+from tunesmith.models.beside import load_beside
+from tunesmith.models.chat import find_beneath
 from tunesmith.models.classifier import load_classifier_model
 from tunesmith.models.image_reader import ImageReader
 from tunesmith.models.load import (
@@ -36,12 +38,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Roles:
-    """The models of one run; later methods add reference, reward and value."""
+    """The models of one run; later methods add reference, reward and value.
+
+    Attributes:
+        beside: a teacher, or a copy of the policy before training, if the method asks one.
+    """
 
     policy: torch.nn.Module
     reader: AnyReader
     precision: Precision
     device: torch.device
+    beside: torch.nn.Module | None = None
 
 
 def load_reader(recipe: Recipe) -> AnyReader:
@@ -117,6 +124,7 @@ def load_roles(recipe: Recipe, reader: AnyReader, labels: Sequence[str] = ()) ->
     import torch
 
     from tunesmith.models.few_passes import use_few_passes
+    from tunesmith.models.shifted_attention import use_shifted_attention
 
     device = choose_device(recipe.compute.device)
     precision = choose_precision(recipe.compute.precision, device)
@@ -130,7 +138,7 @@ def load_roles(recipe: Recipe, reader: AnyReader, labels: Sequence[str] = ()) ->
     policy = apply_tuning(base, recipe.tuning, tokens)
     start = find_start(recipe)
     if start is not None:
-        check_start(policy, start, reader.folder)
+        check_start(policy, start, reader.folder, find_beneath(recipe.model))
         restore_adapter(policy, start)
     for weight in policy.parameters():  # what moves stays fp32, a new head too
         if weight.requires_grad:
@@ -139,7 +147,9 @@ def load_roles(recipe: Recipe, reader: AnyReader, labels: Sequence[str] = ()) ->
     if precision == "pure_bf16":
         for weight in policy.parameters():  # what else it holds, such as positions, stays exact
             weight.data = weight.data.to(torch.bfloat16)
-    return Roles(policy, reader, precision, device)
+    if recipe.model.shifted_attention is not None:
+        use_shifted_attention(policy, recipe.model.shifted_attention)
+    return Roles(policy, reader, precision, device, load_beside(recipe, precision, device))
 
 
 def load_base(
@@ -158,13 +168,17 @@ def load_base(
         )
         return know_padding(model, reader) if isinstance(reader, Reader) else model
     assert isinstance(reader, Reader)
+    beneath = find_beneath(recipe.model)
     if not isinstance(recipe.method, Reward):
         if recipe.model.from_scratch:
             return build_random_model(reader.folder, dtype=dtype, device=device)
         quantize = recipe.model.quantize
-        return load_model(reader.folder, dtype=dtype, device=device, quantize=quantize)
-    model = load_scorer(reader.folder, dtype=dtype, device=device, new_head=True)
-    return know_padding(model, reader)
+        plain = load_model(
+            reader.folder, dtype=dtype, device=device, quantize=quantize, rope=beneath.rope
+        )
+        return merge_adapters(plain, reader.folder, beneath)
+    model = load_scorer(reader.folder, dtype=dtype, device=device, new_head=True, rope=beneath.rope)
+    return know_padding(merge_adapters(model, reader.folder, beneath), reader)
 
 
 def know_padding(model: PreTrainedModel, reader: Reader) -> PreTrainedModel:

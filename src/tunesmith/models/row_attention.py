@@ -26,6 +26,8 @@ from transformers.masking_utils import eager_mask, sdpa_mask
 from tunesmith.models.autocast import product_type
 
 PREFIX = "rows_"
+IN_TRAINING = "attend_in_training"
+"""Where an attention layer keeps another way to attend while it trains."""
 FORWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 BACKWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 EXACT_BELOW = 400
@@ -330,7 +332,9 @@ def _attend(
         raise CannotLieFlat(f"its attention takes {', '.join(strange) or 'both directions'}")
     dtype = product_type(value)
     segments = mask.tolist()[0][0]
-    out = attend_rows(query.to(dtype), key.to(dtype), value.to(dtype), segments, rule)
+    training = vars(module).get(IN_TRAINING) if module.training else None
+    attend = training or attend_rows
+    out = attend(query.to(dtype), key.to(dtype), value.to(dtype), segments, rule)
     return out.transpose(1, 2), None
 
 

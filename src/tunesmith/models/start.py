@@ -6,11 +6,11 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.errors import ModelError, RecipeError
+from tunesmith.errors import RecipeError
 from tunesmith.models.adapter import check_base, check_fit
-from tunesmith.models.chat import find_subject
+from tunesmith.models.beneath import NOTHING, Beneath
+from tunesmith.models.chat import find_adapter
 from tunesmith.models.inspect import ADAPTER, BELONGS_TO, read_config
-from tunesmith.paths import expand
 from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.tuning import Adapter
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 SAME = (
     "peft_type",
     "r",
+    "init_r",
     "lora_alpha",
     "alpha",
     "rank_pattern",
@@ -43,27 +44,15 @@ def find_start(recipe: Recipe) -> Path | None:
     tuning = recipe.tuning
     if not isinstance(tuning, Adapter) or tuning.from_adapter is None:
         return None
-    folder: Path | None = expand(tuning.from_adapter)
-    if folder is None or not (folder / ADAPTER).is_file():
-        try:
-            folder = find_subject(tuning.from_adapter).adapter
-        except ModelError:
-            folder = None
-    if folder is None:
-        raise RecipeError(
-            f"there is no adapter {tuning.from_adapter}",
-            hint="name a run that trained one, a checkpoint of it, or a folder with "
-            "adapter_config.json",
-            where="tuning.from_adapter",
-        )
-    return folder
+    return find_adapter(tuning.from_adapter, "tuning.from_adapter")
 
 
-def check_start(adapted: PeftModel, folder: Path, base: Path) -> None:
+def check_start(adapted: PeftModel, folder: Path, base: Path, beneath: Beneath = NOTHING) -> None:
     """Refuse an adapter of another kind, shape or base than the one that is to be trained.
 
     Args:
         adapted: may hold no numbers.
+        beneath: what was changed of the base before.
 
     Raises:
         RecipeError: naming what differs, as PEFT calls it.
@@ -87,7 +76,7 @@ def check_start(adapted: PeftModel, folder: Path, base: Path) -> None:
                 where="tuning.from_adapter",
             )
     if (folder / BELONGS_TO).is_file():  # others than ours do not say
-        check_base(folder, base)
+        check_base(folder, base, beneath=beneath)
     check_fit(adapted, folder)
 
 

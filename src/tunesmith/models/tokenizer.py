@@ -62,17 +62,19 @@ def load_template(
     Raises:
         ModelError: if the template needs tokens that the vocabulary lacks.
     """
-    source = named_template(override) if override else tokenizer.chat_template
+    source: Any = named_template(override) if override else tokenizer.chat_template
     if source is None:
         return None
+    for_tools = ""
     if isinstance(source, dict):
-        source = _default_of(source, folder)
+        source, for_tools = _default_of(source, folder), source.get("tool_use", "")
     specials = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
     template = build_template(
         str(source),
         special_tokens=specials,
         all_specials=special_texts(tokenizer),
         name=override or folder.name,
+        for_tools=for_tools,
     )
     if override == "chatml" and "<|im_end|>" not in tokenizer.get_vocab():
         raise ModelError(

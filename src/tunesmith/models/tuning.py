@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunesmith.errors import RecipeError
 from tunesmith.models.beginnings import keep_beginnings, kept_numbers
+from tunesmith.models.blocks import add_blocks
 from tunesmith.models.inner import reads_images, token_ends
 from tunesmith.models.other_adapters import add_other
 from tunesmith.models.score import HEADS, find_score
@@ -20,7 +21,7 @@ from tunesmith.models.targets import (
     is_transposed,
     near_name,
 )
-from tunesmith.recipe.tuning import RESIDUAL, Adapter, Freeze, LoRA, Tuning
+from tunesmith.recipe.tuning import RESIDUAL, Adapter, Freeze, LlamaPro, LoRA, Tuning
 
 if TYPE_CHECKING:
     import torch
@@ -46,7 +47,20 @@ def apply_tuning(
         return add_other(model, tuning, describe_common(model, tuning))
     if isinstance(tuning, Freeze):
         open_layers(model, tuning)
+    if isinstance(tuning, LlamaPro):
+        open_blocks(model, tuning)
     return model
+
+
+def open_blocks(model: PreTrainedModel, tuning: LlamaPro) -> None:
+    """Put new blocks between those of a model and freeze all but them."""
+    new = add_blocks(model, tuning.blocks)
+    opened = {id(weight) for block in new for weight in block.parameters()}
+    score = find_score(model)
+    if score is not None:  # it is random
+        opened |= {id(parameter) for parameter in score.parameters()}
+    for weight in model.parameters():
+        weight.requires_grad_(id(weight) in opened)
 
 
 def add_lora(model: PreTrainedModel, tuning: LoRA, tokens: Sequence[int] = ()) -> torch.nn.Module:
@@ -154,6 +168,13 @@ def open_layers(model: PreTrainedModel, tuning: Freeze) -> None:
             hint=f"write a number up to {count}, or tuning.kind: full",
             where="tuning.layers",
         )
+    if tuning.spread and count % tuning.layers:
+        fitting = ", ".join(str(n) for n in range(1, count + 1) if count % n == 0)
+        raise RecipeError(
+            f"{tuning.layers} layers do not spread evenly over {count}",
+            hint=f"write one of {fitting}",
+            where="tuning.layers",
+        )
     for wanted in tuning.names:
         if not any(wanted in name for name in names):
             near = near_name(wanted, names)
@@ -188,6 +209,8 @@ def _is_chosen(name: str, tuning: Freeze, count: int) -> bool:
     if match is None:
         return False
     layer = int(match[1])
+    if tuning.spread:
+        return layer % (count // tuning.layers) == count // tuning.layers - 1
     return layer >= count - tuning.layers if tuning.layers > 0 else layer < -tuning.layers
 
 

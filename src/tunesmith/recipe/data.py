@@ -45,12 +45,30 @@ class Source(Section):
     """Names of roles and keys inside sharegpt messages: `{role_tag: from, user_tag: human}`."""
 
 
+class HeldOut(Source):
+    """One set of rows to measure on."""
+
+    name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    """What the set is called where it is measured by itself too: `eval_NAME_loss`."""
+
+
 def _as_source(value: Any) -> Any:
     return {"path": str(value)} if isinstance(value, str | Path) else value
 
 
 def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str | Path | dict | Source) else value
+
+
+def _as_named(value: Any) -> Any:
+    """Give a mapping's names to its sets."""
+    if not isinstance(value, dict) or "path" in value:
+        return _as_list(value)
+    sources = {name: _as_source(source) for name, source in value.items()}
+    return [
+        {**source, "name": name} if isinstance(source, dict) else source
+        for name, source in sources.items()
+    ]
 
 
 Named = Annotated[Source, BeforeValidator(_as_source, json_schema_input_type=str | Source)]
@@ -60,13 +78,27 @@ Sources = Annotated[
 ]
 
 
+NamedHeldOut = Annotated[HeldOut, BeforeValidator(_as_source, json_schema_input_type=str | HeldOut)]
+HeldOuts = Annotated[
+    tuple[NamedHeldOut, ...],
+    BeforeValidator(
+        _as_named,
+        json_schema_input_type=str | HeldOut | tuple[NamedHeldOut, ...] | dict[str, str | Source],
+    ),
+]
+
+
 class Data(Section):
     """The rows we learn from."""
 
     train: Sources = Field(min_length=1)
     """Files, folders or names of `info` to learn from; a path or `{path, weight, format, ...}`."""
-    validation: Sources = ()
-    """Files to measure the held-out loss on; never learned."""
+    mix_until: Literal["total", "first", "last"] = "total"
+    """How many rows weighted sets give together: as many as they hold (`total`), or until the
+    `first` or the `last` of them has given all its rows."""
+    validation: HeldOuts = ()
+    """Files to measure the held-out loss on, never learned; `{name: file}` measures each by itself
+    too."""
     validation_share: Number = Field(default=0.0, ge=0.0, lt=1.0)
     """Share of the training rows held out for validation, drawn with the run's seed."""
     validation_rows: Count | None = None

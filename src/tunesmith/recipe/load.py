@@ -14,6 +14,7 @@ from tunesmith.errors import RecipeError
 from tunesmith.paths import exists, expand
 from tunesmith.recipe.mistakes import SECTIONS, explain_mistake
 from tunesmith.recipe.options import Recipe
+from tunesmith.recipe.rules.defaults import fill_defaults
 from tunesmith.recipe.schema import list_options
 from tunesmith.recipe.yaml_file import parse_value, read_yaml
 
@@ -23,6 +24,13 @@ DEFAULT_CHOICE = {
     "optimizer": ("name", "adamw"),
 }
 """What a section means that does not say which of its kinds it is."""
+PATHS = {
+    "model": ("name", "template"),
+    "data": ("info",),
+    "method": ("reference", "teacher"),
+    "tuning": ("from_adapter",),
+}
+"""Options that may hold a path, by section."""
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -56,7 +64,7 @@ def build_recipe(raw: dict[str, Any], overrides: Sequence[str] = (), *, where: s
         if isinstance(raw.get(section), dict):
             raw[section].setdefault(tag, choice)
     try:
-        return Recipe.model_validate(raw)
+        return fill_defaults(Recipe.model_validate(raw))
     except ValidationError as problem:
         raise explain_mistake(problem, where) from None
 
@@ -108,21 +116,19 @@ def find_paths(raw: dict[str, Any], folders: Sequence[Path]) -> None:
     """Make every path that exists below one of `folders` absolute, in place."""
     for holder, key in _path_places(raw):
         value = holder[key]
-        if isinstance(value, str) and value and value != "starter":
+        named = key == "reference" and value in ("base", "none")
+        if isinstance(value, str) and value and value != "starter" and not named:
             holder[key] = _absolute(value, folders)
 
 
 def _path_places(raw: dict[str, Any]) -> Iterator[tuple[Any, Any]]:
     """Yield each place that may hold a path, as a holder and its key."""
-    sections = {name: raw[name] for name in ("model", "data") if isinstance(raw.get(name), dict)}
-    for section, options in {"model": ("name", "template"), "data": ("info",)}.items():
-        yield from ((sections[section], o) for o in options if o in sections.get(section, {}))
-    method = raw.get("method")
-    if isinstance(method, dict) and method.get("reference", "base") not in ("base", "none"):
-        yield method, "reference"
-    tuning = raw.get("tuning")
-    if isinstance(tuning, dict) and "from_adapter" in tuning:
-        yield tuning, "from_adapter"
+    sections = {name: raw[name] for name in PATHS if isinstance(raw.get(name), dict)}
+    for section, options in sections.items():
+        yield from ((options, option) for option in PATHS[section] if option in options)
+    adapters = sections.get("model", {}).get("adapters")
+    if isinstance(adapters, list):
+        yield from ((adapters, place) for place, name in enumerate(adapters))
     for option in ("train", "validation"):
         value = sections.get("data", {}).get(option)
         sources = value if isinstance(value, list) else [value]

@@ -17,6 +17,9 @@ class Pretrain(Section):
     """Join short texts into rows of `data.max_tokens`; otherwise one text is one row."""
 
 
+TokenLoss = Literal["nll", "dft", "eaft", "asft"]
+
+
 class SFT(Section):
     """Imitate the answers (next-token loss on answer tokens only)."""
 
@@ -29,6 +32,33 @@ class SFT(Section):
     """Strength of noise on the embeddings, 0 for none, 5 to 15 usual (arXiv:2310.05914)."""
     label_smoothing: Number = Field(default=0.0, ge=0.0, lt=1.0)
     """Share of each target that all tokens get in equal parts, 0 for none (arXiv:1512.00567)."""
+    loss: TokenLoss = "nll"
+    """How much each token counts: nll all alike; dft by the probability it has already
+    (arXiv:2508.05629); eaft by how undecided the model is (arXiv:2601.02151); asft as dft, and
+    the model stays near what it was (arXiv:2509.23753)."""
+    entropy_power: NotNegative = 1.0
+    """Power of the entropy by which eaft weighs a token; 0 makes all alike."""
+    anchor_weight: Positive = 0.1
+    """Weight in asft of the divergence from the model before training."""
+
+
+class Distill(Section):
+    """Learn from a larger model what it expects at each token of the answers (arXiv:1503.02531)."""
+
+    name: Literal["distill"] = "distill"
+    teacher: str = Field(min_length=1)
+    """The model to learn from, of the same vocabulary: a folder or a run."""
+    teacher_weight: Number = Field(default=0.5, gt=0.0, le=1.0)
+    """Share of the teacher in the loss; the rest is the next-token loss on the answers."""
+    temperature: Positive = 1.0
+    """Above 1 the teacher's less likely tokens count more, 1 to 4 usual."""
+    beta: Number = Field(default=0.0, ge=0.0, le=1.0)
+    """How both are compared: 0 covers all that the teacher says (forward KL), 1 keeps to its
+    likeliest (reverse KL), between them generalised Jensen-Shannon (arXiv:2306.13649)."""
+    learn_prompts: bool = False
+    """Also learn to predict the prompts."""
+    learn_history: bool = True
+    """Learn every answer of a conversation; otherwise only the last one."""
 
 
 PairLoss = Literal["sigmoid", "hinge", "ipo", "robust"]
@@ -118,6 +148,6 @@ class Classify(Section):
 Preference = DPO | ORPO | SimPO | CPO | KTO | Reward
 """Methods that learn what is preferred, and begin with a model that knows its language."""
 Method = Annotated[
-    Pretrain | SFT | DPO | ORPO | SimPO | CPO | KTO | Reward | Classify,
+    Pretrain | SFT | Distill | DPO | ORPO | SimPO | CPO | KTO | Reward | Classify,
     Field(discriminator="name"),
 ]

@@ -9,10 +9,10 @@ from pydantic import ValidationError
 
 from tunesmith.errors import RecipeError
 from tunesmith.recipe.options import Recipe
-from tunesmith.recipe.schema import QUANTIZE, Option, list_options, name_kinds
+from tunesmith.recipe.schema import NESTED, Option, list_options, name_kinds
 
 SECTIONS = tuple(Recipe.model_fields)
-UNIONS = ("method", "tuning", "optimizer", QUANTIZE)
+UNIONS = ("method", "tuning", "optimizer", *NESTED)
 
 
 def explain_mistake(problem: ValidationError, where: str) -> RecipeError:
@@ -46,7 +46,7 @@ def _describe(mistake: Any, dotted: str) -> tuple[str, str]:
     if kind == "literal_error":
         return f"{dotted} cannot be {given!r}", f"write {context['expected']}"
     if kind in ("model_type", "model_attributes_type", "dict_type"):
-        section = dotted if dotted == QUANTIZE else dotted.split(".", maxsplit=1)[0]
+        section = dotted if dotted in NESTED else dotted.split(".", maxsplit=1)[0]
         return (
             f"{dotted} is a section, not {given!r}",
             f"write options under it; see `tunesmith recipe explain {section}`",

@@ -12,6 +12,7 @@ import yaml
 from tunesmith.errors import RecipeError
 from tunesmith.recipe.load import build_recipe
 from tunesmith.recipe.rules import check_rules
+from tunesmith.recipe.rules.defaults import usual_rate
 from tunesmith.recipe.schema import list_options
 from tunesmith.recipe.yaml_file import parse_value
 
@@ -57,10 +58,6 @@ SHOWN = (
 """Options that people change first; the others keep their defaults."""
 
 
-WHOLE = ("full", "freeze")
-"""Ways to tune that move weights themselves, by small steps."""
-
-
 def write_new(path: Path, answers: Mapping[str, str]) -> None:
     """Write a commented recipe.
 
@@ -95,7 +92,7 @@ def compose(answers: Mapping[str, str]) -> str:
         "method.name": answers["method"],
         "tuning.kind": answers["tuning"],
         "data.validation_share": 0.1,
-        "optimizer.learning_rate": _rate(answers["method"], answers["tuning"]),
+        "optimizer.learning_rate": usual_rate(answers["method"], answers["tuning"]),
         "run.name": answers["name"],
         "run.epochs": 3.0,
     }
@@ -113,13 +110,6 @@ def compose(answers: Mapping[str, str]) -> str:
         value = _spell(chosen[option.dotted]) if option.dotted in chosen else option.default
         lines.append(f"  {option.name}: {value}")
     return "\n".join(lines) + "\n"
-
-
-def _rate(method: str, tuning: str) -> float:
-    """Choose a usual learning rate; preferences are learned in small steps."""
-    if method not in ("sft", "pretrain", "classify"):
-        return 5e-6 if tuning in WHOLE else 5e-5
-    return 2e-5 if tuning in WHOLE else 2e-4
 
 
 def _spell(value: object) -> str:

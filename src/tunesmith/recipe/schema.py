@@ -13,12 +13,15 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from tunesmith.errors import RecipeError
-from tunesmith.recipe.data import Source
+from tunesmith.recipe.data import HeldOut, Source
 from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.quantize import Quantize
+from tunesmith.recipe.rope import RopeScaling
 from tunesmith.recipe.section import MOST
 
 QUANTIZE = "model.quantize"
+NESTED: dict[str, Any] = {QUANTIZE: Quantize, "model.rope_scaling": RopeScaling}
+"""Options that have kinds with options of their own."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class Option:
 
     Attributes:
         section: the section it stands in, `data.train` for the options of one source,
-            `model.quantize` for those of a quantization.
+            `model.quantize` for those of a quantization, and so on.
         choice: tag and values of the kinds it belongs to, such as (`kind`, `lora`), if it does not
             belong to all of its section.
         type: how its values are spelled, for people.
@@ -69,24 +72,26 @@ def list_options() -> tuple[Option, ...]:
         found += _tag_of(section)
         found += _options_of(section, _models(field.annotation))
         if section == "model":
-            found += _options_of_quantize()
+            found += [option for nested in NESTED for option in _options_of_nested(nested)]
         if section == "data":
             found += _options_of("data.train", [Source])
+            held_out = _options_of("data.validation", [HeldOut])
+            found += [option for option in held_out if option.name not in Source.model_fields]
     return tuple(found)
 
 
-def _options_of_quantize() -> list[Option]:
-    kinds = describe_section(QUANTIZE)
-    what = f"How to keep the base: {', '.join(kinds)}."
-    tag = Option(QUANTIZE, "kind", None, " | ".join(kinds), "", what)
-    return [tag, *_options_of(QUANTIZE, _models(Quantize))]
+def _options_of_nested(nested: str) -> list[Option]:
+    kinds = describe_section(nested)
+    what = {QUANTIZE: "How to keep the base"}.get(nested, "How to stretch positions")
+    tag = Option(nested, "kind", None, " | ".join(kinds), "", f"{what}: {', '.join(kinds)}.")
+    return [tag, *_options_of(nested, _models(NESTED[nested]))]
 
 
 def describe_section(section: str) -> dict[str, str]:
     """Say what each kind of a section is for: docstring by tag value, or by an empty text."""
     kinds = {}
     field = Recipe.model_fields[section.split(".", maxsplit=1)[0]]
-    annotation = Quantize if section == QUANTIZE else field.annotation
+    annotation = NESTED.get(section, field.annotation)
     for model in _models(annotation):
         choice = _choice(model)
         kinds[choice[1] if choice else ""] = " ".join((model.__doc__ or "").split())

@@ -27,8 +27,19 @@ class Freeze(Section):
     """Train the last n layers; a negative number trains the first n."""
     names: tuple[str, ...] = ()
     """Train the parameters whose names contain one of these, instead of counting layers."""
+    spread: bool = False
+    """Train n layers evenly between the others instead, each the last of its stretch: the new
+    blocks of a model that was made with `llama_pro` by others."""
     embeddings: bool = False
     """Also train the embeddings and the head."""
+
+
+class LlamaPro(Section):
+    """Train new layers between the others that at first change nothing (arXiv:2401.02415)."""
+
+    kind: Literal["llama_pro"] = "llama_pro"
+    blocks: Count = 2
+    """New layers, put evenly between the others; each begins as a copy of the one before it."""
 
 
 class Adapter(Section):
@@ -74,6 +85,20 @@ class LoRA(Adapter):
     """Train only the second matrix: fewer activations are kept (LoRA-FA, arXiv:2308.03303)."""
     tokens: tuple[int | str, ...] = ()
     """Tokens whose embeddings are trained beside, by id or text."""
+
+
+class AdaLoRA(Adapter):
+    """Train low-rank matrices whose ranks move to where they are worth most (arXiv:2303.10512)."""
+
+    kind: Literal["adalora"] = "adalora"
+    rank: Count = 8
+    """Width of the added matrices at the end, the mean over all layers."""
+    first_rank: Count = 12
+    """Width of each of them at the beginning."""
+    alpha: Count | None = None
+    """Scale: the product is multiplied by alpha / first_rank; twice first_rank if not given."""
+    last_share: Number = Field(default=0.3, ge=0.0, lt=0.9)
+    """Share of the updates after the last ranks were taken away; before the first it is 0.1."""
 
 
 class VeRA(Adapter):
@@ -127,6 +152,6 @@ class LoKr(Adapter):
 
 
 Tuning = Annotated[
-    Full | Freeze | LoRA | VeRA | OFT | IA3 | HRA | LoHa | LoKr,
+    Full | Freeze | LlamaPro | LoRA | AdaLoRA | VeRA | OFT | IA3 | HRA | LoHa | LoKr,
     Field(discriminator="kind"),
 ]

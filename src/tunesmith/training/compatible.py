@@ -11,6 +11,7 @@ import orjson
 
 from tunesmith.runs.run import Run
 from tunesmith.runs.write import write_bytes
+from tunesmith.training.best import named_losses
 from tunesmith.training.curves import draw_one_curve
 
 Record = dict[str, Any]
@@ -58,6 +59,7 @@ def _log_line(record: Record, steps: int, metrics: list[Record]) -> Record:
         "total_steps": steps,
         "loss": record.get("loss"),
         "eval_loss": record.get("eval_loss"),
+        **{key: record[key] for key in named_losses(record)},
         "accuracy": record.get("rewards_accuracy", record.get("accuracy")),
         "lr": record.get("learning_rate"),
         "epoch": record.get("epoch"),
@@ -82,7 +84,11 @@ def _clock(seconds: float) -> str:
 
 def _state(metrics: list[Record], steps: int) -> Record:
     history = [
-        {name: record[name] for name in (*STATE, "epoch", "step") if name in record}
+        {
+            name: record[name]
+            for name in (*STATE, *named_losses(record), "epoch", "step")
+            if name in record
+        }
         for record in metrics
     ]
     last = metrics[-1] if metrics else {}
@@ -113,4 +119,5 @@ def _eval_results(metrics: list[Record]) -> Record:
     if not measured:
         return {}
     last = measured[-1]
-    return {"epoch": last.get("epoch"), "eval_loss": last["eval_loss"]}
+    named = {key: last[key] for key in named_losses(last)}
+    return {"epoch": last.get("epoch"), "eval_loss": last["eval_loss"], **named}

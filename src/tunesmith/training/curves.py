@@ -6,6 +6,8 @@ import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from tunesmith.training.best import named_losses
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -57,6 +59,9 @@ def _draw_loss(axes: Axes, metrics: Sequence[dict[str, Any]]) -> None:
     held_steps, held_out = _series(metrics, "eval_loss")
     if held_out:
         axes.plot(held_steps, held_out, "o-", color="tab:orange", label="held-out loss")
+    named = {key: name for record in metrics for key, name in named_losses(record).items()}
+    for key, name in named.items():
+        axes.plot(*_series(metrics, key), ".--", alpha=0.7, label=f"held-out loss of {name}")
     over = [name for name in UNITS if any(name in record for record in metrics)]
     axes.set_ylabel(f"nats a {UNITS[over[0]] if over else 'token'}")
     axes.set_xlabel("step")

@@ -10,6 +10,9 @@ from typing import Any
 from tunesmith.data.prepare import Splits
 from tunesmith.errors import RecipeError, RunError
 from tunesmith.hardware import describe_machine
+from tunesmith.models.beneath import base_sha256
+from tunesmith.models.beside import beside_weights
+from tunesmith.models.chat import find_beneath
 from tunesmith.models.fingerprint import tokenizer_sha256, weights_sha256
 from tunesmith.models.quantize import package_of
 from tunesmith.models.reader import AnyReader
@@ -42,6 +45,10 @@ def describe_environment(recipe: Recipe, reader: AnyReader, splits: Splits) -> d
     device = choose_device(recipe.compute.device)
     reference = find_reference(recipe)
     other = {} if reference is None else {"reference_weights": weights_sha256(reference)}
+    teacher = beside_weights(recipe)
+    if teacher is not None:
+        other["teacher_weights"] = teacher
+    base, beneath = reader.folder, find_beneath(recipe.model)
     start = find_start(recipe)
     if start is not None:
         other["start_weights"] = weights_sha256(start)
@@ -50,7 +57,7 @@ def describe_environment(recipe: Recipe, reader: AnyReader, splits: Splits) -> d
     return {
         "recipe": recipe.model_dump(mode="json"),
         "data": splits.fingerprint,
-        "base_weights": "random" if recipe.model.from_scratch else weights_sha256(reader.folder),
+        "base_weights": "random" if recipe.model.from_scratch else base_sha256(base, beneath),
         **other,
         "tokenizer": tokenizer_sha256(reader.folder),
         "threads": torch.get_num_threads(),

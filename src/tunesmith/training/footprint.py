@@ -15,6 +15,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 
 from tunesmith.hardware import GIB, Precision, choose_device, choose_precision
 from tunesmith.logs import logger
+from tunesmith.models.adapter import WEIGHTS
+from tunesmith.models.beside import compares, find_beside
+from tunesmith.models.chat import find_beneath
 from tunesmith.models.classifier import auto_class, is_image_model
 from tunesmith.models.few_passes import as_on_a_gpu, use_few_passes
 from tunesmith.models.head import chunk_size
@@ -31,6 +34,7 @@ from tunesmith.models.row_attention import (
     one_after_another,
     use_row_attention,
 )
+from tunesmith.models.shifted_attention import check_shiftable
 from tunesmith.models.start import check_start, find_start
 from tunesmith.models.targets import find_tokens
 from tunesmith.models.tuning import apply_tuning, num_trainable
@@ -48,6 +52,9 @@ UNCOUNTED = 1.05
 """What is not counted, as measured on models of 5 and 109 million weights."""
 COMPILED_BYTES = 80 * 1024**2
 """What the products compiled for 16 bits on a CPU take."""
+LOGIT_BYTES, COMPARED_BYTES = 8, 28
+"""For each logit that is computed at once: itself and a copy; those of two models, and what their
+difference is made of."""
 CUDA_BYTES = 800 * 1024**2
 """What CUDA takes before the first tensor."""
 
@@ -134,6 +141,7 @@ def measure_footprint(recipe: Recipe, folder: Path, longest: int) -> Footprint:
         whole = storage.largest * (4 if precision == "fp32" else 2)
         stored += storage.quantized - storage.plain + whole
     libraries = psutil.Process().memory_info().rss if device.type == "cpu" else CUDA_BYTES
+    beside, hidden = _other_model(recipe, precision)
     image = load_image_reader(folder).shape if is_image_model(folder) else None
     flat = image is not None or _may_lie_flat(model)
     sizes = _read_sizes(model, precision)
@@ -143,12 +151,15 @@ def measure_footprint(recipe: Recipe, folder: Path, longest: int) -> Footprint:
     return Footprint(
         num_weights=sum(weight.numel() for weight in weights),
         num_trained=trained,
-        held=libraries + stored + optimizer.held,
+        held=libraries + stored + beside + optimizer.held,
         optimizer=optimizer,
-        head_gradient=4 * head.numel() if head.requires_grad else 0,  # summed apart
+        head_gradient=_summed_apart(recipe, head),
         kept=_trials(model, precision, sizes, _Row(longest, flat, image), device=device.type),
-        passing=float(sizes.width * (3 * sizes.inner + 4 * sizes.hidden)),
-        logits=(8 * len(head), _logits_at_once(recipe, head)),
+        passing=float(sizes.width * (3 * sizes.inner + 4 * sizes.hidden + hidden)),
+        logits=(
+            (COMPARED_BYTES if compares(recipe) else LOGIT_BYTES) * len(head),
+            _logits_at_once(recipe, head),
+        ),
         flat=flat,
     )
 
@@ -165,6 +176,32 @@ def _beside(model: torch.nn.Module, recipe: Recipe, trained: int) -> int:
     kept = {id(given): given.numel() * given.element_size() for given in model.buffers()}
     begins = isinstance(recipe.tuning, LoRA) and recipe.tuning.init in RESIDUAL
     return sum(kept.values()) + (4 * trained if begins else 0)
+
+
+def _other_model(recipe: Recipe, precision: Precision) -> tuple[int, int]:
+    """Count the bytes of the model that is held beside, and the numbers that it leaves a token."""
+    from transformers import AutoModelForCausalLM
+
+    subject = find_beside(recipe)
+    if subject is None:
+        return 0, 0
+    dtype = torch.float32 if precision == "fp32" else torch.bfloat16
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(load_config(subject.base), dtype=dtype)
+        storage = None if subject.quantize is None else measure_storage(model, subject.quantize)
+    stored = sum(weight.numel() * weight.element_size() for weight in model.parameters())
+    if storage is not None:
+        stored += storage.quantized - storage.plain + storage.largest * dtype.itemsize
+    if subject.adapter is not None:
+        stored += (subject.adapter / WEIGHTS).stat().st_size
+    return stored, _read_sizes(model, precision).hidden
+
+
+def _summed_apart(recipe: Recipe, head: torch.Tensor) -> int:
+    """Count the gradient of a head that learns; where models are compared, a chunk's beside it."""
+    if not head.requires_grad:
+        return 0
+    return 4 * head.numel() * (2 if compares(recipe) else 1)
 
 
 def _logits_at_once(recipe: Recipe, head: torch.Tensor) -> int:
@@ -191,7 +228,8 @@ def _without_numbers(
     dtype, images = base_dtype(recipe, precision), is_image_model(folder)
     kind = auto_class(images=True) if images else AutoModelForCausalLM
     with torch.device("meta"):
-        config = read_architecture(folder) if images else load_config(folder)
+        rope = recipe.model.rope_scaling
+        config = read_architecture(folder) if images else load_config(folder, rope)
         base = kind.from_config(config, dtype=dtype)
         quantize = recipe.model.quantize
         storage = None if quantize is None else measure_storage(base, quantize)
@@ -199,7 +237,9 @@ def _without_numbers(
     start = find_start(recipe)
     scores = isinstance(recipe.method, Reward | Classify)
     if start is not None and not scores:  # before a run is made for it
-        check_start(model, start, folder)
+        check_start(model, start, folder, find_beneath(recipe.model))
+    if recipe.model.shifted_attention is not None:
+        check_shiftable(model)
     use_few_passes(model)
     return model.train(), storage
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from tunesmith.data.labels import find_labels, number_all
 from tunesmith.data.prepare import Splits, prepare
@@ -13,6 +14,9 @@ from tunesmith.logs import logger
 from tunesmith.methods import Method, build_method
 from tunesmith.methods.classify import learn_of
 from tunesmith.methods.ranks import ALONE, Ranks
+from tunesmith.models.adapter import check_beneath
+from tunesmith.models.beside import check_beside
+from tunesmith.models.chat import find_beneath
 from tunesmith.models.classifier import choose_labels
 from tunesmith.models.image_reader import ImageReader
 from tunesmith.models.inspect import labels_of
@@ -20,10 +24,12 @@ from tunesmith.models.load import load_config, quiet_libraries
 from tunesmith.models.quantize import check_package
 from tunesmith.models.reader import AnyReader, Reader
 from tunesmith.models.roles import check_reference, load_reader
+from tunesmith.models.rope import settle_rope
 from tunesmith.recipe.method import Classify, Preference
 from tunesmith.recipe.options import Recipe
+from tunesmith.recipe.rope import RopeScaling
 from tunesmith.recipe.rules import check_rules
-from tunesmith.recipe.rules.defaults import has_default
+from tunesmith.recipe.rules.defaults import has_default, usual_rate
 from tunesmith.recipe.tuning import Adapter, Freeze, LoRA
 from tunesmith.settings import forbid_network
 from tunesmith.training.optimizers import packages_of
@@ -63,11 +69,16 @@ def prepare_run(recipe: Recipe) -> Prepared:
     if isinstance(reader, ImageReader):
         refuse_words(recipe)
     check_reference(recipe, reader)
+    beside = check_beside(recipe, reader)
+    recipe = settle_positions(recipe, reader)
+    check_beneath(reader.folder, find_beneath(recipe.model))
     method = build_method(recipe.method)
     learn = learn_of(method, reader)
     splits = prepare(recipe.data, learn, reader.tokenizer, reader.template, seed=recipe.run.seed)
     if isinstance(reader, Reader):
-        check_lengths(reader, splits)
+        check_lengths(reader.folder, splits, recipe.model.rope_scaling)
+    if beside is not None:
+        check_lengths(beside.base, splits)
     if not isinstance(recipe.method, Classify):
         return Prepared(recipe, reader, method, splits)
     labels = settle_labels(recipe.method, reader, splits)
@@ -119,6 +130,9 @@ def refuse_words(recipe: Recipe) -> None:
     given = {
         "data.max_tokens": not has_default(recipe, "data.max_tokens"),
         "data.on_long_row": not has_default(recipe, "data.on_long_row"),
+        "model.rope_scaling": recipe.model.rope_scaling is not None,
+        "model.shifted_attention": recipe.model.shifted_attention is not None,
+        "model.adapters": bool(recipe.model.adapters),
         "tuning.tokens": isinstance(tuning, LoRA) and bool(tuning.tokens),
         "tuning.embeddings": isinstance(tuning, Freeze) and tuning.embeddings,
         "tuning.from_adapter": isinstance(tuning, Adapter) and tuning.from_adapter is not None,
@@ -135,20 +149,30 @@ def refuse_words(recipe: Recipe) -> None:
 
 
 def warn_of_rate(recipe: Recipe) -> None:
-    """Say aloud where a learning rate is far from usual, as the default is for preferences."""
+    """Say aloud where a learning rate is far above what is usual for preferences."""
     rate = recipe.optimizer.learning_rate
     if isinstance(recipe.method, Preference) and rate > HIGHEST_FOR_PAIRS:
         log.warning(
-            "optimizer.learning_rate: %g is high for %s; 5e-5 is usual with LoRA, 5e-6 with full "
-            "tuning",
+            "optimizer.learning_rate: %g is high for %s; %g is usual, and more for small models",
             rate,
             recipe.method.name,
+            usual_rate(recipe.method.name, recipe.tuning.kind),
         )
 
 
-def check_lengths(reader: Reader, splits: Splits) -> None:
+def settle_positions(recipe: Recipe, reader: AnyReader) -> Recipe:
+    """Write into the recipe how much positions are stretched."""
+    rope = recipe.model.rope_scaling
+    if rope is None:
+        return recipe
+    settled = settle_rope(load_config(reader.folder), rope, recipe.data.max_tokens)
+    model = recipe.model.model_copy(update={"rope_scaling": settled})
+    return recipe.model_copy(update={"model": model})
+
+
+def check_lengths(folder: Path, splits: Splits, rope: RopeScaling | None = None) -> None:
     """Refuse rows that are longer than the texts a model takes."""
-    config = load_config(reader.folder).get_text_config()
+    config = load_config(folder, rope).get_text_config()
     theirs = config.attribute_map.get("max_position_embeddings", "max_position_embeddings")
     positions = config.to_dict().get(theirs)
     parts = [rows for rows in (splits.train, splits.validation) if rows is not None and len(rows)]
@@ -157,7 +181,7 @@ def check_lengths(reader: Reader, splits: Splits) -> None:
         raise RecipeError(
             f"the longest row has {longest:,} tokens, the model takes {positions:,}",
             hint=f"write data.max_tokens: {positions}",
-            where="data.max_tokens",
+            where=f"data.max_tokens, {folder}",
         )
 
 

@@ -49,7 +49,6 @@ def probe_of(row: Conversation | Text, reader: Reader) -> dict[str, Any]:
         return {"text": text, "ids": encode(reader.tokenizer, text)}
     assert reader.template is not None  # conversations are only read with one
     messages = row.as_dicts()[:-1]
-    return {
-        "messages": messages,
-        "ids": encode(reader.tokenizer, reader.template.render_prompt(messages)),
-    }
+    text = reader.template.render_prompt(messages, row.tools)
+    found = {"messages": messages, "ids": encode(reader.tokenizer, text)}
+    return {**found, "tools": list(row.tools)} if row.tools else found

@@ -67,14 +67,14 @@ def read_samples(run: Run) -> list[dict[str, Any]]:
 def _prompt(model: ChatModel, row: Conversation | Text) -> list[int]:
     if isinstance(row, Text):
         return encode(model.tokenizer, row.text[:TEXT_CHARS])
-    return encode_prompt(model, row.as_dicts()[:-1])
+    return encode_prompt(model, row.as_dicts()[:-1], row.tools)
 
 
 def _describe(row: Conversation | Text) -> dict[str, Any]:
     if isinstance(row, Text):
         return {"question": row.text[:TEXT_CHARS], "expected": row.text[TEXT_CHARS:][:200]}
     *before, last = row.messages
-    return {"question": before[-1].content, "expected": last.content}
+    return {"question": before[-1].spell(), "expected": last.spell()}
 
 
 def _asked(sample: dict[str, Any]) -> tuple[str, str]:

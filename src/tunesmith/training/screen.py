@@ -15,6 +15,7 @@ from rich.progress import (
 )
 
 from tunesmith.logs import console, logger
+from tunesmith.training.best import named_losses
 
 log = logger(__name__)
 SECONDS_BETWEEN_LINES = 10.0
@@ -49,7 +50,9 @@ class Screen:
     def update(self, record: dict[str, Any]) -> None:
         """Show what was just measured."""
         if "eval_loss" in record:
-            self.held_out = f"  held-out {record['eval_loss']:.4f}"
+            sets = [f"{name} {record[key]:.4f}" for key, name in named_losses(record).items()]
+            each = f" ({', '.join(sets)})" if sets else ""
+            self.held_out = f"  held-out {record['eval_loss']:.4f}{each}"
         news = ""
         if "loss" in record:
             news = f"loss {record['loss']:.4f}{self.held_out}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tunesmith.errors import RunError, TrainingError
@@ -13,6 +14,7 @@ from tunesmith.models.image_reader import ImageReader
 from tunesmith.models.roles import Roles, load_roles
 from tunesmith.models.score import find_score
 from tunesmith.recipe.options import Recipe
+from tunesmith.recipe.tuning import AdaLoRA
 from tunesmith.runs.published import publish
 from tunesmith.runs.run import Run
 from tunesmith.runs.store import create_run
@@ -202,11 +204,13 @@ def build_trainer(run: Run, prepared: Prepared, roles: Roles, stop: StopRequest)
     recipe = prepared.recipe
     check_disk(run, roles, recipe)
     coarse = roles.device.type == "cpu" and roles.precision != "fp32"
-    how = Joining(flat=True)  # images are all of one size
+    flat = True  # images are all of one size
     if not isinstance(roles.reader, ImageReader):
         layout = find_layout(roles.policy)
         tell_layout(roles, layout)
-        how = Joining(flat=layout.is_flat, coarse=coarse)
+        flat = layout.is_flat and (roles.beside is None or find_layout(roles.beside).is_flat)
+    how = Joining(flat=flat, coarse=coarse and not isinstance(roles.reader, ImageReader))
+    prepared = replace(prepared, method=prepared.method.beside(roles.beside))
     prepared = with_reference(
         prepared,
         roles,
@@ -262,6 +266,7 @@ def run_loop(run: Run, trainer: RunTrainer) -> None:
     screen = Screen()
     screen.begin(step, trainer.num_steps)
     trainer.add_callback(Watch(trainer.recipe, run, trainer, screen))
+    let_ranks_move(trainer)
     try:
         if checkpoint and trainer.catch_up(checkpoint):
             return
@@ -275,6 +280,17 @@ def run_loop(run: Run, trainer: RunTrainer) -> None:
     if ranks.is_first:
         clear_partial(run.checkpoints)
         run.write_status(step=trainer.state.global_step)
+
+
+def let_ranks_move(trainer: RunTrainer) -> None:
+    """Give the ranks of adalora to where they are worth most, update by update."""
+    from tunesmith.models.allocation import Allocation
+    from tunesmith.training.allocating import Allocating
+
+    tuning = trainer.recipe.tuning
+    if isinstance(tuning, AdaLoRA):
+        allocation = Allocation(trainer.roles.policy, tuning, trainer.num_steps)
+        trainer.add_callback(Allocating(allocation, is_first=trainer.ranks.is_first))
 
 
 def find_step(run: Run, ranks: Ranks) -> int:
@@ -317,9 +333,9 @@ def publish_model(run: Run, trainer: RunTrainer) -> None:
 
 def take_best(run: Run, trainer: RunTrainer) -> None:
     """Take the weights of the best held-out loss, if they are not those at hand."""
-    from tunesmith.training.trainer import best_step
+    from tunesmith.training.best import best_step
 
-    step = best_step(trainer.state.log_history)
+    step = best_step(trainer.state.log_history, trainer.recipe.evaluate.watched)
     if step is None or step == trainer.state.global_step:
         return
     best = checkpoint_folder(run.checkpoints, step)

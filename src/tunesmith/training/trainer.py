@@ -31,8 +31,8 @@ from tunesmith.methods.ranks import Share
 from tunesmith.models.adapter import restore_adapter, save_adapter
 from tunesmith.models.roles import Roles
 from tunesmith.recipe.optimizer import Layerwise as LayerwiseOptions
-from tunesmith.recipe.options import Recipe
 from tunesmith.runs.run import Run
+from tunesmith.training.best import best_step, stopped_early
 from tunesmith.training.checkpoints import (
     clear_partial,
     partial_folder,
@@ -245,7 +245,8 @@ class RunTrainer(Trainer):
         self, batch_samples: list[dict[str, Any]], device: torch.device
     ) -> torch.Tensor:
         counts = [update["num_learned"] for update in batch_samples]
-        return self.ranks.total(torch.stack(counts).sum()).clamp(min=1).to(device)
+        total = self.ranks.total(torch.stack(counts).sum())
+        return (total + (total == 0)).float().to(device)
 
     def floating_point_ops(self, inputs: Mapping[str, Any]) -> int:
         """Count nothing: what the loop underneath would count is not what is computed."""
@@ -348,7 +349,7 @@ class RunTrainer(Trainer):
         rotate(
             self.checkpoints,
             keep=self.recipe.run.keep_checkpoints,
-            best_step=best_step(self.state.log_history),
+            best_step=best_step(self.state.log_history, self.recipe.evaluate.watched),
         )
 
     def _save_rng_state(self, output_dir: str) -> None:
@@ -367,20 +368,6 @@ class RunTrainer(Trainer):
             hint="free some space, then resume the run; the checkpoints before it are whole",
             where=str(written),
         )
-
-
-def best_step(history: list[dict[str, Any]]) -> int | None:
-    """Find the step of the lowest held-out loss in a Trainer's log."""
-    measured = [(entry["eval_loss"], entry["step"]) for entry in history if "eval_loss" in entry]
-    return int(min(measured)[1]) if measured else None
-
-
-def stopped_early(recipe: Recipe, history: list[dict[str, Any]]) -> bool:
-    """Whether as many evaluations as the recipe waits for brought no better held-out loss."""
-    patience = recipe.optimizer.early_stopping
-    steps = [entry["step"] for entry in history if "eval_loss" in entry]
-    best = best_step(history)
-    return patience > 0 and best is not None and len(steps) - 1 - steps.index(best) >= patience
 
 
 class _Resumed(TrainerCallback):

@@ -20,7 +20,8 @@ class UpdateBatches:
         """Join the rows of an update that fall to this process.
 
         Returns:
-            batches; num_tokens of all processes, padding left out; num_learned of this one.
+            batches; num_tokens of all processes, padding left out; num_learned of this one, each
+            token by its weight.
         """
         import torch
 
@@ -33,7 +34,9 @@ class UpdateBatches:
         return {
             "batches": batches,
             "num_tokens": num_tokens,
-            "num_learned": torch.tensor(sum(self.method.count(batch) for batch in batches)),
+            "num_learned": torch.tensor(
+                sum(self.method.count(batch) for batch in batches), dtype=torch.float64
+            ),
         }
 
 

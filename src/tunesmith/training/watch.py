@@ -11,8 +11,9 @@ from transformers import TrainerCallback
 from tunesmith.logs import logger
 from tunesmith.recipe.options import Recipe
 from tunesmith.runs.run import Run
+from tunesmith.training.best import best_step, stopped_early
 from tunesmith.training.screen import Screen
-from tunesmith.training.trainer import RunTrainer, best_step, stopped_early
+from tunesmith.training.trainer import RunTrainer
 
 log = logger(__name__)
 
@@ -54,7 +55,7 @@ class Watch(TrainerCallback):
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Keep the best weights; stop early once they have been the best for long enough."""
-        best = best_step(state.log_history)
+        best = best_step(state.log_history, self.recipe.evaluate.watched)
         if best == state.global_step:
             control.should_save = True
         if stopped_early(self.recipe, state.log_history):

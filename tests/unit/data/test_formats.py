@@ -89,7 +89,6 @@ ALPACA_FAULTS: list[tuple[dict[str, object], str]] = [
     ({"history": [["a", None]]}, "the answer of `history` entry 1 is null, not a text"),
     ({"history": [["", "b"]]}, "the question of `history` entry 1 is empty"),
     ({"history": [["a", " "]]}, "the answer of `history` entry 1 is empty"),
-    ({"tools": "[{}]"}, "it offers `tools`, which are not supported yet"),
 ]
 
 

@@ -254,7 +254,7 @@ def test_an_unknown_name_is_answered_with_a_near_one(tmp_path: Path) -> None:
     assert problem.hint == "did you mean alpaca_en? the file describes alpaca_en, identity"
 
 
-def test_tool_rows_are_refused_one_by_one(tmp_path: Path) -> None:
+def test_broken_tools_are_refused_one_by_one(tmp_path: Path) -> None:
     talk = [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]
     rows = [{"conversations": talk, "tools": "[{}]"}, {"conversations": talk, "tools": ""}]
     write_rows(tmp_path / "rows.jsonl", rows)
@@ -262,7 +262,7 @@ def test_tool_rows_are_refused_one_by_one(tmp_path: Path) -> None:
     entry = {"file_name": "rows.jsonl", "formatting": "sharegpt", "columns": columns}
     found = find(write_info(tmp_path, set=entry), "set")
     problem, row = read_set(found, find_meaning(found, "auto"), "auto", None)
-    assert str(problem).endswith("rows.jsonl:1:1: it offers `tools`, which are not supported yet")
+    assert str(problem).endswith("rows.jsonl:1:1: tool 1 of `tools` has no `name`")
     assert isinstance(row, Conversation)
 
 
@@ -294,3 +294,22 @@ def test_an_info_file_may_start_with_a_byte_order_mark(tmp_path: Path) -> None:
     write_rows(tmp_path / "rows.jsonl", [{"instruction": "a", "output": "b"}])
     content = b"\xef\xbb\xbf" + json.dumps({"set": ENTRY}).encode()
     assert contents(find(write(tmp_path / "dataset_info.json", content), "set")) == [["a", "b"]]
+
+
+def test_openai_rows_may_call_tools(tmp_path: Path) -> None:
+    function = {"name": "find", "arguments": "{}"}
+    talk = [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": None, "tool_calls": [{"id": "x", "function": function}]},
+        {"role": "tool", "tool_call_id": "x", "content": "b"},
+        {"role": "assistant", "content": "c"},
+    ]
+    write_rows(tmp_path / "rows.jsonl", [{"messages": talk, "tools": [{"name": "find"}]}])
+    columns = {"messages": "messages", "tools": "tools"}
+    entry = {"file_name": "rows.jsonl", "formatting": "openai", "columns": columns}
+    found = find(write_info(tmp_path, set=entry), "set")
+    (row,) = read_set(found, find_meaning(found, "auto"), "auto", None)
+    assert isinstance(row, Conversation)
+    assert [message.role for message in row.messages] == ["user", "assistant", "tool", "assistant"]
+    assert row.messages[1].calls[0].id == row.messages[2].call_id == "x"
+    assert row.tools[0]["function"] == {"name": "find"}

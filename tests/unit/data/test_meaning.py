@@ -106,10 +106,6 @@ UNLEARNED: list[tuple[dict[str, Any], str]] = [
     ({**MESSAGES, "kto_tag": False}, "a `kto_tag` that it is good or bad (KTO)"),
     ({**MESSAGES, "images": ["a.png"]}, "`images`"),
     ({**ALPACA, "videos": "a.mp4"}, "`videos`"),
-    (
-        {"messages": [MESSAGES["messages"][0], {**MESSAGES["messages"][1], "reasoning": "hm"}]},
-        "reasoning apart from its answers",
-    ),
     ({**MESSAGES, "chosen": "a", "rejected": "b"}, "a preference pair (`chosen`, `rejected`)"),
 ]
 
@@ -138,6 +134,7 @@ HARMLESS: list[dict[str, Any]] = [
     {**MESSAGES, "images": []},
     {"messages": [MESSAGES["messages"][0], {**MESSAGES["messages"][1], "reasoning_content": ""}]},
     {**ALPACA, "videos": None, "chosen": "a"},
+    {**MESSAGES, "functions": []},
 ]
 
 

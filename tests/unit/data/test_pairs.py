@@ -67,7 +67,6 @@ FAULTS: list[tuple[str, dict[str, Any], str]] = [
     ("alpaca_pairs", {**ALPACA, "rejected": "because"}, "both answers are the same"),
     ("alpaca_pairs", {**ALPACA, "rejected": None}, "`rejected` is null, not a text"),
     ("alpaca_pairs", {**ALPACA, "instruction": ""}, "the question is empty"),
-    ("alpaca_pairs", {**ALPACA, "tools": "[1]"}, "it offers `tools`"),
     ("sharegpt_pairs", {**SHAREGPT, "chosen": {"from": "gpt"}}, "`chosen` has no `value`"),
     (
         "sharegpt_pairs",

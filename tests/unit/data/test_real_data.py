@@ -12,7 +12,7 @@ from tests.unit.data.files import read
 from tests.unit.data.preparing import PACKED, check_counts, prepare_files
 from tunesmith.data.check import check
 from tunesmith.data.meaning import find_meaning, read_set
-from tunesmith.data.rows import Conversation, Judged, Preference, Problem
+from tunesmith.data.rows import Conversation, Judged, Message, Preference, Problem
 from tunesmith.data.sources import RowSet, find_sets
 from tunesmith.errors import DataError
 from tunesmith.models.reader import Reader
@@ -64,6 +64,13 @@ def expect_alpaca(row: dict[str, Any]) -> list[str]:
     return [*past, question, row["output"]]
 
 
+def spell_theirs(message: Message) -> object:
+    if message.calls:
+        (call,) = message.calls
+        return {"name": call.name, "arguments": call.arguments}
+    return message.content
+
+
 def test_every_set_of_questions_and_answers_is_read_whole(folder: Path) -> None:
     seen = []
     for name, entry in entries(folder).items():
@@ -76,12 +83,19 @@ def test_every_set_of_questions_and_answers_is_read_whole(folder: Path) -> None:
         for row, own in zip(found, expected, strict=True):
             if isinstance(row, Conversation) and "instruction" in own:
                 assert [message.content for message in row.messages] == expect_alpaca(own)
-            elif isinstance(row, Conversation):
-                spoken = [message["value"] for message in own["conversations"]]
-                assert [message.content for message in row.messages][-len(spoken) :] == spoken
+            elif isinstance(row, Problem):
+                sides = [message["from"] for message in own["conversations"]]
+                assert sides[1:3] == ["gpt", "observation"], "the one fault that these sets have"
+                assert "message 3 is the result of a tool, and no call stands" in row.reason
             else:
-                assert isinstance(row, Problem)
-                assert own.get("tools"), str(row)
+                assert isinstance(row, Conversation)
+                said = [spell_theirs(message) for message in row.messages]
+                assert said[-len(own["conversations"]) :] == [
+                    json.loads(m["value"]) if m["from"] == "function_call" else m["value"]
+                    for m in own["conversations"]
+                ]
+                names = [tool["function"]["name"] for tool in row.tools]
+                assert names == [tool["name"] for tool in json.loads(own.get("tools") or "[]")]
         seen.append(name)
     assert {"identity", "alpaca_en_demo", "alpaca_zh_demo", "glaive_toolcall_zh_demo"} <= set(seen)
 
@@ -184,3 +198,18 @@ def test_real_texts_are_packed_without_losing_a_token(reader: Reader, folder: Pa
     )
     assert splits.report.num_tokens == splits.report.num_learned == expected
     assert set(splits.train.lengths[:-1].tolist()) == {256}
+
+
+def test_thoughts_and_calls_in_parts_are_read_whole(folder: Path) -> None:
+    path = folder / "reason_tool_use_demo_50.jsonl"
+    report = check(path)
+    assert (report.num_read, report.num_kept, report.num_reported) == (50, 50, 0)
+    rows = RowSet("rows", (path,))
+    found = list(read_set(rows, find_meaning(rows, "auto"), "auto", None))
+    for row, line in zip(found, path.read_text("utf-8").splitlines(), strict=True):
+        assert isinstance(row, Conversation)
+        parts = [part for message in json.loads(line)["messages"] for part in message["content"]]
+        calls = [json.loads(p["value"]) for p in parts if p["type"] == "tool_call"]
+        assert [c.name for m in row.messages for c in m.calls] == [c["name"] for c in calls]
+        thoughts = [part["value"] for part in parts if part["type"] == "reasoning"]
+        assert [m.reasoning for m in row.messages if m.reasoning] == thoughts

@@ -104,6 +104,51 @@ def test_the_loss_and_its_gradient_are_those_of_transformers(
     model.zero_grad(set_to_none=True)
 
 
+@pytest.mark.parametrize(
+    ("shape", "flat"),
+    [("qwen3", True), ("qwen3", False), ("untied", True), ("gemma2", True), ("older", False)],
+)
+def test_weights_of_tokens_are_those_of_a_padded_reference(
+    models: dict[str, Any], shape: str, flat: bool
+) -> None:
+    model = models[shape].eval()
+    weighed, by_token = weigh_rows(rows())
+    batch = pad(rows())
+    logits = model(batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+    learned = by_token[:, 1:] > 0
+    losses = torch.nn.functional.cross_entropy(
+        logits[:, :-1][learned].float(), batch["input_ids"][:, 1:][learned], reduction="none"
+    )
+    counts = by_token[:, 1:][learned]
+    expected = (losses * counts).sum() / counts.sum()
+    expected.backward()
+    gradients = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad(set_to_none=True)
+
+    summed = next_token_loss(model, join(weighed, Joining(flat=flat)))
+    (summed.total / summed.count).backward()
+
+    assert (summed.total / summed.count).item() == pytest.approx(expected.item(), rel=1e-5)
+    assert summed.count == pytest.approx(counts.sum().item(), rel=1e-6)
+    for name, parameter in model.named_parameters():
+        if name in gradients:
+            differs = torch.linalg.vector_norm(parameter.grad - gradients[name])
+            assert differs <= 1e-5 * torch.linalg.vector_norm(gradients[name]) + 1e-9, name
+    model.zero_grad(set_to_none=True)
+
+
+def weigh_rows(plain: list[dict[str, list[int]]]) -> tuple[list[dict[str, Any]], torch.Tensor]:
+    """Weigh the tokens of every other row; return the weight of every token too, [rows, seq]."""
+    by_token = torch.zeros(pad(plain)["input_ids"].shape)
+    found: list[dict[str, Any]] = []
+    for at, row in enumerate(plain):
+        learned = [place for place, label in enumerate(row["labels"]) if label != UNLEARNED]
+        weights = [0.25 + (place % 3) if at % 2 else 1.0 for place in learned]
+        by_token[at, learned] = torch.tensor(weights)
+        found.append({**row, "weights": weights} if at % 2 else dict(row))
+    return found, by_token
+
+
 @pytest.mark.parametrize("shape", ["qwen3", "gpt2"])
 def test_an_adapted_model_has_the_same_loss(models: dict[str, Any], shape: str) -> None:
     batch = pad(rows())

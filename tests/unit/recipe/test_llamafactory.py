@@ -152,10 +152,41 @@ def test_what_is_not_given_has_their_default() -> None:
         ({"pissa_init": True}, "tuning", {"init": "pissa_niter"}),
         ({"finetuning_type": "oft", "oft_block_size": 8}, "tuning", {"block_size": 8}),
         ({"adapter_name_or_path": "saves/a"}, "tuning", {"from_adapter": "saves/a"}),
+        (
+            {"finetuning_type": "freeze", "use_llama_pro": True, **theirs.WITHOUT_LORA},
+            "tuning",
+            {"spread": True, "layers": 2},
+        ),
+        ({"shift_attn": True, "cutoff_len": 90}, "model", {"shifted_attention": 22}),
+        (
+            {"rope_scaling": "yarn"},
+            "model",
+            {"rope_scaling": {"kind": "yarn", "factor": None, "original_length": None}},
+        ),
+        ({"adapter_name_or_path": "a,b"}, "tuning", {"from_adapter": "b"}),
+        ({"adapter_name_or_path": "a,b"}, "model", {"adapters": ["a"]}),
+        (
+            {"adapter_name_or_path": "a,b", "create_new_adapter": True},
+            "model",
+            {"adapters": ["a", "b"]},
+        ),
         ({"loraplus_lr_ratio": 16}, "tuning", {"lora_plus_ratio": 16}),
         ({"train_on_prompt": True}, "method", {"learn_prompts": True}),
         ({"mask_history": True}, "method", {"learn_history": False}),
         ({"neftune_noise_alpha": 5}, "method", {"neftune_alpha": 5}),
+        ({"use_dft_loss": True}, "method", {"loss": "dft"}),
+        (
+            {"use_eaft_loss": True, "eaft_alpha": 2.0},
+            "method",
+            {"loss": "eaft", "entropy_power": 2.0},
+        ),
+        (
+            {"use_asft_loss": True, "asft_alpha": 0.3},
+            "method",
+            {"loss": "asft", "anchor_weight": 0.3},
+        ),
+        ({"use_asft_loss": True}, "method", {"loss": "asft", "anchor_weight": 0.1}),
+        ({"eaft_alpha": 3.0}, "method", {"loss": "nll", "entropy_power": 1.0}),
         ({"bf16": True}, "compute", {"precision": "bf16"}),
         ({"pure_bf16": True}, "compute", {"precision": "pure_bf16"}),
         ({"fp16": True}, "compute", {"precision": "auto"}),
@@ -227,8 +258,29 @@ def test_sets_that_are_interleaved_are_mixed_by_share() -> None:
     keys = {"dataset": "questions,texts", "mix_strategy": "interleave_under"}
     weights = [s["weight"] for s in section("data", **keys, interleave_probs="0.7,0.3")["train"]]
     assert weights == [0.7, 0.3]
+    assert section("data", **keys)["mix_until"] == "first"
+    over = section("data", **{**keys, "mix_strategy": "interleave_over"})
+    assert over["mix_until"] == "last"
+    assert [source["weight"] for source in over["train"]] == [1.0, 1.0]
     once = section("data", **{**keys, "mix_strategy": "interleave_once"})["train"]
     assert [source["weight"] for source in once] == [None, None]
+
+
+def test_held_out_sets_are_measured_one_by_one_if_asked() -> None:
+    keys = {"eval_dataset": "questions,texts", "eval_strategy": "epoch"}
+    together = section("data", **keys)["validation"]
+    assert [source["name"] for source in together] == [None, None]
+    each = {**keys, "eval_on_each_dataset": True, "metric_for_best_model": "eval_texts_loss"}
+    assert [s["name"] for s in section("data", **each)["validation"]] == ["questions", "texts"]
+    assert section("evaluate", **each)["best_on"] == "texts"
+
+
+def test_what_is_done_anyway_is_said_so() -> None:
+    keys = {"streaming": True, "max_steps": 5, "buffer_size": 9, "tool_format": "qwen"}
+    notes = become(**keys, max_samples=None).notes
+    assert "larger than memory" in notes["streaming"]
+    assert "shuffled" in notes["buffer_size"]
+    assert "chat template of the model" in notes["tool_format"]
 
 
 def test_an_update_has_the_rows_of_all_gpus() -> None:

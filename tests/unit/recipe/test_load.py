@@ -190,7 +190,7 @@ def test_a_missing_file_a_folder_and_another_encoding_are_refused(tmp_path: Path
         (
             "method.name=sfft",
             "method.name cannot be 'sfft'",
-            "did you mean sft? write pretrain, sft, dpo",
+            "did you mean sft? write pretrain, sft, distill",
         ),
         ("compute.precision=fp8", "compute.precision cannot be 'fp8'", "'bf16'"),
         ("tuning.rank=0", "tuning.rank cannot be 0", "Width of the added matrices"),

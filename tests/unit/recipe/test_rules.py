@@ -41,7 +41,20 @@ def build(*overrides: str):  # type: ignore[no-untyped-def]
         (["method.name=pretrain", "data.on_long_row=skip"], "data.on_long_row"),
         (["data.train=[{path: a, weight: 2}]"], "data.train.weight"),
         (["data.validation=[{path: a, weight: 2}]"], "data.validation.weight"),
+        (["data.mix_until=first"], "data.mix_until"),
+        (["data.mix_until=last", "data.train=[{path: a, weight: 1}, b]"], "data.mix_until"),
+        (["data.validation=[{path: a, name: b}, {path: c, name: b}]"], "data.validation.name"),
+        (["data.validation={rewards: a}"], "data.validation.name"),
+        (["data.validation={faq: a}", "evaluate.best_on=fag"], "evaluate.best_on"),
         (["tuning={kind: freeze, names: [a], layers: 1}"], "tuning.layers"),
+        (["method={name: sft, loss: dft, label_smoothing: 0.1}"], "method.label_smoothing"),
+        (["method={name: sft, entropy_power: 2}"], "method.entropy_power"),
+        (["method={name: sft, loss: eaft, entropy_power: 0}"], "method.entropy_power"),
+        (["method={name: sft, loss: dft, anchor_weight: 1}"], "method.anchor_weight"),
+        (["method.loss=asft", "model.from_scratch=true", "tuning.kind=full"], "method.loss"),
+        (["method.loss=asft", "tuning.init=pissa"], "tuning.init"),
+        (["method.loss=asft", "tuning.from_adapter=a"], "tuning.from_adapter"),
+        (["method.loss=asft", "tuning.tokens=[a]"], "tuning.tokens"),
         (["method={name: dpo, loss: hinge, label_smoothing: 0.1}"], "method.label_smoothing"),
         (["method={name: dpo, loss: ipo, length_normalize: true}"], "method.length_normalize"),
         (["method={name: dpo, loss: robust}"], "method.loss"),
@@ -63,7 +76,29 @@ def build(*overrides: str):  # type: ignore[no-untyped-def]
         (["tuning={kind: hra, rank: 3}"], "tuning.rank"),
         (["tuning={kind: vera}", "compute.precision=pure_bf16"], "compute.precision"),
         (["tuning={kind: vera}", "optimizer.layer_decay=0.9"], "optimizer.layer_decay"),
-        (["tuning={kind: oft}", "model.quantize.kind=nf4"], "model.quantize"),
+        (["tuning={kind: adalora, first_rank: 8}"], "tuning.first_rank"),
+        (
+            ["tuning={kind: adalora}", "optimizer={name: sgd, layerwise: true, max_grad_norm: 0}"],
+            "optimizer.layerwise",
+        ),
+        (["tuning={kind: adalora}", "optimizer={name: schedule_free}"], "optimizer.name"),
+        (["tuning={kind: hra}", "model.quantize.kind=nf4"], "model.quantize"),
+        (["tuning={kind: llama_pro}", "model.quantize.kind=nf4"], "model.quantize"),
+        (["model.adapters=[a]", "model.quantize.kind=nf4"], "model.adapters"),
+        (["model.adapters=[a]", "model.from_scratch=true", "tuning.kind=full"], "model.adapters"),
+        (
+            ["model.rope_scaling.kind=yarn", "model.from_scratch=true", "tuning.kind=full"],
+            "model.rope_scaling",
+        ),
+        (
+            ["model.rope_scaling={kind: llama3, low_frequency_factor: 4}"],
+            "model.rope_scaling.low_frequency_factor",
+        ),
+        (["model.shifted_attention=7"], "model.shifted_attention"),
+        (["model.shifted_attention=4096", "data.max_tokens=2048"], "model.shifted_attention"),
+        (["model.shifted_attention=64", "method={name: dpo}"], "model.shifted_attention"),
+        (["tuning={kind: freeze, spread: true, names: [a]}"], "tuning.spread"),
+        (["tuning={kind: freeze, spread: true, layers: -1}"], "tuning.spread"),
         (["tuning.init=pissa", "tuning.dora=true"], "tuning.dora"),
         (["tuning.init=olora", "model.quantize.kind=nf4"], "tuning.init"),
         (["tuning.init=orthogonal", "model.quantize.kind=nf4"], "tuning.init"),
@@ -114,3 +149,23 @@ def test_a_sound_recipe_passes_and_so_does_what_its_run_writes_out(overrides: li
     recipe = build(*overrides)
     check_rules(recipe)
     check_rules(build_recipe(yaml.safe_load(dump_recipe(recipe))))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "rate"),
+    [
+        ([], 2e-4),
+        (["tuning.kind=full"], 2e-4),
+        (["method.name=dpo"], 5e-5),
+        (["method.name=kto", "tuning.kind=full"], 5e-6),
+        (["method.name=simpo", "optimizer.name=lion"], 5e-5),
+        (["method.name=reward"], 1e-4),
+        (["method.name=dpo", "optimizer.learning_rate=2e-4"], 2e-4),
+    ],
+)
+def test_preferences_are_learned_in_small_steps_unless_told_otherwise(
+    overrides: list[str], rate: float
+) -> None:
+    recipe = build(*overrides)
+    assert recipe.optimizer.learning_rate == rate
+    assert build_recipe(yaml.safe_load(dump_recipe(recipe))) == recipe

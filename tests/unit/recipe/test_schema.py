@@ -45,7 +45,7 @@ def test_the_kinds_of_a_section_are_listed_once() -> None:
     assert len(kinds) == 1
     assert all(kind in kinds[0].help for kind in ("full", "freeze", "lora"))
     assert (kinds[0].type, kinds[0].default) == (
-        "full | freeze | lora | vera | oft | ia3 | hra | loha | lokr",
+        "full | freeze | llama_pro | lora | adalora | vera | oft | ia3 | hra | loha | lokr",
         "lora",
     )
     assert set(describe_section("tuning")) == set(kinds[0].type.split(" | "))

@@ -11,13 +11,12 @@ from tunesmith.data.formats.format import (
     check_text,
     describe,
     is_label,
-    make_pair,
     read_label,
     read_list,
     read_optional,
     read_text,
-    refuse_tools,
 )
+from tunesmith.data.formats.turns import make_pair
 from tunesmith.data.rows import Message, RowFault
 
 
@@ -36,7 +35,6 @@ def _read(fields: Fields, tags: Names) -> tuple[Message, ...]:
 
 def _read_question(fields: Fields) -> list[Message]:
     """Read everything up to the question."""
-    refuse_tools(fields)
     instruction = read_text(fields, "instruction")
     context = read_optional(fields, "input")
     question = "\n".join(part for part in (instruction, context) if part.strip())
@@ -54,7 +52,8 @@ def _matches_pair(fields: Fields, tags: Names) -> bool:
 def _read_pair(fields: Fields, tags: Names) -> Pair:
     """Ask the same; `chosen` is the better answer and `rejected` the worse."""
     asked = _read_question(fields)
-    return make_pair(asked, read_text(fields, "chosen"), read_text(fields, "rejected"))
+    chosen, rejected = (read_text(fields, name) for name in ("chosen", "rejected"))
+    return make_pair(asked, Message("assistant", chosen), Message("assistant", rejected))
 
 
 def _matches_judged(fields: Fields, tags: Names) -> bool:

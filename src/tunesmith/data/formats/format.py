@@ -152,43 +152,6 @@ def read_object(text: str, label: str) -> object:
         raise RowFault(f"{label} begins as an object, and is not JSON") from None
 
 
-def check_turns(messages: Sequence[Message]) -> tuple[Message, ...]:
-    """Check that user and assistant take turns and that every question has an answer.
-
-    Raises:
-        RowFault: naming the message that breaks the order.
-    """
-    expected: tuple[str, ...] = ("system", "user")
-    for number, message in enumerate(messages, 1):
-        if message.role not in expected:
-            raise RowFault(
-                f"message {number} is of role {message.role}; expected {' or '.join(expected)}"
-            )
-        if message.role != "system" and not message.content.strip():
-            side = "question" if message.role == "user" else "answer"
-            raise RowFault(f"the {side} in message {number} is empty")
-        expected = ("assistant",) if message.role == "user" else ("user",)
-    if not messages or messages[-1].role != "assistant":
-        raise RowFault("the conversation ends without an answer")
-    kept = [m for m in messages if m.role != "system" or m.content.strip()]
-    return tuple(kept)
-
-
-def make_pair(before: Sequence[Message], chosen: str, rejected: str) -> Pair:
-    """Put two answers after the messages that both answer.
-
-    Raises:
-        RowFault: if one is empty, both are the same, or the messages are in no order.
-    """
-    for name, text in (("chosen", chosen), ("rejected", rejected)):
-        if not text.strip():
-            raise RowFault(f"the answer is empty: `{name}` has no text")
-    if chosen == rejected:
-        raise RowFault("both answers are the same, so none is preferred")
-    messages = check_turns([*before, Message("assistant", chosen)])
-    return Pair(messages, Message("assistant", rejected))
-
-
 def is_label(value: object) -> bool:
     """Whether a value says good or bad: true or false, which tables may spell as text."""
     return isinstance(value, bool) or (
@@ -208,13 +171,3 @@ def read_label(fields: Fields) -> bool:
     if not is_label(value):
         raise RowFault(f"`label` is {quote(value)}, not true or false")
     return value if isinstance(value, bool) else str(value).strip().lower() == "true"
-
-
-def refuse_tools(fields: Fields) -> None:
-    """Refuse a row that offers tools.
-
-    Raises:
-        RowFault: if `tools` is not empty.
-    """
-    if fields.get("tools") not in (None, "", "[]", []):
-        raise RowFault("it offers `tools`, which are not supported yet")

@@ -8,18 +8,26 @@ from tunesmith.data.formats.format import (
     Judgement,
     Names,
     check_text,
-    check_turns,
     describe,
     is_label,
     quote,
     read_label,
     read_list,
-    refuse_tools,
 )
-from tunesmith.data.rows import Message, RowFault
+from tunesmith.data.formats.tools import read_message, read_spelled_calls
+from tunesmith.data.formats.turns import check_turns
+from tunesmith.data.rows import Call, Message, RowFault
 
-ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
-TOOL_KEYS = ("tool_calls", "function_call", "tool_call_id")
+ROLES = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "assistant": "assistant",
+    "tool": "tool",
+    "function": "tool",
+}
+PARTS = {"text": "text", "reasoning": "value", "tool_call": "value"}
+"""Kinds of parts, and where the text of each lies; text may lie in `value` too."""
 
 
 def _matches(fields: Fields, tags: Names) -> bool:
@@ -31,7 +39,6 @@ def _matches(fields: Fields, tags: Names) -> bool:
 
 
 def _read(fields: Fields, tags: Names) -> tuple[Message, ...]:
-    refuse_tools(fields)
     values = read_list(fields, "messages")
     return check_turns([_read_message(value, number) for number, value in enumerate(values, 1)])
 
@@ -42,7 +49,18 @@ def _matches_judged(fields: Fields, tags: Names) -> bool:
 
 def _read_judged(fields: Fields, tags: Names) -> Judgement:
     """Read the same, and whether the last answer is good."""
-    return Judgement(_read(fields, tags), read_label(fields))
+    return Judgement(check_weight(_read(fields, tags)), read_label(fields))
+
+
+def check_weight(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """Refuse a weight of an answer that is judged whole.
+
+    Raises:
+        RowFault: if the last answer has one.
+    """
+    if messages[-1].weight != 1:
+        raise RowFault("its answer has a weight, and is judged whole")
+    return messages
 
 
 def _matches_completion(fields: Fields, tags: Names) -> bool:
@@ -57,7 +75,7 @@ def _read_completion(fields: Fields, tags: Names) -> Judgement:
     )
     if len(answer) != 1:
         raise RowFault(f"`completion` holds {len(answer)} messages, not one answer")
-    return Judgement(check_turns([*asked, *answer]), read_label(fields))
+    return Judgement(check_weight(check_turns([*asked, *answer])), read_label(fields))
 
 
 def _read_side(fields: Fields, name: str, role: str) -> list[Message]:
@@ -75,29 +93,41 @@ def _read_message(value: object, number: int) -> Message:
     if "role" not in value:
         raise RowFault(f"{label} has no `role`")
     role = value["role"]
-    if role in ("tool", "function") or any(value.get(key) for key in TOOL_KEYS):
-        raise RowFault(f"{label} is a tool's or calls one; tools are not supported yet")
     if not isinstance(role, str) or role not in ROLES:
         raise RowFault(f"{label} has the role {quote(role)}; expected {', '.join(ROLES)}")
-    if value.get("weight") not in (None, 1):
-        raise RowFault(f"{label} has a `weight`, which is not supported yet")
-    if "content" not in value:
+    called = any(value.get(key) for key in ("tool_calls", "function_call"))
+    if "content" not in value and not called:
         raise RowFault(f"{label} has no `content`")
-    return Message(ROLES[role], _read_content(value["content"], label))
+    parts, calls = _read_content(value.get("content"), label, called=called)
+    if parts["reasoning"]:
+        value = {**value, "reasoning_content": parts["reasoning"]}
+    content = None if calls and not parts["text"] else parts["text"]
+    return read_message(ROLES[role], value, content, label, calls)
 
 
-def _read_content(content: object, label: str) -> str:
+def _read_content(
+    content: object, label: str, *, called: bool
+) -> tuple[dict[str, str], list[Call]]:
+    """Return text and reasoning, and the calls that stand among the parts."""
     if not isinstance(content, list):
-        return check_text(content, label)
-    parts: list[str] = []
+        text = "" if content is None and called else check_text(content, label)
+        return {"text": text, "reasoning": ""}, []
+    texts = {"text": "", "reasoning": ""}
+    calls: list[Call] = []
     for part in content:
         if not isinstance(part, dict):
             raise RowFault(f"a part of {label} is {describe(part)}, not an object")
-        if part.get("type") != "text":
-            kind = quote(part.get("type"))
-            raise RowFault(f"{label} holds a part of type {kind}; only 'text' is supported yet")
-        parts.append(check_text(part.get("text"), label))
-    return "".join(parts)
+        kind = part.get("type")
+        if not isinstance(kind, str) or kind not in PARTS:
+            raise RowFault(
+                f"{label} holds a part of type {quote(kind)}; only {', '.join(PARTS)} are supported"
+            )
+        text = check_text(part.get(PARTS[kind], part.get("value")), label)
+        if kind == "tool_call":
+            calls += read_spelled_calls(text, label)[1]
+        else:
+            texts[kind] += text
+    return texts, calls
 
 
 MESSAGES = Format(
@@ -119,7 +149,7 @@ MESSAGES_JUDGED = Format(
 COMPLETION_JUDGED = Format(
     name="completion_judged",
     kind="judged",
-    columns={name: name for name in ("prompt", "completion", "label")},
+    columns={name: name for name in ("prompt", "completion", "label", "tools")},
     tags={},
     matches=_matches_completion,
     read=_read_completion,

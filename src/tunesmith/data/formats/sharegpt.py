@@ -9,18 +9,18 @@ from tunesmith.data.formats.format import (
     Names,
     Pair,
     check_text,
-    check_turns,
     describe,
     is_label,
-    make_pair,
     quote,
     read_label,
     read_list,
     read_object,
     read_optional,
-    refuse_tools,
 )
-from tunesmith.data.rows import Message, RowFault
+from tunesmith.data.formats.messages import check_weight
+from tunesmith.data.formats.tools import read_message, read_spelled_calls
+from tunesmith.data.formats.turns import check_turns, make_pair
+from tunesmith.data.rows import Call, Message, RowFault
 
 
 def _matches(fields: Fields, tags: Names) -> bool:
@@ -33,13 +33,12 @@ def _matches(fields: Fields, tags: Names) -> bool:
 
 def _read(fields: Fields, tags: Names) -> tuple[Message, ...]:
     """Take the messages in turn; a system message among them wins over the system column."""
-    return check_turns(_read_messages(fields, tags))
+    return check_turns(_read_messages(fields, tags), join=True)
 
 
 def _read_messages(fields: Fields, tags: Names) -> list[Message]:
-    refuse_tools(fields)
     messages = [
-        _read_message(value, number, tags)
+        _read_message(value, f"message {number}", tags)
         for number, value in enumerate(read_list(fields, "conversations"), 1)
     ]
     system = read_optional(fields, "system")
@@ -67,47 +66,51 @@ def _matches_judged(fields: Fields, tags: Names) -> bool:
 
 def _read_judged(fields: Fields, tags: Names) -> Judgement:
     """Read the same, and whether the last answer is good."""
-    return Judgement(_read(fields, tags), read_label(fields))
+    return Judgement(check_weight(_read(fields, tags)), read_label(fields))
 
 
-def _read_answer(fields: Fields, name: str, tags: Names) -> str:
+def _read_answer(fields: Fields, name: str, tags: Names) -> Message:
     if name not in fields:
         raise RowFault(f"`{name}` is missing")
     value = fields[name]
     if isinstance(value, str) and isinstance(fields.get("conversations"), str):
         value = read_object(value, f"`{name}`")  # a table spells both as JSON
     if not isinstance(value, dict):
-        return check_text(value, f"`{name}`")
-    for key in (tags["role_tag"], tags["content_tag"]):
-        if key not in value:
-            raise RowFault(f"`{name}` has no `{key}`")
-    if value[tags["role_tag"]] != tags["assistant_tag"]:
+        return Message("assistant", check_text(value, f"`{name}`"))
+    answer = _read_message(value, f"`{name}`", tags)
+    if answer.role != "assistant":
         role = quote(value[tags["role_tag"]])
         raise RowFault(f"`{name}` is of role {role}; expected {tags['assistant_tag']}")
-    return check_text(value[tags["content_tag"]], f"`{name}`")
+    return answer
 
 
-def _read_message(value: object, number: int, tags: Names) -> Message:
+def _read_message(value: object, label: str, tags: Names) -> Message:
     if not isinstance(value, dict):
-        raise RowFault(f"message {number} is {describe(value)}, not an object")
+        raise RowFault(f"{label} is {describe(value)}, not an object")
+    called = any(value.get(key) for key in ("tool_calls", "function_call"))
     for key in (tags["role_tag"], tags["content_tag"]):
-        if key not in value:
-            raise RowFault(f"message {number} has no `{key}`")
-    role = _read_role(value[tags["role_tag"]], number, tags)
-    return Message(role, check_text(value[tags["content_tag"]], f"message {number}"))
+        if key not in value and not (called and key == tags["content_tag"]):
+            raise RowFault(f"{label} has no `{key}`")
+    role = _read_role(value[tags["role_tag"]], label, tags)
+    content = value.get(tags["content_tag"])
+    text = "" if content is None and called else check_text(content, label)
+    calls: list[Call] = []
+    if role == "call":
+        role, (text, calls) = "assistant", read_spelled_calls(text, label)
+    return read_message(role, value, text, label, calls)
 
 
-def _read_role(value: object, number: int, tags: Names) -> str:
+def _read_role(value: object, label: str, tags: Names) -> str:
     roles = {
         tags["user_tag"]: "user",
         tags["assistant_tag"]: "assistant",
         tags["system_tag"]: "system",
+        tags["observation_tag"]: "tool",
+        tags["function_tag"]: "call",
     }
     if isinstance(value, str) and value in roles:
         return roles[value]
-    if isinstance(value, str) and value in (tags["observation_tag"], tags["function_tag"]):
-        raise RowFault(f"message {number} is a tool's ({value}); tools are not supported yet")
-    raise RowFault(f"message {number} has the role {quote(value)}; expected {', '.join(roles)}")
+    raise RowFault(f"{label} has the role {quote(value)}; expected {', '.join(roles)}")
 
 
 TAGS = {

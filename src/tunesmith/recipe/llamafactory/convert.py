@@ -14,7 +14,13 @@ from tunesmith.recipe.llamafactory.optimizer import convert_optimizer
 from tunesmith.recipe.llamafactory.rules import check_keys, check_together, is_off
 from tunesmith.recipe.llamafactory.run import convert_evaluate, convert_run
 from tunesmith.recipe.llamafactory.templates import Choice, choose_template
-from tunesmith.recipe.llamafactory.tuning import convert_compute, convert_quantize, convert_tuning
+from tunesmith.recipe.llamafactory.tuning import (
+    adapters_beneath,
+    convert_compute,
+    convert_quantize,
+    convert_rope,
+    convert_tuning,
+)
 from tunesmith.recipe.load import build_recipe
 from tunesmith.recipe.options import Recipe
 
@@ -61,8 +67,14 @@ def _model(theirs: TheirFile, chosen: Choice) -> dict[str, Any]:
     model: dict[str, Any] = {"name": theirs["model_name_or_path"]}
     if theirs["train_from_scratch"]:
         model["from_scratch"] = True
+    if adapters := adapters_beneath(theirs):
+        model["adapters"] = adapters
     if chosen.template is not None:
         model["template"] = chosen.template
+    if theirs["shift_attn"]:
+        model["shifted_attention"] = max(theirs["cutoff_len"] // 4 // 2 * 2, 2)
+    if theirs["rope_scaling"] is not None:
+        model["rope_scaling"] = convert_rope(theirs)
     if theirs["quantization_bit"] is not None:
         model["quantize"] = convert_quantize(theirs)
     return model
@@ -97,12 +109,24 @@ def _meanings(theirs: TheirFile, chosen: Choice) -> dict[str, str]:
         "lora_dropout": (bool(dropped), f"{theirs['stage']} drops nothing, there neither"),
         "mix_strategy": (
             strategy in ("interleave_under", "interleave_over"),
-            "sets are mixed in these shares, and an epoch has as many rows as they hold",
+            "sets are mixed in exactly these shares, where theirs are drawn row by row",
+        ),
+        "shift_attn": (
+            theirs["shift_attn"],
+            "groups are a quarter of cutoff_len, not of each batch's longest row",
         ),
         "max_samples": (theirs.has("max_samples"), "rows are drawn with the seed, not the first"),
         "per_device_eval_batch_size": (
             theirs.has("per_device_eval_batch_size") and not has_held_out(theirs),
             "there are no held-out rows",
+        ),
+        "asft_alpha": (
+            theirs.has("asft_alpha") and not theirs["use_asft_loss"],
+            "use_asft_loss is not true",
+        ),
+        "eaft_alpha": (
+            theirs.has("eaft_alpha") and not theirs["use_eaft_loss"],
+            "use_eaft_loss is not true",
         ),
         "eval_steps": (
             theirs.has("eval_steps") and theirs["eval_strategy"] != "steps",

@@ -10,6 +10,7 @@ from tunesmith.recipe.llamafactory.file import TheirFile
 from tunesmith.recipe.llamafactory.values import split
 
 INFO = "dataset_info.json"
+ENDS = {"interleave_under": "first", "interleave_over": "last"}
 
 
 def convert_data(theirs: TheirFile, system: str | None) -> dict[str, Any]:
@@ -25,6 +26,8 @@ def convert_data(theirs: TheirFile, system: str | None) -> dict[str, Any]:
         "on_bad_row": "skip",
         "workers": theirs["dataloader_num_workers"],
     }
+    if data["train"][0].get("weight") is not None:
+        data["mix_until"] = ENDS[theirs["mix_strategy"]]
     if theirs.has("eval_dataset"):
         data["validation"] = _sources(theirs, "eval_dataset")
     size = theirs["val_size"]
@@ -72,6 +75,8 @@ def _sources(theirs: TheirFile, name: str) -> list[Any]:
             source["max_rows"] = theirs["max_samples"]
         if weights:
             source["weight"] = weights[number]
+        if name == "eval_dataset" and theirs["eval_on_each_dataset"]:
+            source["name"] = path
         found.append(source)
     return found
 

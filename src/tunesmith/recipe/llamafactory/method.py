@@ -7,6 +7,9 @@ from typing import Any
 from tunesmith.recipe.llamafactory.file import TheirFile
 from tunesmith.recipe.llamafactory.values import find_anywhere
 
+SFT_LOSSES = ("dft", "eaft", "asft")
+"""Losses of sft that have a flag of their own."""
+
 
 def convert_method(theirs: TheirFile) -> dict[str, Any]:
     """Describe the method of a stage."""
@@ -30,13 +33,26 @@ def convert_method(theirs: TheirFile) -> dict[str, Any]:
 
 
 def _sft(theirs: TheirFile) -> dict[str, Any]:
+    loss = sft_loss(theirs)
+    strength = {
+        "eaft": {"entropy_power": theirs["eaft_alpha"]},
+        "asft": {"anchor_weight": theirs["asft_alpha"]},
+    }
     return {
         "name": "sft",
+        "loss": loss,
+        **strength.get(loss, {}),
         "learn_prompts": theirs["train_on_prompt"],
         "learn_history": not theirs["mask_history"],
         "neftune_alpha": theirs["neftune_noise_alpha"] or 0.0,
         "label_smoothing": theirs["label_smoothing_factor"],
     }
+
+
+def sft_loss(theirs: TheirFile) -> str:
+    """Name the loss that is switched on."""
+    flags = {name: theirs[f"use_{name}_loss"] for name in SFT_LOSSES}
+    return next((name for name, on in flags.items() if on), "nll")
 
 
 def _pairs(theirs: TheirFile) -> dict[str, Any]:

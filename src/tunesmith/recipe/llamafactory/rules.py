@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from tunesmith.recipe.llamafactory.file import TheirFile
 from tunesmith.recipe.llamafactory.keys import Key, list_keys
+from tunesmith.recipe.llamafactory.method import SFT_LOSSES
 
 REMOVE = "remove it"
 OFF_TOO: dict[str, tuple[object, ...]] = {
@@ -69,11 +70,29 @@ def keys_of_sft(theirs: TheirFile) -> None:
     """Some keys mean something to sft only."""
     if theirs["stage"] == "sft":
         return
-    for name in ("neat_packing", "train_on_prompt", "mask_history", "neftune_noise_alpha"):
+    flags = (f"use_{name}_loss" for name in SFT_LOSSES)
+    for name in ("neat_packing", "train_on_prompt", "mask_history", "neftune_noise_alpha", *flags):
         if theirs[name]:
             raise theirs.refusal(
                 name, f"{name} is for stage: sft, and this is {theirs['stage']}", REMOVE
             )
+
+
+def one_loss_of_sft(theirs: TheirFile) -> None:
+    """Targets are weighed or smoothed in one way."""
+    chosen = [f"use_{name}_loss" for name in SFT_LOSSES if theirs[f"use_{name}_loss"]]
+    if theirs["stage"] != "sft" or not chosen:
+        return
+    if len(chosen) > 1:
+        raise theirs.refusal(chosen[1], f"{chosen[0]} and {chosen[1]} are given", "remove one")
+    if theirs["label_smoothing_factor"]:
+        raise theirs.refusal(
+            "label_smoothing_factor",
+            f"label_smoothing_factor has no effect beside {chosen[0]}",
+            REMOVE,
+        )
+    if theirs["use_asft_loss"] and theirs.has("ref_model"):
+        raise theirs.refusal("ref_model", "use_asft_loss stays near the base itself", REMOVE)
 
 
 def masks_agree(theirs: TheirFile) -> None:
@@ -95,6 +114,16 @@ def held_out_rows_are_said_once(theirs: TheirFile) -> None:
             raise theirs.refusal(
                 name, f"{name} needs held-out rows", "write val_size: 0.1, or name an eval_dataset"
             )
+
+
+def sets_to_measure_are_named(theirs: TheirFile) -> None:
+    """Only sets that are named can be measured one by one."""
+    if theirs["eval_on_each_dataset"] and not theirs.has("eval_dataset"):
+        raise theirs.refusal(
+            "eval_on_each_dataset",
+            "eval_on_each_dataset has no effect: there is no eval_dataset",
+            "name the sets: eval_dataset: a,b",
+        )
 
 
 def mixtures_have_shares(theirs: TheirFile) -> None:
@@ -130,10 +159,10 @@ def streams_have_an_end(theirs: TheirFile) -> None:
 
 
 def few_bits_stay_frozen(theirs: TheirFile) -> None:
-    """Few bits can be read, and only LoRA learns beside them."""
+    """Few bits can be read, and adapters alone learn beside them."""
     if theirs["quantization_bit"] is None:
         return
-    if theirs["finetuning_type"] != "lora":
+    if theirs["finetuning_type"] not in ("lora", "oft"):
         raise theirs.refusal(
             "quantization_bit",
             f"quantized weights cannot be trained, as {theirs['finetuning_type']} would",
@@ -183,16 +212,32 @@ def one_optimizer(theirs: TheirFile) -> None:
         )
 
 
+def blocks_are_opened_alone(theirs: TheirFile) -> None:
+    """The new blocks of LLaMA Pro lie in the model already, and freezing opens them."""
+    if theirs["use_llama_pro"] and theirs["finetuning_type"] != "freeze":
+        raise theirs.refusal(
+            "use_llama_pro",
+            f"use_llama_pro opens whole blocks, and {theirs['finetuning_type']} does not",
+            "write finetuning_type: freeze, or convert the file and write tuning.kind: llama_pro, "
+            "which adds the blocks itself",
+        )
+
+
 def lora_has_its_own_keys(theirs: TheirFile) -> None:
     """What bends LoRA means nothing to other tunings."""
     kind = theirs["finetuning_type"]
+    if theirs["create_new_adapter"] and not theirs["adapter_name_or_path"]:
+        raise theirs.refusal(
+            "create_new_adapter", "create_new_adapter has no effect: no adapter is there", REMOVE
+        )
     if kind == "lora":
         if theirs["pissa_iter"] not in (-1, 16):
             raise theirs.refusal(
                 "pissa_iter", "PiSSA takes 16 rounds or is exact", "write 16 or -1"
             )
         return
-    beside = () if kind == "oft" else ("additional_target", "adapter_name_or_path")
+    others = ("additional_target", "adapter_name_or_path", "create_new_adapter")
+    beside = () if kind == "oft" else others
     for name in ("loraplus_lr_ratio", "use_rslora", "use_dora", "pissa_init", *beside):
         if theirs[name]:
             raise theirs.refusal(name, f"{name} is for finetuning_type: lora", REMOVE)
@@ -209,13 +254,16 @@ def best_weights_have_a_loss(theirs: TheirFile) -> None:
 RULES: tuple[Callable[[TheirFile], None], ...] = (
     something_is_trained,
     keys_of_sft,
+    one_loss_of_sft,
     masks_agree,
     held_out_rows_are_said_once,
+    sets_to_measure_are_named,
     mixtures_have_shares,
     streams_have_an_end,
     few_bits_stay_frozen,
     losses_fit,
     one_optimizer,
+    blocks_are_opened_alone,
     lora_has_its_own_keys,
     best_weights_have_a_loss,
 )

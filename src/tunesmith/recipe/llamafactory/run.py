@@ -8,6 +8,7 @@ from typing import Any
 
 from tunesmith.paths import expand
 from tunesmith.recipe.llamafactory.file import TheirFile
+from tunesmith.recipe.llamafactory.values import split
 from tunesmith.recipe.section import MOST
 
 RARE = ("tf32", "full_determinism", "torch_empty_cache_steps")
@@ -74,7 +75,31 @@ def convert_evaluate(theirs: TheirFile) -> dict[str, Any]:
     if theirs["eval_strategy"] == "steps":
         name = "eval_steps" if theirs.has("eval_steps") else "logging_steps"
         every = whole_steps(theirs, name)
-    return {"every_steps": every, "batch_size": theirs["per_device_eval_batch_size"]}
+    found = {"every_steps": every, "batch_size": theirs["per_device_eval_batch_size"]}
+    best = _best_set(theirs)
+    return {**found, "best_on": best} if best else found
+
+
+def _best_set(theirs: TheirFile) -> str | None:
+    """Return the held-out set whose loss says which weights are best; None for all of them.
+
+    Raises:
+        RecipeError: if another measure is to say it.
+    """
+    metric = theirs["metric_for_best_model"]
+    if metric in (None, "loss", "eval_loss"):
+        return None
+    sets = split(theirs["eval_dataset"] or "") if theirs["eval_on_each_dataset"] else []
+    name = next((name for name in sets if metric in (f"eval_{name}_loss", f"{name}_loss")), None)
+    if name is None:
+        raise theirs.refusal(
+            "metric_for_best_model",
+            f"metric_for_best_model: {metric} cannot say which weights are best; a held-out loss "
+            "can",
+            "remove it, or write metric_for_best_model: eval_loss, or eval_NAME_loss with "
+            "eval_on_each_dataset: true",
+        )
+    return name
 
 
 def _steps(theirs: TheirFile, name: str, strategy: str, *, epoch: int) -> int:

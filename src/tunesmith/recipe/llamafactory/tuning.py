@@ -26,8 +26,8 @@ def _freeze(theirs: TheirFile) -> dict[str, Any]:
             "of the rest, embeddings and head are trained together or not at all",
             f"write freeze_extra_modules: {','.join(sorted(BOTH_ENDS))}, or remove it",
         )
-    layers = theirs["freeze_trainable_layers"]
-    return {"kind": "freeze", "layers": layers, "embeddings": bool(extra)}
+    layers, pro = theirs["freeze_trainable_layers"], theirs["use_llama_pro"]
+    return {"kind": "freeze", "layers": layers, "embeddings": bool(extra), "spread": pro}
 
 
 def _lora(theirs: TheirFile) -> dict[str, Any]:
@@ -61,12 +61,24 @@ def _oft(theirs: TheirFile) -> dict[str, Any]:
 
 def _beside(theirs: TheirFile, target: str) -> dict[str, Any]:
     """Describe what all adapters share."""
-    targets, adapter = split(target), theirs["adapter_name_or_path"]
+    targets, adapters = split(target), read_adapters(theirs)
+    goes_on = adapters and not theirs["create_new_adapter"]
     return {
         "targets": ["all-linear"] if targets == ["all"] else targets,
         "modules": split(theirs["additional_target"] or ""),
-        "from_adapter": find_anywhere(adapter) if adapter else None,
+        "from_adapter": adapters[-1] if goes_on else None,
     }
+
+
+def adapters_beneath(theirs: TheirFile) -> list[str]:
+    """List the adapters that are added to the base before one is trained."""
+    adapters = read_adapters(theirs)
+    return adapters if theirs["create_new_adapter"] else adapters[:-1]
+
+
+def read_adapters(theirs: TheirFile) -> list[str]:
+    """List the adapters a file names."""
+    return [find_anywhere(name) for name in split(theirs["adapter_name_or_path"] or "")]
 
 
 def convert_quantize(theirs: TheirFile) -> dict[str, Any]:
@@ -85,6 +97,17 @@ def convert_quantize(theirs: TheirFile) -> dict[str, Any]:
             "quantization_bit", f"a base of {bits} bits is not there yet", "write 4 or 8"
         )
     return {"kind": theirs["quantization_type"], "double": theirs["double_quantization"]}
+
+
+def convert_rope(theirs: TheirFile) -> dict[str, Any]:
+    """Describe how positions are stretched: as much as rows need, there too."""
+    if theirs["rope_scaling"] == "dynamic":
+        raise theirs.refusal(
+            "rope_scaling",
+            "dynamic rope depends on what was computed before, and no run would be repeatable",
+            "write rope_scaling: yarn",
+        )
+    return {"kind": theirs["rope_scaling"]}
 
 
 def convert_compute(theirs: TheirFile) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from tunesmith.recipe.llamafactory.around import Around
 from tunesmith.recipe.llamafactory.file import TheirFile
 from tunesmith.recipe.llamafactory.rules import check_keys
 from tunesmith.recipe.llamafactory.templates import choose_template
-from tunesmith.recipe.llamafactory.tuning import convert_quantize
-from tunesmith.recipe.llamafactory.values import find_anywhere, split
+from tunesmith.recipe.llamafactory.tuning import convert_quantize, read_adapters
+from tunesmith.recipe.llamafactory.values import find_anywhere
 from tunesmith.recipe.quantize import Quantize
 
 ACTING = ("model", "data", "generate")
@@ -32,7 +32,7 @@ class Use:
 
     Attributes:
         model: the base, or a whole model.
-        adapter: the folder of an adapter over it.
+        adapters: folders of adapters over it, one after another.
         template: a chat template in place of the model's own.
         sampling: by our names.
         to: the folder that an export makes.
@@ -40,7 +40,7 @@ class Use:
     """
 
     model: str
-    adapter: str | None
+    adapters: tuple[str, ...]
     template: str | None
     quantize: Quantize | None
     system: str
@@ -69,6 +69,12 @@ def read_use(theirs: TheirFile, around: Around, *, to_export: bool = False) -> U
             "model_name_or_path is missing",
             "write model_name_or_path: Qwen/Qwen3-0.6B",
         )
+    if theirs["rope_scaling"] is not None:
+        raise theirs.refusal(
+            "rope_scaling",
+            "how positions are stretched is part of a run, or of a model's config.json",
+            "remove it",
+        )
     if to_export:
         _check_export(theirs)
     chosen = choose_template(theirs, around)
@@ -78,7 +84,7 @@ def read_use(theirs: TheirFile, around: Around, *, to_export: bool = False) -> U
     )
     return Use(
         model=find_anywhere(theirs["model_name_or_path"]),
-        adapter=_adapter(theirs),
+        adapters=_adapters(theirs),
         template=chosen.template,
         quantize=quantize,
         system=theirs["default_system"] or chosen.system or "",
@@ -101,13 +107,13 @@ def _check_export(theirs: TheirFile) -> None:
         )
 
 
-def _adapter(theirs: TheirFile) -> str | None:
-    adapters = split(theirs["adapter_name_or_path"] or "")
-    if len(adapters) > 1:
+def _adapters(theirs: TheirFile) -> tuple[str, ...]:
+    adapters = read_adapters(theirs)
+    if len(adapters) > 1 and theirs["quantization_bit"] is not None:
         raise theirs.refusal(
             "adapter_name_or_path",
-            "one adapter is read, not several",
-            "export the first, and name the model that comes out",
+            "several adapters are added to the whole base, never to few bits",
+            "name one, or remove quantization_bit",
         )
     if adapters and theirs["finetuning_type"] not in ("lora", "oft"):
         raise theirs.refusal(
@@ -115,7 +121,7 @@ def _adapter(theirs: TheirFile) -> str | None:
             f"an adapter is of finetuning_type: lora or oft, not {theirs['finetuning_type']}",
             "write finetuning_type: lora",
         )
-    return find_anywhere(adapters[0]) if adapters else None
+    return tuple(adapters)
 
 
 def _sampling(theirs: TheirFile) -> dict[str, Any]:

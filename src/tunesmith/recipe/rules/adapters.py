@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tunesmith.errors import RecipeError
-from tunesmith.recipe.method import KTO
+from tunesmith.recipe.method import DPO
+from tunesmith.recipe.optimizer import Layerwise
 from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.rules.defaults import has_default
 from tunesmith.recipe.rules.methods import asks_the_base
-from tunesmith.recipe.tuning import HRA, RESIDUAL, Adapter, LoRA
+from tunesmith.recipe.tuning import HRA, RESIDUAL, AdaLoRA, Adapter, LoRA
 
 
 def targets_or_a_pattern(recipe: Recipe) -> None:
@@ -73,6 +74,31 @@ def reflections_come_in_pairs(recipe: Recipe) -> None:
         )
 
 
+def ranks_move_while_training_does(recipe: Recipe) -> None:
+    """Ranks are taken away between a beginning and an end, by gradients that are still there."""
+    tuning, optimizer = recipe.tuning, recipe.optimizer
+    if not isinstance(tuning, AdaLoRA):
+        return
+    if tuning.first_rank <= tuning.rank:
+        raise RecipeError(
+            f"adalora takes ranks away, and begins with {tuning.first_rank} for {tuning.rank}",
+            hint=f"write tuning.first_rank: {tuning.rank * 3 // 2 + 1}, or tuning.kind: lora",
+            where="tuning.first_rank",
+        )
+    if isinstance(optimizer, Layerwise) and optimizer.layerwise:
+        raise RecipeError(
+            "optimizer.layerwise frees the gradients by which adalora finds what ranks are worth",
+            hint="remove it",
+            where="optimizer.layerwise",
+        )
+    if optimizer.name == "schedule_free":
+        raise RecipeError(
+            "schedule_free averages weights, and adalora sets some of them to zero",
+            hint="write optimizer.name: adamw",
+            where="optimizer.name",
+        )
+
+
 def weights_are_whole_where_they_are_looked_at(recipe: Recipe) -> None:
     """Lengths and main parts of weights are measured on all of their bits."""
     tuning = recipe.tuning
@@ -111,7 +137,7 @@ def references_are_whole(recipe: Recipe) -> None:
     """The model before training is the base only where nothing was taken out of it."""
     tuning, method = recipe.tuning, recipe.method
     if isinstance(tuning, LoRA) and tuning.init in RESIDUAL and asks_the_base(method):
-        other = "" if isinstance(method, KTO) else f", or method.reference: {recipe.model.name}"
+        other = "" if not isinstance(method, DPO) else f", or method.reference: {recipe.model.name}"
         raise RecipeError(
             f"{method.name} asks the base, and tuning.init: {tuning.init} takes a part out of it",
             hint=f"write tuning.init: default{other}",
@@ -123,7 +149,9 @@ def references_begin_where_training_does(recipe: Recipe) -> None:
     """The model before training is the base only where training does not go on from an adapter."""
     tuning, method = recipe.tuning, recipe.method
     if isinstance(tuning, Adapter) and tuning.from_adapter is not None and asks_the_base(method):
-        other = "" if isinstance(method, KTO) else ", or name the export in method.reference too"
+        other = (
+            "" if not isinstance(method, DPO) else ", or name the export in method.reference too"
+        )
         raise RecipeError(
             f"{method.name} compares with the base, and training goes on from an adapter on it",
             hint=f"export the run of the adapter, and name what comes out in model.name{other}",
@@ -137,6 +165,7 @@ RULES: tuple[Callable[[Recipe], None], ...] = (
     what_is_frozen_learns_at_no_rate,
     right_angles_come_in_pairs,
     reflections_come_in_pairs,
+    ranks_move_while_training_does,
     weights_are_whole_where_they_are_looked_at,
     few_kinds_are_computed_in_bf16_alone,
     references_are_whole,

@@ -1,9 +1,13 @@
-"""What a rule asks of an option."""
+"""Defaults: whether an option has its own, and those that depend on other options."""
 
 from __future__ import annotations
 
+from tunesmith.recipe.method import Preference
 from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.schema import spell
+
+WHOLE = ("full", "freeze")
+"""Ways to tune that move weights themselves, by small steps."""
 
 
 def has_default(recipe: Recipe, option: str) -> bool:
@@ -12,3 +16,21 @@ def has_default(recipe: Recipe, option: str) -> bool:
     chosen = dict(recipe)[section]
     default = type(chosen).model_fields[name].get_default(call_default_factory=True)
     return spell(chosen.model_dump()[name]) == spell(default)
+
+
+def fill_defaults(recipe: Recipe) -> Recipe:
+    """Write in the learning rate of preferences, whose steps are smaller, if none was chosen."""
+    optimizer = recipe.optimizer
+    if not isinstance(recipe.method, Preference) or "learning_rate" in optimizer.model_fields_set:
+        return recipe
+    rate = {"learning_rate": usual_rate(recipe.method.name, recipe.tuning.kind)}
+    return recipe.model_copy(update={"optimizer": optimizer.model_copy(update=rate)})
+
+
+def usual_rate(method: str, tuning: str) -> float:
+    """Choose a usual learning rate; preferences are learned in small steps."""
+    if method == "reward":
+        return 1e-5 if tuning in WHOLE else 1e-4
+    if method in ("sft", "pretrain", "distill", "classify"):
+        return 2e-5 if tuning in WHOLE else 2e-4
+    return 5e-6 if tuning in WHOLE else 5e-5

@@ -5,10 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tunesmith.errors import RecipeError
-from tunesmith.recipe.method import DPO, KTO, Classify, Method, Preference, Pretrain, Reward
+from tunesmith.recipe.method import (
+    DPO,
+    KTO,
+    SFT,
+    Classify,
+    Method,
+    Preference,
+    Pretrain,
+    Reward,
+)
 from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.rules.defaults import has_default
 from tunesmith.recipe.tuning import LoRA
+
+TAKEN = ("rewards",)
+"""With it `eval_rewards_margin` would be two measures."""
 
 
 def preferences_begin_with_answers(recipe: Recipe) -> None:
@@ -57,6 +69,50 @@ def losses_of_pairs_fit(recipe: Recipe) -> None:
         if wrong:
             hint = "write method.label_smoothing: 0.1" if option == "loss" else "remove it"
             raise RecipeError(why, hint=hint, where=f"method.{option}")
+
+
+def losses_of_tokens_fit(recipe: Recipe) -> None:
+    """Each loss of sft takes some of its options."""
+    method = recipe.method
+    if not isinstance(method, SFT):
+        return
+    refused = {
+        "label_smoothing": bool(method.label_smoothing) and method.loss != "nll",
+        "entropy_power": method.loss != "eaft" and not has_default(recipe, "method.entropy_power"),
+        "anchor_weight": method.loss != "asft" and not has_default(recipe, "method.anchor_weight"),
+    }
+    for option, wrong in refused.items():
+        if wrong:
+            raise RecipeError(
+                f"{option} has no effect on the loss {method.loss}",
+                hint="remove it",
+                where=f"method.{option}",
+            )
+    if method.loss == "eaft" and not method.entropy_power:
+        raise RecipeError(
+            "the loss eaft has no effect: at the power 0 all tokens count alike",
+            hint="write method.entropy_power: 1, or method.loss: nll",
+            where="method.entropy_power",
+        )
+
+
+def anchors_hold_in_what_is_known(recipe: Recipe) -> None:
+    """A model stays near what it was only if that was worth something, and can be asked."""
+    method, tuning = recipe.method, recipe.tuning
+    if not isinstance(method, SFT) or method.loss != "asft":
+        return
+    if recipe.model.from_scratch:
+        raise RecipeError(
+            "asft stays near the model before training, and a model from scratch knows nothing",
+            hint="write method.loss: nll",
+            where="method.loss",
+        )
+    if isinstance(tuning, LoRA) and tuning.tokens:
+        raise RecipeError(
+            "asft compares logits some positions at a time, and tuning.tokens needs them all",
+            hint="write method.loss: dft, or remove tuning.tokens",
+            where="tuning.tokens",
+        )
 
 
 def judgements_count(recipe: Recipe) -> None:
@@ -139,23 +195,62 @@ def weights_need_company(recipe: Recipe) -> None:
         )
 
 
+def mixing_needs_weights(recipe: Recipe) -> None:
+    """Only sets with weights are mixed until one of them is through."""
+    weighed = [source for source in recipe.data.train if source.weight is not None]
+    if recipe.data.mix_until != "total" and len(weighed) < 2:
+        raise RecipeError(
+            f"data.mix_until: {recipe.data.mix_until} has no effect: fewer than two sets of "
+            "data.train have a weight",
+            hint="remove it, or give each set its share: `{path: a.jsonl, weight: 1}`",
+            where="data.mix_until",
+        )
+
+
+def held_out_sets_have_names(recipe: Recipe) -> None:
+    """Names belong to held-out sets, each to one, and the best one is named after one of them."""
+    names = [source.name for source in recipe.data.validation if source.name]
+    twice = next((name for name in names if names.count(name) > 1 or name in TAKEN), None)
+    if twice:
+        raise RecipeError(
+            f"the name {twice!r} of a held-out set is taken",
+            hint="give each set a name of its own",
+            where="data.validation.name",
+        )
+    best = recipe.evaluate.best_on
+    if best is not None and best not in names:
+        raise RecipeError(
+            f"evaluate.best_on: there is no held-out set {best!r}",
+            hint=f"name one of {', '.join(names)}"
+            if names
+            else "give held-out sets names: `data.validation: {faq: faq.jsonl}`",
+            where="evaluate.best_on",
+        )
+
+
 def has_reference(method: Method) -> bool:
     """Whether answers are compared with what a reference says of them."""
     return isinstance(method, KTO) or (isinstance(method, DPO) and method.reference != "none")
 
 
 def asks_the_base(method: Method) -> bool:
-    """Whether that reference is the model before training."""
-    return isinstance(method, KTO) or (isinstance(method, DPO) and method.reference == "base")
+    """Whether it is, or the loss asks, the model before training."""
+    anchored = isinstance(method, SFT) and method.loss == "asft"
+    referred = isinstance(method, DPO) and method.reference == "base"
+    return isinstance(method, KTO) or referred or anchored
 
 
 RULES: tuple[Callable[[Recipe], None], ...] = (
     preferences_begin_with_answers,
     preferences_drop_nothing,
     losses_of_pairs_fit,
+    losses_of_tokens_fit,
+    anchors_hold_in_what_is_known,
     judgements_count,
     scores_are_no_answers,
     classes_are_several,
     plain_text_has_no_chat,
     weights_need_company,
+    mixing_needs_weights,
+    held_out_sets_have_names,
 )

@@ -7,8 +7,13 @@ from collections.abc import Callable
 from tunesmith.errors import RecipeError
 from tunesmith.recipe.method import Classify, Reward
 from tunesmith.recipe.options import Recipe
+from tunesmith.recipe.rope import Llama3
+from tunesmith.recipe.rules.methods import has_reference
 from tunesmith.recipe.schema import QUANTIZE
-from tunesmith.recipe.tuning import Freeze, Full, LoRA
+from tunesmith.recipe.tuning import IA3, OFT, AdaLoRA, Adapter, Freeze, Full, LoRA, VeRA
+
+OVER_FEW_BITS = (LoRA, AdaLoRA, VeRA, OFT, IA3)
+"""Kinds that ask a frozen layer for its outputs only."""
 
 
 def scratch_trains_all(recipe: Recipe) -> None:
@@ -39,9 +44,12 @@ def quantized_stays_frozen(recipe: Recipe) -> None:
             hint="remove it, or load the base in compute.precision: bf16",
             where=QUANTIZE,
         )
-    if not isinstance(recipe.tuning, LoRA):
+    if not isinstance(recipe.tuning, OVER_FEW_BITS):
+        adapts = isinstance(recipe.tuning, Adapter)
         raise RecipeError(
-            f"quantized weights cannot be trained, as tuning.kind {recipe.tuning.kind} would",
+            f"{recipe.tuning.kind} computes with whole weights, and model.quantize keeps few bits"
+            if adapts
+            else f"quantized weights cannot be trained, as tuning.kind {recipe.tuning.kind} would",
             hint="write tuning.kind: lora, or remove model.quantize",
             where=QUANTIZE,
         )
@@ -51,6 +59,66 @@ def quantized_stays_frozen(recipe: Recipe) -> None:
             hint="write compute.precision: bf16; it takes no more memory worth naming",
             where="compute.precision",
         )
+
+
+def adapters_are_added_to_whole_weights(recipe: Recipe) -> None:
+    """What others have learned is added to weights that are there, in all of their bits."""
+    model = recipe.model
+    if model.adapters and (model.quantize is not None or model.from_scratch):
+        few = model.quantize is not None
+        raise RecipeError(
+            "model.adapters are added to whole weights, and "
+            + ("model.quantize keeps a few bits of them" if few else "these would be random"),
+            hint="export the adapters first, and name what comes out in model.name",
+            where="model.adapters",
+        )
+
+
+def positions_are_stretched_once(recipe: Recipe) -> None:
+    """Random weights know no positions yet."""
+    if recipe.model.rope_scaling is not None and recipe.model.from_scratch:
+        raise RecipeError(
+            "a model from scratch has no positions yet that could be stretched",
+            hint="write into its config.json how long texts may be, and remove it",
+            where="model.rope_scaling",
+        )
+
+
+def frequencies_stand_in_order(recipe: Recipe) -> None:
+    """What is stretched whole lies below what is left alone."""
+    rope = recipe.model.rope_scaling
+    if isinstance(rope, Llama3) and rope.low_frequency_factor >= rope.high_frequency_factor:
+        raise RecipeError(
+            "model.rope_scaling.low_frequency_factor is not below high_frequency_factor",
+            hint="leave both out: 1 and 4 are usual",
+            where="model.rope_scaling.low_frequency_factor",
+        )
+
+
+def groups_are_smaller_than_rows(recipe: Recipe) -> None:
+    """Groups cut rows, two halves each, and the reference sees whole rows."""
+    group = recipe.model.shifted_attention
+    if group is None:
+        return
+    because = {
+        f"has no effect: no row is longer than data.max_tokens: {recipe.data.max_tokens}": (
+            group >= recipe.data.max_tokens,
+            f"write {max(recipe.data.max_tokens // 4 // 2 * 2, 2)}, or remove it",
+        ),
+        f"is shifted by half a group, and {group} has no half": (
+            bool(group % 2),
+            f"write {group + 1}",
+        ),
+        f"does not go with {recipe.method.name}, whose reference sees whole rows": (
+            has_reference(recipe.method),
+            "remove it",
+        ),
+    }
+    for why, (wrong, hint) in because.items():
+        if wrong:
+            raise RecipeError(
+                f"model.shifted_attention {why}", hint=hint, where="model.shifted_attention"
+            )
 
 
 def freeze_counts_or_names(recipe: Recipe) -> None:
@@ -64,6 +132,12 @@ def freeze_counts_or_names(recipe: Recipe) -> None:
             hint="remove one of them",
             where="tuning.layers",
         )
+    if tuning.spread and (tuning.names or tuning.layers < 1):
+        raise RecipeError(
+            "tuning.spread spreads the layers that tuning.layers counts",
+            hint="remove tuning.names" if tuning.names else "write how many in tuning.layers",
+            where="tuning.spread",
+        )
     if not tuning.names and not tuning.layers and not tuning.embeddings:
         raise RecipeError(
             "nothing would be trained: tuning.layers is 0",
@@ -75,5 +149,9 @@ def freeze_counts_or_names(recipe: Recipe) -> None:
 RULES: tuple[Callable[[Recipe], None], ...] = (
     scratch_trains_all,
     quantized_stays_frozen,
+    adapters_are_added_to_whole_weights,
+    positions_are_stretched_once,
+    frequencies_stand_in_order,
+    groups_are_smaller_than_rows,
     freeze_counts_or_names,
 )

@@ -1,4 +1,4 @@
-"""What became of the rows of a set, kept beside their tokens."""
+"""The report of a set, kept beside its tokens."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def pack_report(report: DataReport, rows: RowSet) -> dict[str, Any]:
 
 
 def read_report(folder: Path, rows: RowSet) -> DataReport | None:
-    """Read the report of an undamaged store; None if there is none."""
+    """Return what was counted when the tokens of a folder were made, if they are whole."""
     sealed = read_seal(folder)
     names = vars(DataReport()).keys()
     if sealed is None or not names <= sealed.keys():
