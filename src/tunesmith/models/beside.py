@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tunesmith.errors import ModelError
-from tunesmith.models.chat import Subject, find_subject, load_subject
+from tunesmith.models.chat import Subject, find_beneath, find_subject, load_subject
 from tunesmith.models.fingerprint import weights_sha256
 from tunesmith.models.inspect import is_scorer
 from tunesmith.models.load import load_config
@@ -38,7 +38,8 @@ def find_beside(recipe: Recipe) -> Subject | None:
         return find_subject(method.teacher)
     if not compares(recipe) or not is_full(recipe.tuning):  # an adapter is switched off
         return None
-    return Subject("the model before training", locate(recipe.model.name))
+    base, beneath = locate(recipe.model.name), find_beneath(recipe.model)
+    return Subject("the model before training", base, beneath=beneath)
 
 
 def check_beside(recipe: Recipe, reader: AnyReader) -> Subject | None:
