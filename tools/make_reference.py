@@ -15,6 +15,7 @@ from tunesmith.recipe.schema import Option, describe_section, list_options, name
 REFERENCE = Path(__file__).parent.parent / "docs" / "reference"
 COMMANDS = (
     "demo",
+    "doctor",
     "train",
     "evaluate",
     "chat",

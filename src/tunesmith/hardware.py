@@ -38,6 +38,51 @@ def memory_gib() -> float:
     return float(psutil.virtual_memory().available) / GIB
 
 
+def total_memory_gib() -> float:
+    """Measure the main memory of this machine, in GiB."""
+    return float(psutil.virtual_memory().total) / GIB
+
+
+CPUINFO = Path("/proc/cpuinfo")
+FEATURES = {
+    "AVX2": "avx2",
+    "AVX-512": "avx512f",
+    "AVX-512 bf16": "avx512_bf16",
+    "AVX-512 fp16": "avx512_fp16",
+    "AMX bf16": "amx_bf16",
+    "AMX int8": "amx_int8",
+    "NEON": "asimd",
+    "bf16": "bf16",
+}
+"""What Linux calls the instructions that speed up products."""
+
+
+def cpu_features() -> list[str]:
+    """List the instructions of this processor that matter; none is known but on Linux."""
+    words = set(_cpu_lines().get("flags", _cpu_lines().get("Features", "")).split())
+    return [name for name, word in FEATURES.items() if word in words]
+
+
+def cpu_name() -> str:
+    """Name the processor."""
+    return _cpu_lines().get("model name") or platform.processor() or platform.machine()
+
+
+def _cpu_lines() -> dict[str, str]:
+    """Read what Linux says of the first core."""
+    if not CPUINFO.is_file():
+        return {}
+    first = CPUINFO.read_text(encoding="utf-8", errors="replace").partition("\n\n")[0]
+    pairs = (line.partition(":") for line in first.splitlines())
+    return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def driver_version() -> str:
+    """Read the version of NVIDIA's driver; empty if there is none."""
+    said = Path("/sys/module/nvidia/version")
+    return said.read_text(encoding="utf-8").strip() if said.is_file() else ""
+
+
 def use_memory(*, keep: bool) -> None:
     """Choose what the C library does with freed memory; nothing where it is not GNU's.
 

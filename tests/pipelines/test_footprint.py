@@ -38,6 +38,7 @@ CASES: dict[str, dict[str, Any]] = {
     "full": {"tuning": {"kind": "full"}},
     "full, twice": {"tuning": {"kind": "full"}, "compute": TWICE},
     "4 bits": {"model": {"quantize": {"kind": "nf4"}}},
+    "3 bits": {"model": {"quantize": {"kind": "hqq", "bits": 3}}},
     "4 bits, twice": {"model": {"quantize": {"kind": "nf4"}}, "compute": TWICE},
 }
 

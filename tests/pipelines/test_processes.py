@@ -10,7 +10,7 @@ import psutil
 import pytest
 import torch
 
-from tests import tiny
+from tests import packed, tiny
 from tests.command import Command
 from tests.faults import work
 from tunesmith.errors import RecipeError, RunError
@@ -93,6 +93,20 @@ def test_two_processes_learn_what_one_learns(
     for name in ("rewards_margin", "eval_rewards_margin", "logps_chosen", "kl"):
         assert figures(two, name) == pytest.approx(figures(one, name), rel=1e-3, abs=1e-6)
     assert bool(figures(two, "rewards_margin")) == ("method" in sections and sections != TEXTS)
+
+
+@pytest.mark.proof
+@pytest.mark.parametrize("kind", ["hqq", "gptq"])
+def test_few_bits_of_other_kinds_learn_alike_too(
+    tmp_path: Path, tiny_model: Path, kind: str
+) -> None:
+    before = packed.make_packed(tmp_path / "m", "gptq")
+    model = tiny_model if kind == "hqq" else before
+    quantize = {"kind": "hqq", "bits": 3} if kind == "hqq" else None
+    sections: dict[str, Any] = {"model": {"quantize": quantize}}
+    one, two = (train_by(count, tmp_path, model, **sections) for count in (1, 2))
+    for name, expected in tiny.weights(one).items():
+        torch.testing.assert_close(tiny.weights(two)[name], expected, rtol=1e-6, atol=2e-6)
 
 
 @pytest.mark.proof

@@ -10,9 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests import tiny
+from tests import packed, tiny
 from tests.command import Command
 from tests.pipelines.test_going_on import stop_at
+from tunesmith.errors import ModelError, RecipeError
 from tunesmith.evaluation.evaluate import evaluate
 from tunesmith.export.export import export
 from tunesmith.inference.load import open_sessions
@@ -24,7 +25,12 @@ from tunesmith.recipe.load import load_recipe
 from tunesmith.runs.run import Run
 from tunesmith.training.train import resume, train
 
-KINDS = ["nf4", "int8"]
+KINDS = [
+    "nf4",
+    "int8",
+    pytest.param("hqq", marks=pytest.mark.proof),
+    pytest.param("torchao", marks=pytest.mark.proof),
+]
 HELD_OUT: dict[str, Any] = {
     "data": {"validation_share": 0.2},
     "evaluate": {"every_steps": 2},
@@ -38,6 +44,8 @@ def needed() -> None:
 
 
 def write(folder: Path, model: Path, kind: str, **sections: Any) -> Path:
+    if kind == "torchao":
+        pytest.importorskip("torchao", reason="torchao is in no lock")
     data = tiny.write_pairs(folder / "pairs.jsonl")
     quantized = {"name": str(model), "quantize": {"kind": kind}}
     return tiny.write_recipe(folder / "r.json", model, data, model=quantized, **sections)
@@ -182,3 +190,47 @@ def test_pairs_have_a_reference_of_their_own(tmp_path: Path, tiny_model: Path) -
         assert first["loss"] == pytest.approx(0.693147, abs=1e-4)
         kept.append(len(list((tmp_path / "cache" / "reference").iterdir())))
     assert kept == [1, 2, 3]
+
+
+@pytest.mark.parametrize("method", ["gptq", pytest.param("aqlm", marks=pytest.mark.proof)])
+def test_a_base_that_was_quantized_before_goes_all_the_way(
+    tmp_path: Path, method: str, command: Command
+) -> None:
+    """Trained, stopped and resumed to the bit, measured, answering, and merged without a loss."""
+    folder = packed.make_packed(tmp_path / "m", method)
+    whole = adapter(tiny.train_run(tmp_path, folder, **HELD_OUT))
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at(patch, 3)
+        run = tiny.train_run(tmp_path, folder, **HELD_OUT)
+    resume(run)
+    assert run.status().identical
+    assert all(torch.equal(tensor, whole[name]) for name, tensor in adapter(run).items())
+    scores = evaluate(run.path, max_rows=1, max_tokens=4)
+    assert scores.tuned.loss < scores.base.loss
+    trained = logits(load_chat_model(run.path, precision="fp32"))
+    command("export", str(run.path), "--to", str(tmp_path / "out"), "--precision", "fp32")
+    merged = load_chat_model(tmp_path / "out", precision="fp32")
+    assert torch.allclose(logits(merged), trained, atol=1e-5)
+    report = json.loads((tmp_path / "out" / "parity.json").read_text("utf-8"))
+    assert report["from_quantized"]["max_logit_difference"] < 1e-4
+    config = json.loads((tmp_path / "out" / "config.json").read_text("utf-8"))
+    assert "quantization_config" not in config
+
+
+@pytest.mark.parametrize(
+    ("sections", "where"),
+    [
+        ({"tuning": {"kind": "full"}}, "config.json"),
+        ({"tuning": {"kind": "lora", "dora": True}}, "tuning.dora"),
+        ({"compute": {"precision": "pure_bf16"}}, "compute.precision"),
+        ({"model": {"quantize": {"kind": "hqq"}}}, "m"),
+    ],
+)
+def test_what_needs_whole_weights_is_refused_before_a_run_is_made(
+    tmp_path: Path, sections: dict[str, Any], where: str
+) -> None:
+    folder = packed.make_packed(tmp_path / "m", "gptq")
+    with pytest.raises((ModelError, RecipeError)) as caught:
+        tiny.train_run(tmp_path, folder, **sections)
+    assert caught.value.where.endswith(where)
+    assert "original model" in caught.value.hint or where == "compute.precision"

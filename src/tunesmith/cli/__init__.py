@@ -8,7 +8,19 @@ import sys
 import typer
 
 from tunesmith import __version__
-from tunesmith.cli import chat, classify, data, demo, evaluate, export, recipe, runs, serve, train
+from tunesmith.cli import (
+    chat,
+    classify,
+    data,
+    demo,
+    doctor,
+    evaluate,
+    export,
+    recipe,
+    runs,
+    serve,
+    train,
+)
 from tunesmith.cli.failure import show_crash, show_error, show_usage
 from tunesmith.errors import TunesmithError
 
@@ -21,6 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("demo")(demo.demo)
+app.command("doctor")(doctor.doctor)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("chat")(chat.chat)

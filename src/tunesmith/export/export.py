@@ -29,7 +29,14 @@ from tunesmith.export.parity import (
 )
 from tunesmith.hardware import disk_free
 from tunesmith.models.blend import Blend, check_adds
-from tunesmith.models.chat import ChatModel, Subject, find_adapter, find_subject, load_subject
+from tunesmith.models.chat import (
+    ChatModel,
+    Subject,
+    find_adapter,
+    find_subject,
+    has_few_bits,
+    load_subject,
+)
 from tunesmith.models.classes import Classifier, load_classifier
 from tunesmith.models.inspect import labels_of, read_config
 from tunesmith.paths import expand
@@ -116,7 +123,7 @@ def export(
     probes = read_probes(run)
     stored = stored_precision(run) if precision == "auto" else precision
     trained = take_quantized_reference(subject, probes)
-    chat = load_subject(replace(subject, quantize=None), precision="fp32", device="cpu")
+    chat = load_subject(subject, precision="fp32", device="cpu", whole=True)
     check_room(to, chat.model, stored)
     check_tokens(chat, probes)
     reference = take_reference(chat, probes)
@@ -187,7 +194,7 @@ def take_quantized_reference(
     subject: Subject, probes: Sequence[dict[str, Any]]
 ) -> Reference | None:
     """Let the model answer that was trained, if its base was quantized."""
-    if subject.quantize is None:
+    if not has_few_bits(subject):
         return None
     return take_reference(load_subject(subject, precision="fp32", device="cpu"), probes)
 

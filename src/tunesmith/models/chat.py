@@ -28,6 +28,7 @@ from tunesmith.models.load import (
     refuse_scorer,
 )
 from tunesmith.models.locate import locate
+from tunesmith.models.quantize.packed import find_packed
 from tunesmith.models.reader import find_reader
 from tunesmith.paths import exists, expand
 from tunesmith.recipe.model import Model
@@ -102,6 +103,11 @@ def load_chat_model(
         base_only: for a run, the base it started from.
     """
     return load_subject(find_subject(name, base_only=base_only), precision, device)
+
+
+def has_few_bits(subject: Subject) -> bool:
+    """Whether a base is quantized, by us or before."""
+    return subject.quantize is not None or find_packed(subject.base) is not None
 
 
 def find_subject(name: str | Path | Subject, *, base_only: bool = False) -> Subject:
@@ -250,9 +256,16 @@ def _dtype(precision: Precision) -> torch.dtype:
 
 
 def load_subject(
-    subject: Subject, precision: PrecisionOption = "auto", device: DeviceOption = "auto"
+    subject: Subject,
+    precision: PrecisionOption = "auto",
+    device: DeviceOption = "auto",
+    *,
+    whole: bool = False,
 ) -> ChatModel:
     """Load the parts of a chat model and put them together.
+
+    Args:
+        whole: put all weights of the base together that are kept in few bits.
 
     Raises:
         ModelError: if one does not fit, or they only score.
@@ -261,8 +274,14 @@ def load_subject(
     dtype = _dtype(choose_precision(precision, on))
     refuse_scorer(subject.adapter or subject.base)
     reader = find_reader(subject.base, subject.template)
-    rope = subject.beneath.rope
-    base = load_model(subject.base, dtype=dtype, device=on, quantize=subject.quantize, rope=rope)
+    base = load_model(
+        subject.base,
+        dtype=dtype,
+        device=on,
+        quantize=None if whole else subject.quantize,
+        whole=whole,
+        rope=subject.beneath.rope,
+    )
     check_vocabulary(subject.base, len(reader.tokenizer), count_embeddings(base))
     base = merge_adapters(base, subject.base, subject.beneath)
     model: torch.nn.Module = base

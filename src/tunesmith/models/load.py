@@ -11,6 +11,10 @@ from typing import TYPE_CHECKING, Any
 from tunesmith.errors import ModelError
 from tunesmith.models.inspect import check_files, is_scorer, labels_of
 from tunesmith.models.quantize import check_package, find_misfits, hush, loading_options, settle
+from tunesmith.models.quantize.packed import find_packed, refuse_packed, refuse_twice
+from tunesmith.models.quantize.packed import loading_options as packed_options
+from tunesmith.models.quantize.packed import settle as fill
+from tunesmith.models.quantize.whole import make_whole
 from tunesmith.models.reasons import few, reason_of
 from tunesmith.models.rope import stretch
 from tunesmith.models.score import SCORE
@@ -32,12 +36,15 @@ def load_model(
     dtype: torch.dtype,
     device: torch.device,
     quantize: Quantize | None = None,
+    whole: bool = False,
     rope: RopeScaling | None = None,
 ) -> PreTrainedModel:
     """Load a causal language model from safetensors.
 
     Args:
-        quantize: how its linear layers are kept, each from the moment it is read.
+        quantize: how its linear layers are kept, each from the moment it is read. A folder that
+            was quantized before is kept as it is.
+        whole: put the weights of such a folder together for good.
         rope: how its positions are stretched.
 
     Raises:
@@ -46,18 +53,28 @@ def load_model(
             damaged, or if the folder asks for code of its own.
     """
     refuse_scorer(folder)
-    load_config(folder)
+    config = load_config(folder, rope)
     from transformers import AutoModelForCausalLM
 
     how: dict[str, Any] = {"dtype": dtype}
-    if quantize is not None:
+    packed = find_packed(folder)
+    if packed is not None:
+        refuse_twice(packed, quantize)
+        how = packed_options(packed, config, device)
+    elif quantize is not None:
         check_package(quantize)
         how = loading_options(quantize, dtype=dtype, device=device)
-    model, loaded = read_weights(AutoModelForCausalLM, folder, {**how, **_stretched(folder, rope)})
+    model, loaded = read_weights(AutoModelForCausalLM, folder, {**_stretched(folder, rope), **how})
     refuse_partial(folder, loaded)
+    if packed is not None:
+        fill(model, packed)
+        settle(model, dtype)
+        if whole:
+            make_whole(model, dtype)
+        return model
     if quantize is not None:
-        refuse_partial(folder, {**loaded, "mismatched_keys": find_misfits(model)})
-        settle(model, dtype)  # it lies on its device already
+        refuse_partial(folder, {**loaded, "mismatched_keys": find_misfits(model, quantize)})
+        settle(model, dtype, quantize)  # it lies on its device already
         return model
     return move(model, device)
 
@@ -86,6 +103,7 @@ def load_scorer(
     )
 
     config = load_config(folder)
+    refuse_packed(folder, "a reward model is not trained on quantized weights yet")
     unknown = ModelError(
         f"transformers knows no model of the architecture {config.model_type!r} that scores",
         hint="train a reward model on another family, such as qwen3 or llama",
@@ -132,7 +150,7 @@ def read_weights(
     kind: Any, folder: Path, how: Mapping[str, Any]
 ) -> tuple[PreTrainedModel, dict[str, Any]]:
     """Read weights, and what did not fit among them."""
-    _refuse_quantized(folder, check_files(folder))
+    check_files(folder)
     quiet_libraries()
     try:
         with without_notes():
@@ -172,17 +190,6 @@ def without_notes() -> Iterator[None]:
         logging.set_verbosity(before)
 
 
-def _refuse_quantized(folder: Path, config: dict[str, Any]) -> None:
-    found = config.get("quantization_config")
-    if found:
-        kind = found.get("quant_method", "unknown") if isinstance(found, dict) else found
-        raise ModelError(
-            f"the weights are quantized ({kind}), which tunesmith cannot load yet",
-            hint="take the original model, in fp32, bf16 or fp16",
-            where=str(folder / "config.json"),
-        )
-
-
 def build_random_model(
     folder: Path, *, dtype: torch.dtype, device: torch.device
 ) -> PreTrainedModel:
@@ -192,6 +199,7 @@ def build_random_model(
     from transformers import AutoModelForCausalLM
 
     config = load_config(folder)
+    refuse_packed(folder, "and random weights are trained whole")
     model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=dtype)
     return move(model, device)
 
@@ -221,7 +229,9 @@ def move(model: Any, device: torch.device) -> PreTrainedModel:
 
 
 def load_config(folder: Path, rope: RopeScaling | None = None) -> PreTrainedConfig:
-    """Read the architecture of a language model, with positions stretched if they are to be.
+    """Read the architecture of a language model, without what it says of quantization.
+
+    Positions are stretched if they are to be.
 
     Raises:
         ModelError: if transformers does not know it, or a field is impossible.
@@ -260,6 +270,7 @@ def read_architecture(folder: Path) -> PreTrainedConfig:
             hint="copy config.json of the model again",
             where=str(folder / "config.json"),
         ) from problem
+    vars(config).pop("quantization_config", None)  # `find_packed` reads it
     return config
 
 

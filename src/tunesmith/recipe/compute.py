@@ -14,7 +14,7 @@ class Compute(Section):
     """`auto` takes CUDA where there is one, else the CPU with all its cores."""
     precision: Literal["auto", "fp32", "bf16", "pure_bf16"] = "auto"
     """`auto` takes bf16 where the hardware has it, else fp32. Trained weights stay fp32 unless
-    `pure_bf16` is asked for."""
+    `pure_bf16` is asked for. There is no fp16: its gradients vanish unless losses are scaled."""
     processes: Count | None = None
     """Processes that share the rows of each update; if not given, one for each GPU, or one on a
     CPU. What is learned stays the same, to the bit only at the same number."""

@@ -21,7 +21,8 @@ class Model(Section):
     template: str | None = None
     """Chat template for models that ship none: `chatml`, `alpaca`, or a path to a .jinja file."""
     quantize: Quantize | None = None
-    """Keep the frozen base in fewer bits, such as `{kind: nf4}`; what LoRA adds stays exact."""
+    """Keep the frozen base in fewer bits, such as `{kind: nf4}`; what LoRA adds stays exact.
+    Folders that are quantized already (GPTQ, AWQ, AQLM) are kept as they are, without this."""
     shifted_attention: Count | None = None
     """While training, let tokens see only their groups of so many, half of the heads shifted by
     half a group: long rows learn faster (arXiv:2309.12307)."""

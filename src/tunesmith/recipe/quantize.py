@@ -31,4 +31,22 @@ class Int8(Section):
     kind: Literal["int8"] = "int8"
 
 
-Quantize = Annotated[NF4 | FP4 | Int8, Field(discriminator="kind")]
+class HQQ(Section):
+    """Keep the base in whole numbers that leave large errors to few weights (HQQ, Badri 2023)."""
+
+    kind: Literal["hqq"] = "hqq"
+    bits: Literal[1, 2, 3, 4, 8] = 4
+    """Bits a weight, besides 32 for each group. Below 3, answers of small models fall apart."""
+    group: Literal[8, 16, 32, 64, 128, 256] = 64
+    """Weights that share a scale and a zero."""
+
+
+class TorchAO(Section):
+    """Keep the base in whole numbers that torchao chooses."""
+
+    kind: Literal["torchao"] = "torchao"
+    bits: Literal[4, 8] = 8
+    """8 bits share a scale a row, 4 bits one for each 32 weights of a row."""
+
+
+Quantize = Annotated[NF4 | FP4 | Int8 | HQQ | TorchAO, Field(discriminator="kind")]

@@ -15,7 +15,7 @@ from tunesmith.models.beneath import base_sha256
 from tunesmith.models.beside import beside_weights
 from tunesmith.models.chat import find_beneath
 from tunesmith.models.fingerprint import tokenizer_sha256, weights_sha256
-from tunesmith.models.quantize import package_of
+from tunesmith.models.quantize import packages_for
 from tunesmith.models.reader import AnyReader
 from tunesmith.models.roles import find_reference
 from tunesmith.models.start import find_start
@@ -59,7 +59,7 @@ def describe_environment(recipe: Recipe, reader: AnyReader, splits: Splits) -> d
     if isinstance(recipe.method, Online):
         other["rewards"] = describe_rewards(recipe.method.rewards)
     quantize = recipe.model.quantize
-    packages = PACKAGES if quantize is None else (*PACKAGES, package_of(quantize))
+    packages = (*PACKAGES, *packages_for(quantize))
     return {
         "recipe": recipe.model_dump(mode="json"),
         "data": splits.fingerprint,

@@ -25,6 +25,7 @@ from tunesmith.models.image_reader import load_image_reader
 from tunesmith.models.inner import inner_model, token_ends
 from tunesmith.models.layout import check_architecture
 from tunesmith.models.load import load_config, quiet_libraries, read_architecture
+from tunesmith.models.quantize.packed import find_packed
 from tunesmith.models.quantize.storage import Storage, measure_storage
 from tunesmith.models.reader import find_reader
 from tunesmith.models.roles import base_dtype
@@ -139,8 +140,8 @@ def measure_footprint(recipe: Recipe, folder: Path, longest: int) -> Footprint:
     stored = sum(weight.numel() * weight.element_size() for weight in weights)
     stored += _beside(model, recipe, trained)
     if storage is not None:
-        whole = storage.largest * (4 if precision == "fp32" else 2)
-        stored += storage.quantized - storage.plain + whole
+        working = storage.working(half=precision != "fp32")
+        stored += storage.quantized - storage.plain + working
     libraries = psutil.Process().memory_info().rss if device.type == "cpu" else CUDA_BYTES
     beside, hidden = _other_model(recipe, precision)
     image = load_image_reader(folder).shape if is_image_model(folder) else None
@@ -235,8 +236,8 @@ def _without_numbers(
         rope = recipe.model.rope_scaling
         config = read_architecture(folder) if images else load_config(folder, rope)
         base = kind.from_config(config, dtype=dtype)
-        quantize = recipe.model.quantize
-        storage = None if quantize is None else measure_storage(base, quantize)
+        packed = None if images else find_packed(folder)
+        storage = measure_storage(base, recipe.model.quantize, packed)
         model: torch.nn.Module = apply_tuning(base, *_tuning_by_shapes(recipe.tuning, folder))
     start = find_start(recipe)
     scores = isinstance(recipe.method, Reward | Classify)

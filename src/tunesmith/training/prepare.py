@@ -24,6 +24,7 @@ from tunesmith.models.image_reader import ImageReader
 from tunesmith.models.inspect import labels_of
 from tunesmith.models.load import load_config, quiet_libraries
 from tunesmith.models.quantize import check_package
+from tunesmith.models.quantize.packed import find_packed, refuse_twice
 from tunesmith.models.reader import AnyReader, Reader
 from tunesmith.models.roles import check_reference, load_reader
 from tunesmith.models.rope import settle_rope
@@ -32,6 +33,7 @@ from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.rope import RopeScaling
 from tunesmith.recipe.rules import check_rules
 from tunesmith.recipe.rules.defaults import has_default, usual_rate
+from tunesmith.recipe.rules.few_bits import check_few_bits
 from tunesmith.recipe.tuning import Adapter, Freeze, LoRA
 from tunesmith.settings import forbid_network
 from tunesmith.training.optimizers import packages_of
@@ -68,6 +70,7 @@ def prepare_run(recipe: Recipe) -> Prepared:
     use_threads(recipe)
     warn_of_rate(recipe)
     reader = load_reader(recipe)
+    check_packed(recipe, reader.folder)
     if isinstance(reader, ImageReader):
         refuse_words(recipe)
     check_reference(recipe, reader)
@@ -161,6 +164,20 @@ def refuse_words(recipe: Recipe) -> None:
                 hint="remove it",
                 where=option,
             )
+
+
+def check_packed(recipe: Recipe, folder: Path) -> None:
+    """Refuse what a folder of quantized weights cannot do.
+
+    Raises:
+        ModelError: if they are quantized in a way that is not read, or would be twice.
+        RecipeError: naming the option that needs whole weights.
+    """
+    packed = find_packed(folder) if (folder / "config.json").is_file() else None
+    if packed is not None:
+        refuse_twice(packed, recipe.model.quantize)
+        where = str(folder / "config.json")
+        check_few_bits(recipe, where=where, otherwise="name the original model")
 
 
 def warn_of_rate(recipe: Recipe) -> None:

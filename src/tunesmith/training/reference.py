@@ -19,7 +19,7 @@ from tunesmith.logs import logger
 from tunesmith.methods.method import Joining
 from tunesmith.methods.ranks import Ranks, Share
 from tunesmith.methods.reference import Logps, reference_logps
-from tunesmith.models.quantize import package_of
+from tunesmith.models.quantize import packages_for
 from tunesmith.models.roles import Roles, base_dtype, find_reference, load_reference
 from tunesmith.runs.write import write_bytes
 from tunesmith.settings import read_settings
@@ -77,7 +77,7 @@ def _way(prepared: Prepared, roles: Roles, how: Joining) -> list[Any]:
     recipe = prepared.recipe
     quantize = recipe.model.quantize
     packages = ["tunesmith", "torch", "transformers", "peft"]
-    packages += [] if quantize is None else [package_of(quantize)]
+    packages += packages_for(quantize)
     versions = [version(name) for name in packages]
     few_bits = None if quantize is None else quantize.model_dump()
     stored = [str(base_dtype(recipe, roles.precision)), few_bits]

@@ -19,12 +19,13 @@ from tunesmith.models.few_passes import use_few_passes
 from tunesmith.models.inner import inner_model
 from tunesmith.models.load import load_model
 from tunesmith.models.quantize import check_package
+from tunesmith.models.quantize.grouped import Grouped
 from tunesmith.models.row_attention import as_mask, one_after_another, use_row_attention
 from tunesmith.models.tuning import add_lora
-from tunesmith.recipe.quantize import FP4, NF4, Int8, Quantize
+from tunesmith.recipe.quantize import FP4, HQQ, NF4, Int8, Quantize, TorchAO
 from tunesmith.recipe.tuning import LoRA
 
-KINDS = [NF4(), NF4(double=False), FP4(), Int8()]
+KINDS = [NF4(), NF4(double=False), FP4(), Int8(), HQQ(bits=3, group=16), HQQ(bits=8)]
 CPU = torch.device("cpu")
 ROWS = ([5, 6, 7, 8, 9, 10, 11], [12, 13, 14], [20, 21, 22, 23, 24])
 
@@ -109,6 +110,11 @@ def same(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor], share: 
     (NF4(double=False), 0.05, 0.12),
     (FP4(), 0.05, 0.15),
     (Int8(), 0.001, 0.015),
+    (HQQ(bits=8), 0.002, 0.008),
+    (HQQ(bits=4), 0.07, 0.11),
+    (HQQ(bits=3), 0.15, 0.22),
+    (HQQ(bits=2, group=16), 0.25, 0.35),
+    (HQQ(bits=1), 0.7, 1.2),
 ])  # fmt: skip
 @pytest.mark.parametrize("sizes", [(128, 256), (96, 160), (30, 50)])
 def test_weights_are_off_by_about_what_the_kind_promises(
@@ -146,6 +152,8 @@ def test_linear_layers_are_quantized_and_take_what_was_foretold(
 
 def held(layer: Any) -> int:
     """The bytes that the weight of a layer holds in truth."""
+    if isinstance(layer, Grouped):
+        return layer.weight.nbytes + layer.scale.nbytes + layer.zero.nbytes
     if layer.weight.dtype == torch.int8:
         return layer.state.CB.nbytes + layer.state.SCB.nbytes
     state = layer.weight.quant_state
@@ -166,21 +174,33 @@ def test_the_bits_do_not_depend_on_what_is_computed_in(
     assert load(tiny_model, quantize, torch.bfloat16).dtype == torch.bfloat16
 
 
+def by_others(folder: Path, quantize: Quantize) -> Any:
+    """The model as transformers and bitsandbytes make it, or a plain one of the weights meant."""
+    from tunesmith.models.quantize.bits_and_bytes import describe
+    from tunesmith.models.targets import is_transposed
+
+    if not isinstance(quantize, HQQ):
+        how = describe(quantize, torch.float32)
+        return AutoModelForCausalLM.from_pretrained(str(folder), quantization_config=how)
+    plain = load(folder, None)
+    for name, layer in quantized_layers(load(folder, quantize)).items():
+        given = plain.get_submodule(name)
+        whole = layer.whole(torch.float32)
+        given.weight.data = whole.t().contiguous() if is_transposed(given) else whole
+    return plain
+
+
 @pytest.mark.parametrize("quantize", KINDS, ids=str)
 @pytest.mark.parametrize("shape", ["qwen3", "llama", "gpt2"])
 def test_a_flat_batch_gives_the_gradients_of_padded_rows(
     tmp_path: Path, quantize: Quantize, shape: str
 ) -> None:
-    from tunesmith.models.quantize.bits_and_bytes import describe
-
     wide: dict[str, Any] = {"hidden_size": 64, "intermediate_size": 128}
     if shape == "gpt2":
         wide |= {"n_embd": 64, "attn_pdrop": 0.0, "embd_pdrop": 0.0, "resid_pdrop": 0.0}
     folder = tiny.make_model(tmp_path / "m", shape, **wide)
     ours = adapt(folder, quantize)
-    plain = AutoModelForCausalLM.from_pretrained(
-        str(folder), quantization_config=describe(quantize, torch.float32)
-    )
+    plain = by_others(folder, quantize)
     transposed = shape == "gpt2"
     options = LoraConfig(
         r=4, lora_alpha=8, target_modules="all-linear", fan_in_fan_out=transposed,
@@ -243,7 +263,7 @@ def add(tensors: dict[str, torch.Tensor]) -> None:
     tensors["model.layers.7.mlp.up_proj.weight"] = torch.zeros(2, 2)
 
 
-@pytest.mark.parametrize("quantize", [NF4(), Int8()], ids=str)
+@pytest.mark.parametrize("quantize", [NF4(), Int8(), HQQ()], ids=str)
 @pytest.mark.parametrize("spoil", [drop, shrink, add])
 def test_a_folder_that_does_not_fit_is_refused_as_ever(
     tmp_path: Path, quantize: Quantize, spoil: Callable[[dict[str, torch.Tensor]], None]
@@ -255,6 +275,72 @@ def test_a_folder_that_does_not_fit_is_refused_as_ever(
     with pytest.raises(ModelError) as caught:
         load(folder, quantize)
     assert caught.value.where == str(folder)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 3, 4, 8])
+@pytest.mark.parametrize("count", [1, 8, 77])
+def test_few_bits_lose_none(bits: int, count: int) -> None:
+    from tunesmith.models.quantize.bit_planes import pack, packed_bytes, unpack
+
+    codes = torch.randint(0, 2**bits, (count,))
+    packed = pack(codes, bits)
+    assert torch.equal(unpack(packed, bits, count).long(), codes)
+    assert packed.nbytes == packed_bytes(count, bits) == -(-count // 8) * bits
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        (HQQ(bits=1), 0.98848),
+        (HQQ(bits=2), 0.47233),
+        (HQQ(bits=2, group=16), 0.28770),
+        (HQQ(bits=3), 0.19355),
+        (HQQ(bits=4), 0.09164),
+        (HQQ(bits=8), 0.00537),
+    ],
+    ids=str,
+)
+def test_half_quadratic_errors_are_those_of_its_authors_package(options: HQQ, error: float) -> None:
+    """Of hqq 0.2.8.post1, `Quantizer.quantize(weight, nbits, group_size=..., axis=1)`."""
+    from tunesmith.models.quantize import half_quadratic
+
+    torch.manual_seed(0)
+    weight = torch.randn(96, 128) * 0.03
+    weight[3] *= 8
+    layer = Grouped(128, 96, bias=False, source_cls=torch.nn.Linear)
+    layer.take(half_quadratic.quantize(weight, options))
+    layer.settle()
+    found = (layer.whole(torch.float32) - weight).norm() / weight.norm()
+    assert float(found) == pytest.approx(error, rel=0.003)
+
+
+@pytest.mark.parametrize("options", [TorchAO(), TorchAO(bits=4)], ids=str)
+def test_torchao_chooses_what_it_would_keep_itself(tiny_model: Path, options: TorchAO) -> None:
+    pytest.importorskip("torchao", reason="torchao is in no lock")
+    from torchao.quantization import IntxWeightOnlyConfig, quantize_
+    from torchao.quantization.granularity import PerAxis, PerGroup
+
+    from tunesmith.models.quantize.storage import measure_storage
+
+    full = load(tiny_model, None)
+    layers = quantized_layers(load(tiny_model, options))
+    for name, layer in layers.items():
+        given = full.get_submodule(name)
+        by_row = options.bits == 8 or given.in_features % 32
+        kind = torch.int8 if options.bits == 8 else torch.int4
+        grain = PerAxis(0) if by_row else PerGroup(32)
+        quantize_(given, IntxWeightOnlyConfig(weight_dtype=kind, granularity=grain))
+        assert torch.equal(layer.whole(torch.float32), given.weight.dequantize())
+    assert measure_storage(load(tiny_model, None), options).quantized == sum(
+        map(held, layers.values())
+    )
+
+
+def test_torchao_is_named_with_what_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torchao", None)
+    with pytest.raises(MissingPackage, match="torchao is not installed") as caught:
+        check_package(TorchAO())
+    assert caught.value.hint == "pip install 'tunesmith[torchao]'"
 
 
 def test_a_missing_package_is_named_with_what_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -281,6 +281,11 @@ def test_what_is_not_given_has_their_default() -> None:
         (theirs.QLORA, "model", {"quantize": {"kind": "nf4", "double": False}}),
         ({"quantization_bit": 8}, "model", {"quantize": {"kind": "int8"}}),
         (
+            {"quantization_bit": 2, "quantization_method": "hqq"},
+            "model",
+            {"quantize": {"kind": "hqq", "bits": 2, "group": 64}},
+        ),
+        (
             {"val_size": 0.1, "load_best_model_at_end": True},
             "optimizer",
             {"early_stopping": 10**9},

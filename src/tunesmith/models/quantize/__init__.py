@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.errors import require
@@ -14,13 +15,27 @@ if TYPE_CHECKING:
 
     from tunesmith.models.quantize.bits_and_bytes import Misfit
 
-PACKAGES = {"nf4": "bitsandbytes", "fp4": "bitsandbytes", "int8": "bitsandbytes"}
-"""What each kind needs besides what is always there."""
+PACKAGES = {
+    "nf4": "bitsandbytes",
+    "fp4": "bitsandbytes",
+    "int8": "bitsandbytes",
+    "torchao": "torchao",
+}
+"""What kinds need besides what is always there."""
 
 
-def package_of(quantize: Quantize) -> str:
-    """Name the package that a kind is made by."""
-    return PACKAGES[quantize.kind]
+EXTRAS = {"bitsandbytes": "quant", "torchao": "torchao"}
+
+
+def package_of(quantize: Quantize) -> str | None:
+    """Name the package that a kind is made by; None if we make it."""
+    return PACKAGES.get(quantize.kind)
+
+
+def packages_for(quantize: Quantize | None) -> list[str]:
+    """List the packages that a kind adds to those that are always there."""
+    package = None if quantize is None else package_of(quantize)
+    return [] if package is None else [package]
 
 
 def check_package(quantize: Quantize) -> None:
@@ -30,15 +45,20 @@ def check_package(quantize: Quantize) -> None:
         MissingPackage: naming the extra that installs it.
     """
     hush()
-    require(package_of(quantize), extra="quant")
+    package = package_of(quantize)
+    if package is not None:
+        require(package, extra=EXTRAS[package])
 
 
 def hush() -> None:
-    """Keep bitsandbytes from regretting aloud that it may fetch no kernels; call before its import.
+    """Keep packages from regretting aloud what they do not have; call before their import.
 
-    PEFT imports it wherever it is installed.
+    PEFT imports bitsandbytes wherever it is installed.
     """
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    for name in ("bitsandbytes", "torchao", "torch.utils._pytree"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    # What was quantized looks like another layer to PEFT, and comes out right.
+    warnings.filterwarnings("ignore", message="fan_in_fan_out is set to")
 
 
 def loading_options(
@@ -52,27 +72,38 @@ def loading_options(
     Args:
         dtype: what products are computed in.
     """
-    from tunesmith.models.quantize.bits_and_bytes import describe
+    from tunesmith.models.quantize import reading
 
-    return {
-        "dtype": "auto",
-        "quantization_config": describe(quantize, dtype),
-        "device_map": {"": device},
-    }
+    if package_of(quantize) == "bitsandbytes":
+        from tunesmith.models.quantize.bits_and_bytes import describe
+
+        how: Any = describe(quantize, dtype)
+    else:
+        how = reading.describe(quantize)
+    return {"dtype": "auto", "quantization_config": how, "device_map": {"": device}}
 
 
-def find_misfits(model: PreTrainedModel) -> list[Misfit]:
+def find_misfits(model: PreTrainedModel, quantize: Quantize) -> list[Misfit]:
     """Find the quantized weights that are of another shape than their layers."""
-    from tunesmith.models.quantize import bits_and_bytes
+    from tunesmith.models.quantize import reading
 
-    return bits_and_bytes.find_misfits(model)
+    if package_of(quantize) == "bitsandbytes":
+        from tunesmith.models.quantize import bits_and_bytes
+
+        return bits_and_bytes.find_misfits(model)
+    return reading.find_misfits(model)
 
 
-def settle(model: PreTrainedModel, dtype: torch.dtype) -> None:
+def settle(model: PreTrainedModel, dtype: torch.dtype, quantize: Quantize | None = None) -> None:
     """Bring what is not quantized to `dtype`, and let the rest be computed the same way always."""
-    from tunesmith.models.quantize.bits_and_bytes import use_whole_weights
-
     for weight in model.parameters():
         if weight.is_floating_point():
             weight.data = weight.data.to(dtype, copy=True)
-    use_whole_weights(model, dtype)
+    if quantize is not None and package_of(quantize) == "bitsandbytes":
+        from tunesmith.models.quantize.bits_and_bytes import use_whole_weights
+
+        use_whole_weights(model, dtype)
+    elif quantize is not None:
+        from tunesmith.models.quantize.reading import settle_layers
+
+        settle_layers(model)

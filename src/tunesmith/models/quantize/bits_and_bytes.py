@@ -18,7 +18,7 @@ from bitsandbytes.functional import dequantize_4bit
 from bitsandbytes.nn import Linear4bit, Linear8bitLt
 
 from tunesmith.models.quantize.product import Whole
-from tunesmith.recipe.quantize import Int8, Quantize
+from tunesmith.recipe.quantize import FP4, NF4, Int8, Quantize
 
 if TYPE_CHECKING:
     from transformers import BitsAndBytesConfig
@@ -33,6 +33,7 @@ def describe(quantize: Quantize, dtype: torch.dtype) -> BitsAndBytesConfig:
 
     if isinstance(quantize, Int8):
         return BitsAndBytesConfig(load_in_8bit=True)
+    assert isinstance(quantize, NF4 | FP4)
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type=quantize.kind,

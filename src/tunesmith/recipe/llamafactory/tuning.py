@@ -83,20 +83,39 @@ def read_adapters(theirs: TheirFile) -> list[str]:
 
 def convert_quantize(theirs: TheirFile) -> dict[str, Any]:
     """Describe in how many bits the base is kept."""
-    if theirs["quantization_method"] != "bnb":
+    method, bits = theirs["quantization_method"], theirs["quantization_bit"]
+    if method == "hqq" and bits in (1, 2, 3, 4, 8):
+        return {"kind": "hqq", "bits": bits}
+    if method in WHY_NOT:
+        raise theirs.refusal("quantization_method", *WHY_NOT[method])
+    if method not in ("bnb", "hqq"):
         raise theirs.refusal(
-            "quantization_method",
-            f"{theirs['quantization_method']} is not there yet",
-            "write quantization_method: bnb",
+            "quantization_method", f"there is no method {method}", "write bnb or hqq"
         )
-    bits = theirs["quantization_bit"]
-    if bits == 8:
+    if method == "bnb" and bits == 8:
         return {"kind": "int8"}
-    if bits != 4:
+    if method == "hqq" or bits != 4:
         raise theirs.refusal(
-            "quantization_bit", f"a base of {bits} bits is not there yet", "write 4 or 8"
+            "quantization_bit",
+            f"a base of {bits} bits is not there with {method}",
+            "write 4 or 8" if method == "bnb" else "write 1, 2, 3, 4 or 8",
         )
     return {"kind": theirs["quantization_type"], "double": theirs["double_quantization"]}
+
+
+WHY_NOT = {
+    "eetq": (
+        "EETQ is compiled code that is fetched from the internet, and runs on GPUs alone",
+        "write quantization_method: bnb with quantization_bit: 8, as close and for CPUs too",
+    ),
+    **{
+        name: (
+            f"{name} is no way to quantize a base while it is read",
+            "remove it, and name a folder that was quantized so in model_name_or_path",
+        )
+        for name in ("gptq", "awq", "aqlm")
+    },
+}
 
 
 def convert_rope(theirs: TheirFile) -> dict[str, Any]:

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from tunesmith.recipe.options import Recipe
-from tunesmith.recipe.rules import adapters, methods, optimizers, run, weights
+from tunesmith.recipe.rules import adapters, few_bits, methods, optimizers, run, weights
 
-RULES = (*run.RULES, *weights.RULES, *adapters.RULES, *methods.RULES, *optimizers.RULES)
+RULES = (
+    *run.RULES,
+    *weights.RULES,
+    *few_bits.RULES,
+    *adapters.RULES,
+    *methods.RULES,
+    *optimizers.RULES,
+)
 
 
 def check_rules(recipe: Recipe) -> None:

@@ -100,7 +100,7 @@ def ranks_move_while_training_does(recipe: Recipe) -> None:
 
 
 def weights_are_whole_where_they_are_looked_at(recipe: Recipe) -> None:
-    """Lengths and main parts of weights are measured on all of their bits."""
+    """Lengths of weights are measured on all of them."""
     tuning = recipe.tuning
     if not isinstance(tuning, LoRA):
         return
@@ -110,14 +110,6 @@ def weights_are_whole_where_they_are_looked_at(recipe: Recipe) -> None:
             f"tuning.dora measures weights that tuning.init: {tuning.init} takes a part out of",
             hint="remove one of them",
             where="tuning.dora",
-        )
-    begun = tuning.init != "default"
-    if recipe.model.quantize is not None and (begun or tuning.dora):
-        what = f"tuning.init: {tuning.init}" if begun else "tuning.dora"
-        raise RecipeError(
-            f"{what} looks at whole weights, and model.quantize keeps a few bits of them",
-            hint="remove one of them",
-            where="tuning.init" if begun else "tuning.dora",
         )
 
 

@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tunesmith.errors import RecipeError
-from tunesmith.recipe.method import Classify, Reward
+from tunesmith.recipe.method import Classify
 from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.rope import Llama3
 from tunesmith.recipe.rules.methods import has_reference
-from tunesmith.recipe.schema import QUANTIZE
-from tunesmith.recipe.tuning import IA3, OFT, AdaLoRA, Adapter, Freeze, Full, LoRA, VeRA
-
-OVER_FEW_BITS = (LoRA, AdaLoRA, VeRA, OFT, IA3)
-"""Kinds that ask a frozen layer for its outputs only."""
+from tunesmith.recipe.tuning import Freeze, Full
 
 
 def scratch_trains_all(recipe: Recipe) -> None:
@@ -24,40 +20,6 @@ def scratch_trains_all(recipe: Recipe) -> None:
             "stay random",
             hint="write tuning.kind: full",
             where="tuning.kind",
-        )
-
-
-def quantized_stays_frozen(recipe: Recipe) -> None:
-    """Few bits can be read, but no small step can be taken in them."""
-    if recipe.model.quantize is None:
-        return
-    if recipe.model.from_scratch:
-        raise RecipeError(
-            "random weights cannot be quantized: all of them are to be trained",
-            hint="remove it, or name a model that is trained already",
-            where=QUANTIZE,
-        )
-    if isinstance(recipe.method, Reward | Classify):
-        what = "reward model" if isinstance(recipe.method, Reward) else "classifier"
-        raise RecipeError(
-            f"a {what} is not trained on a quantized base yet",
-            hint="remove it, or load the base in compute.precision: bf16",
-            where=QUANTIZE,
-        )
-    if not isinstance(recipe.tuning, OVER_FEW_BITS):
-        adapts = isinstance(recipe.tuning, Adapter)
-        raise RecipeError(
-            f"{recipe.tuning.kind} computes with whole weights, and model.quantize keeps few bits"
-            if adapts
-            else f"quantized weights cannot be trained, as tuning.kind {recipe.tuning.kind} would",
-            hint="write tuning.kind: lora, or remove model.quantize",
-            where=QUANTIZE,
-        )
-    if recipe.compute.precision == "pure_bf16":
-        raise RecipeError(
-            "compute.precision: pure_bf16 keeps all weights in bf16, a quantized base does not",
-            hint="write compute.precision: bf16; it takes no more memory worth naming",
-            where="compute.precision",
         )
 
 
@@ -167,7 +129,6 @@ def freeze_counts_or_names(recipe: Recipe) -> None:
 
 RULES: tuple[Callable[[Recipe], None], ...] = (
     scratch_trains_all,
-    quantized_stays_frozen,
     adapters_are_added_to_whole_weights,
     classifiers_take_a_model_as_it_is,
     positions_are_stretched_once,
