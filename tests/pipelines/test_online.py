@@ -14,14 +14,20 @@ from tests import tiny
 from tests.faults import work
 from tests.pipelines.test_going_on import stop_at
 from tunesmith import starter
-from tunesmith.errors import RecipeError, RunError
+from tunesmith.data.token_rows import UNLEARNED
+from tunesmith.errors import RecipeError, RunError, TrainingError
 from tunesmith.evaluation.evaluate import evaluate
 from tunesmith.export.export import export
 from tunesmith.inference.generate import answer, encode_prompt
+from tunesmith.methods.method import Joining
 from tunesmith.models.chat import find_subject, load_subject
-from tunesmith.recipe.load import load_recipe
+from tunesmith.models.reader import find_reader
+from tunesmith.models.roles import load_roles
+from tunesmith.recipe.load import build_recipe, load_recipe
 from tunesmith.runs.run import Run
+from tunesmith.training.best import best_step
 from tunesmith.training.checkpoints import list_checkpoints, step_of
+from tunesmith.training.rollouts import Reference
 from tunesmith.training.samples import read_samples
 from tunesmith.training.train import resume, train
 
@@ -169,9 +175,81 @@ def test_a_resume_refuses_a_reward_that_judges_otherwise(
         resume(Run(run.path))
 
 
+def test_a_reference_leaves_frozen_what_is_frozen(tmp_path: Path, tiny_model: Path) -> None:
+    tuning = {"kind": "lora", "freeze_a": True}
+    raw = {"model": {"name": str(tiny_model)}, "data": {"train": ["none"]}, "tuning": tuning}
+    roles = load_roles(build_recipe(raw), find_reader(tiny_model, None))
+    before = {name for name, weight in roles.policy.named_parameters() if weight.requires_grad}
+    row = {"input_ids": [5, 6, 7], "labels": [UNLEARNED, 6, 7], "reward": 0.0}
+    (seen,) = Reference(roles.policy, 1.0).observe([row], Joining(flat=True), 64)
+    assert len(seen["tokens"]["reference_logps"]) == 2
+    after = {name for name, weight in roles.policy.named_parameters() if weight.requires_grad}
+    assert after == before
+
+
+@pytest.mark.parametrize("method", ["grpo", "asft"])
+def test_the_model_before_training_has_its_adapters(
+    tmp_path: Path, tiny_model: Path, method: str
+) -> None:
+    """Before the first step nothing is apart from it."""
+    first = tiny.train_run(tmp_path / "a", tiny_model, run={"name": "first", "steps": 8})
+    how: dict[str, Any] = {
+        "model": {"name": str(tiny_model), "adapters": [str(first.model)]},
+        "tuning": {"kind": "full"},
+        "run": {"name": "over", "steps": 1},
+    }
+    if method == "grpo":
+        run = learn(tmp_path / "b", tiny_model, method={"beta": 0.1}, **how)
+    else:
+        sft = {"name": "sft", "loss": "asft"}
+        run = tiny.train_run(tmp_path / "b", tiny_model, method=sft, **how)
+    apart = {"grpo": "kl", "asft": "divergence"}[method]
+    assert run.metrics()[0][apart] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_held_out_questions_are_rewarded_set_by_set(tmp_path: Path, tiny_model: Path) -> None:
+    asked = [{**row, "prompt": f"other {row['prompt']}"} for row in QUESTIONS]
+    sets = {
+        name: str(tiny.write_rows(tmp_path / f"{name}.jsonl", rows))
+        for name, rows in {"few": asked[:2], "many": asked[2:8]}.items()
+    }
+    run = learn(
+        tmp_path,
+        tiny_model,
+        data={"validation": sets},
+        evaluate={"best_on": "few", "every_steps": 1, "batch_size": 4},
+        run={"name": "sets", "steps": 3, "seed": 1, "keep_checkpoints": 9},
+    )
+    measured = [record for record in run.metrics() if "eval_reward" in record]
+    assert len(measured) == 3
+    for record in measured:
+        few, many = record["eval_few_reward"], record["eval_many_reward"]
+        assert record["eval_reward"] == pytest.approx((2 * few + 6 * many) / 8)
+    best = max(measured, key=lambda record: (record["eval_few_reward"], -record["step"]))
+    assert best_step(run.metrics(), "eval_few_loss") == best["step"]
+
+
+def test_odds_that_are_no_numbers_are_told(tmp_path: Path, tiny_model: Path) -> None:
+    with pytest.raises(TrainingError, match="not a number any more") as problem:
+        learn(tmp_path, tiny_model, optimizer={"batch_size": 4, "learning_rate": 1e30})
+    assert "learning_rate" in str(problem.value.hint)
+
+
+@pytest.mark.parametrize(("tuning", "rate"), [("lora", 5e-5), ("full", 5e-6)])
+def test_steps_are_small_unless_told_otherwise(tuning: str, rate: float) -> None:
+    raw = {
+        "model": {"name": "m"},
+        "data": {"train": ["rows.jsonl"]},
+        "method": {"name": "grpo", "rewards": "json"},
+        "tuning": {"kind": tuning},
+    }
+    assert build_recipe(raw).optimizer.learning_rate == rate
+
+
 @pytest.mark.parametrize(
     ("sections", "where"),
     [
+        ({"model": {"shifted_attention": 8}}, "model.shifted_attention"),
         ({"method": {"answer_tokens": 250}}, "method.answer_tokens"),
         ({"method": {"epsilon": 0.1}}, "method.epsilon"),
         ({"method": {"overlong_tokens": 7}}, "method.overlong_tokens"),
