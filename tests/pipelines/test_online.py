@@ -15,7 +15,7 @@ from tests.faults import work
 from tests.pipelines.test_going_on import stop_at
 from tunesmith import starter
 from tunesmith.data.token_rows import UNLEARNED
-from tunesmith.errors import RecipeError, RunError, TrainingError
+from tunesmith.errors import DataError, RecipeError, RunError, TrainingError
 from tunesmith.evaluation.evaluate import evaluate
 from tunesmith.export.export import export
 from tunesmith.inference.generate import answer, encode_prompt
@@ -27,6 +27,7 @@ from tunesmith.recipe.load import build_recipe, load_recipe
 from tunesmith.runs.run import Run
 from tunesmith.training.best import best_step
 from tunesmith.training.checkpoints import list_checkpoints, step_of
+from tunesmith.training.plan import dry_run
 from tunesmith.training.rollouts import Reference
 from tunesmith.training.samples import read_samples
 from tunesmith.training.train import resume, train
@@ -227,6 +228,25 @@ def test_held_out_questions_are_rewarded_set_by_set(tmp_path: Path, tiny_model: 
         assert record["eval_reward"] == pytest.approx((2 * few + 6 * many) / 8)
     best = max(measured, key=lambda record: (record["eval_few_reward"], -record["step"]))
     assert best_step(run.metrics(), "eval_few_loss") == best["step"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "reward", "said"),
+    [
+        (None, "exact_match", "row has no answer of its own"),
+        ("It is three.", "number", "answer without a number"),
+    ],
+)
+def test_a_question_without_what_is_compared_is_refused_before_anything_runs(
+    tmp_path: Path, tiny_model: Path, answer: str | None, reward: str, said: str
+) -> None:
+    row = {"prompt": "question"} | ({} if answer is None else {"answer": answer})
+    data = tiny.write_rows(tmp_path / "q.jsonl", [*QUESTIONS, row])
+    method = {"name": "grpo", "rewards": reward}
+    raw = {"model": {"name": str(tiny_model)}, "data": {"train": [str(data)]}, "method": method}
+    with pytest.raises(DataError, match=said) as problem:
+        dry_run(build_recipe(raw))
+    assert str(problem.value.where).endswith("q.jsonl:25:1")
 
 
 def test_odds_that_are_no_numbers_are_told(tmp_path: Path, tiny_model: Path) -> None:

@@ -145,8 +145,8 @@ class Rollouts:
                 if gave_up:
                     break
                 summed = self._measures(self._answer(questions, asked, sampling))
-                for each in {"", name}:
-                    averages[each].add(summed)
+                for key in {"", name}:
+                    averages[key].add(summed)
         if self.ranks.any(gave_up):
             return None
         found = {name: each.take(self.ranks) for name, each in averages.items()}
