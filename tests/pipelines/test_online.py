@@ -255,6 +255,13 @@ def test_odds_that_are_no_numbers_are_told(tmp_path: Path, tiny_model: Path) -> 
     assert "learning_rate" in str(problem.value.hint)
 
 
+@pytest.mark.parametrize("method", ["grpo", "ppo"])
+def test_answers_are_not_drawn_so_coldly_that_all_are_alike(method: str) -> None:
+    options = {"name": method, "rewards": "json", "temperature": 1e-6}
+    with pytest.raises(RecipeError, match="temperature"):
+        build_recipe({"model": {"name": "m"}, "data": {"train": ["q"]}, "method": options})
+
+
 @pytest.mark.parametrize(("tuning", "rate"), [("lora", 5e-5), ("full", 5e-6)])
 def test_steps_are_small_unless_told_otherwise(tuning: str, rate: float) -> None:
     raw = {
