@@ -109,6 +109,21 @@ def test_an_anchor_keeps_a_model_near_what_it_was(
     assert 0.0 < gone[10.0] < 0.5 * gone[0.01]
 
 
+def test_an_anchor_is_the_model_that_training_begins_on(tmp_path: Path, tiny_model: Path) -> None:
+    first = tiny.train_run(tmp_path, tiny_model, run={"name": "first", "steps": 4})
+    beneath = {"adapters": [first.name], "rope_scaling": {"kind": "linear", "factor": 2.0}}
+    method = {"name": "sft", "loss": "asft", "anchor_weight": 10.0}
+    run = tiny.train_run(
+        tmp_path,
+        tiny_model,
+        method=method,
+        tuning={"kind": "full"},
+        model=beneath,
+        run={"name": "anchored", "steps": 2},
+    )
+    assert of_measure(run, "divergence")[0] == pytest.approx(0.0, abs=1e-6)
+
+
 def test_padded_rows_are_compared_as_well_as_flat_ones(tmp_path: Path) -> None:
     model = tiny.make_model(tmp_path / "model", "bloom")
     method = {"name": "distill", "teacher": str(tiny.make_model(tmp_path / "larger", seed=5))}

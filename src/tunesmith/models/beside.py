@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tunesmith.errors import ModelError
-from tunesmith.models.chat import Subject, find_subject, load_subject
+from tunesmith.models.beneath import base_sha256
+from tunesmith.models.chat import Subject, find_beneath, find_subject, load_subject
 from tunesmith.models.fingerprint import weights_sha256
 from tunesmith.models.inspect import is_scorer
 from tunesmith.models.load import load_config
@@ -38,7 +39,8 @@ def find_beside(recipe: Recipe) -> Subject | None:
         return find_subject(method.teacher)
     if not compares(recipe) or not is_full(recipe.tuning):  # an adapter is switched off
         return None
-    return Subject("the model before training", locate(recipe.model.name))
+    base, beneath = locate(recipe.model.name), find_beneath(recipe.model)
+    return Subject("the model before training", base, beneath=beneath)
 
 
 def check_beside(recipe: Recipe, reader: AnyReader) -> Subject | None:
@@ -73,8 +75,9 @@ def beside_weights(recipe: Recipe) -> str | None:
     subject = find_beside(recipe) if isinstance(recipe.method, Distill) else None
     if subject is None:
         return None
-    parts = [subject.base] if subject.adapter is None else [subject.base, subject.adapter]
-    return "+".join(weights_sha256(folder) for folder in parts)
+    parts = [base_sha256(subject.base, subject.beneath)]
+    parts += [] if subject.adapter is None else [weights_sha256(subject.adapter)]
+    return "+".join(parts)
 
 
 def load_beside(

@@ -74,8 +74,8 @@ def prepare_run(recipe: Recipe) -> Prepared:
     if isinstance(reader, ImageReader):
         refuse_words(recipe)
     check_reference(recipe, reader)
-    beside = check_beside(recipe, reader)
     recipe = settle_positions(recipe, reader)
+    beside = check_beside(recipe, reader)
     check_beneath(reader.folder, find_beneath(recipe.model))
     method = build_method(recipe.method)
     if isinstance(method, OnlineMethod):
@@ -86,7 +86,7 @@ def prepare_run(recipe: Recipe) -> Prepared:
         written = num_answer_tokens(method)
         check_lengths(reader.folder, splits, recipe.model.rope_scaling, written)
     if beside is not None:
-        check_lengths(beside.base, splits)
+        check_lengths(beside.base, splits, beside.beneath.rope)
     if not isinstance(recipe.method, Classify):
         return Prepared(recipe, reader, method, splits)
     labels = settle_labels(recipe.method, reader, splits)
