@@ -168,6 +168,17 @@ def find_adapter(name: str, where: str) -> Path:
     return folder.absolute()
 
 
+def full_name(name: str) -> str:
+    """Write out the name of a run that is called by its last part; other names stay.
+
+    A run that is trained later may be called the same.
+    """
+    short, _, checkpoint = name.partition("/")
+    if exists(expand(name)) or _find_run(name)[0] is None:
+        return name
+    return "/".join(filter(None, (open_run(short).name, checkpoint)))
+
+
 def put_together(
     base: str, adapters: Sequence[str], template: str | None, quantize: Quantize | None
 ) -> Subject:

@@ -18,7 +18,7 @@ from tunesmith.methods.ranks import ALONE, Ranks
 from tunesmith.methods.rewards import check_rewards
 from tunesmith.models.adapter import check_beneath
 from tunesmith.models.beside import check_beside
-from tunesmith.models.chat import find_beneath
+from tunesmith.models.chat import find_beneath, full_name
 from tunesmith.models.classifier import choose_labels
 from tunesmith.models.image_reader import ImageReader
 from tunesmith.models.inspect import labels_of
@@ -28,7 +28,7 @@ from tunesmith.models.quantize.packed import find_packed, refuse_twice
 from tunesmith.models.reader import AnyReader, Reader
 from tunesmith.models.roles import check_reference, load_reader
 from tunesmith.models.rope import settle_rope
-from tunesmith.recipe.method import Classify, Preference
+from tunesmith.recipe.method import Classify, Distill, Preference
 from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.rope import RopeScaling
 from tunesmith.recipe.rules import check_rules
@@ -63,6 +63,7 @@ def prepare_run(recipe: Recipe) -> Prepared:
     """Check the recipe, read the data, tokenize it: everything before weights are loaded."""
     forbid_network()
     check_rules(recipe)
+    recipe = settle_names(recipe)
     quiet_libraries()
     packages_of(recipe)
     if recipe.model.quantize is not None:
@@ -190,6 +191,23 @@ def warn_of_rate(recipe: Recipe) -> None:
             recipe.method.name,
             usual_rate(recipe.method.name, recipe.tuning.kind),
         )
+
+
+def settle_names(recipe: Recipe) -> Recipe:
+    """Write into the recipe the whole names of the runs that it goes on from or learns from.
+
+    Raises:
+        RunError: if several runs are called by one of these names.
+    """
+    model, tuning, method = recipe.model, recipe.tuning, recipe.method
+    adapters = tuple(map(full_name, model.adapters))
+    model = model.model_copy(update={"adapters": adapters})
+    if isinstance(tuning, Adapter) and tuning.from_adapter is not None:
+        named = full_name(tuning.from_adapter)
+        tuning = tuning.model_copy(update={"from_adapter": named})
+    if isinstance(method, Distill):
+        method = method.model_copy(update={"teacher": full_name(method.teacher)})
+    return recipe.model_copy(update={"model": model, "tuning": tuning, "method": method})
 
 
 def settle_positions(recipe: Recipe, reader: AnyReader) -> Recipe:
