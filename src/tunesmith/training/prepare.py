@@ -18,7 +18,7 @@ from tunesmith.methods.ranks import ALONE, Ranks
 from tunesmith.methods.rewards import check_rewards
 from tunesmith.models.adapter import check_beneath
 from tunesmith.models.beside import check_beside
-from tunesmith.models.chat import find_beneath, full_name
+from tunesmith.models.chat import Subject, find_beneath, full_name
 from tunesmith.models.classifier import choose_labels
 from tunesmith.models.image_reader import ImageReader
 from tunesmith.models.inspect import labels_of
@@ -26,7 +26,7 @@ from tunesmith.models.load import load_config, quiet_libraries
 from tunesmith.models.quantize import check_package
 from tunesmith.models.quantize.packed import find_packed, refuse_twice
 from tunesmith.models.reader import AnyReader, Reader
-from tunesmith.models.roles import check_reference, load_reader
+from tunesmith.models.roles import check_reference, find_reference, load_reader
 from tunesmith.models.rope import settle_rope
 from tunesmith.recipe.method import Classify, Distill, Preference
 from tunesmith.recipe.options import Recipe
@@ -86,8 +86,7 @@ def prepare_run(recipe: Recipe) -> Prepared:
     if isinstance(reader, Reader):
         written = num_answer_tokens(method)
         check_lengths(reader.folder, splits, recipe.model.rope_scaling, written)
-    if beside is not None:
-        check_lengths(beside.base, splits, beside.beneath.rope)
+    check_lengths_of_others(recipe, beside, splits)
     if not isinstance(recipe.method, Classify):
         return Prepared(recipe, reader, method, splits)
     labels = settle_labels(recipe.method, reader, splits)
@@ -248,6 +247,15 @@ def check_lengths(
             hint=f"write data.max_tokens: {positions}",
             where=f"data.max_tokens, {folder}",
         )
+
+
+def check_lengths_of_others(recipe: Recipe, beside: Subject | None, splits: Splits) -> None:
+    """Refuse rows that are longer than the texts a reference or a teacher takes."""
+    reference = find_reference(recipe)
+    if reference is not None:
+        check_lengths(reference, splits)
+    if beside is not None:
+        check_lengths(beside.base, splits, beside.beneath.rope)
 
 
 def use_threads(recipe: Recipe) -> None:
