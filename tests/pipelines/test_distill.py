@@ -14,9 +14,11 @@ from tests import tiny
 from tests.pipelines.test_going_on import stop_at
 from tunesmith.errors import ModelError, RecipeError, RunError, TunesmithError
 from tunesmith.evaluation.evaluate import evaluate
+from tunesmith.models.chat import find_subject
 from tunesmith.models.fingerprint import weights_sha256
 from tunesmith.recipe.load import load_recipe
 from tunesmith.runs.run import Run
+from tunesmith.runs.store import create_run
 from tunesmith.training.footprint import measure_footprint
 from tunesmith.training.train import resume, train
 
@@ -107,6 +109,23 @@ def test_an_anchor_keeps_a_model_near_what_it_was(
         assert far[0] == pytest.approx(0.0, abs=1e-6)
         gone[weight] = far[-1]
     assert 0.0 < gone[10.0] < 0.5 * gone[0.01]
+
+
+def test_an_anchor_is_the_model_that_training_begins_on(tmp_path: Path, tiny_model: Path) -> None:
+    first = tiny.train_run(tmp_path, tiny_model, run={"name": "first", "steps": 4})
+    beneath = {"adapters": ["first"], "rope_scaling": {"kind": "linear", "factor": 2.0}}
+    method = {"name": "sft", "loss": "asft", "anchor_weight": 10.0}
+    run = tiny.train_run(
+        tmp_path,
+        tiny_model,
+        method=method,
+        tuning={"kind": "full"},
+        model=beneath,
+        run={"name": "anchored", "steps": 2},
+    )
+    assert of_measure(run, "divergence")[0] == pytest.approx(0.0, abs=1e-6)
+    create_run(run.recipe().model_copy(update={"run": first.recipe().run}))  # called the same
+    assert find_subject(run.path, base_only=True).beneath.merged == (first.model,)
 
 
 def test_padded_rows_are_compared_as_well_as_flat_ones(tmp_path: Path) -> None:

@@ -211,6 +211,14 @@ def test_a_dry_run_counts_pairs(tmp_path: Path, tiny_model: Path) -> None:
     assert not plan.change
 
 
+def test_a_reference_of_shorter_texts_is_refused(tmp_path: Path, tiny_model: Path) -> None:
+    short = tiny.make_model(tmp_path / "short", max_position_embeddings=8)
+    method = {"name": "dpo", "reference": str(short)}
+    with pytest.raises(RecipeError, match="the model takes 8") as caught:
+        dry_run(load_recipe(recipe_of(tmp_path, tiny_model, method=method)))
+    assert str(short) in caught.value.where
+
+
 def test_nothing_is_dropped_where_a_reference_dropped_nothing(tmp_path: Path) -> None:
     options = {"resid_pdrop": 0.5, "embd_pdrop": 0.5, "attn_pdrop": 0.5}
     model = tiny.make_model(tmp_path / "model", "gpt2", **options)

@@ -118,6 +118,9 @@ def test_an_adapter_lies_on_the_base_it_was_trained_on(tmp_path: Path, tiny_mode
     with pytest.raises(RecipeError, match="whole weights"):
         run_on(tmp_path / "d", tiny_model, **other)
     assert len(list_runs()) == count
+    elsewhere = str(tiny.make_model(tmp_path / "elsewhere", seed=9))
+    with pytest.raises(ModelError, match="another base"):
+        put_together(elsewhere, [beside.name], None, None)
     bare = tmp_path / "bare"
     over.model.rename(bare)
     with pytest.raises(ModelError, match="another base"):

@@ -11,14 +11,15 @@ from tunesmith.doctor.packages import look_at_packages
 
 def examine() -> Iterator[Finding | Ability]:
     """Yield what is found as it is found; torch is imported after machine and packages."""
-    yield from look_at_machine()
+    machine = list(look_at_machine())
+    yield from machine
     packages = list(look_at_packages())
     yield from packages
     from tunesmith.doctor.devices import look_at_devices
 
     devices = list(look_at_devices())
     yield from devices
-    if any(found.state == "broken" for found in (*packages, *devices)):
+    if any(found.state == "broken" for found in (*machine, *packages, *devices)):
         return  # what follows would only say so in other words
     from tunesmith.doctor.abilities import try_abilities
     from tunesmith.doctor.starter import try_starter

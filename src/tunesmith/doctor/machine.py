@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import tempfile
 from collections.abc import Iterator
 
 from tunesmith.doctor.findings import Finding
@@ -36,3 +37,16 @@ def look_at_machine() -> Iterator[Finding]:
         yield Finding(
             "machine", f"disk of {name}", f"{room / GIB:.1f} GiB free: {folder}", hint=little
         )
+    yield _look_at_temporary_files()
+
+
+def _look_at_temporary_files() -> Finding:
+    """Write one: libraries underneath do, and what follows too."""
+    try:
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(bytes(1))
+    except OSError as problem:
+        hint = "name a folder that can be written in TMPDIR"
+        why = f"cannot be written: {problem}"
+        return Finding("machine", "temporary files", why, "broken", hint)
+    return Finding("machine", "temporary files", tempfile.gettempdir())

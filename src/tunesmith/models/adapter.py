@@ -19,7 +19,14 @@ from tunesmith.models.beginnings import without_beginnings, write_plain
 from tunesmith.models.beneath import NOTHING, Beneath, hash_with
 from tunesmith.models.fingerprint import weights_sha256
 from tunesmith.models.inner import inner_model
-from tunesmith.models.inspect import ADAPTER, BELONGS_TO, LABELS, check_config, check_files
+from tunesmith.models.inspect import (
+    ADAPTER,
+    BELONGS_TO,
+    LABELS,
+    check_config,
+    check_files,
+    read_config,
+)
 from tunesmith.models.reasons import few, reason_of
 from tunesmith.models.score import find_score
 from tunesmith.runs.write import write_json
@@ -97,6 +104,7 @@ def check_beneath(base: Path, beneath: Beneath) -> None:
     """
     sha256 = weights_sha256(base) if beneath.merged else ""
     for place, folder in enumerate(beneath.merged):
+        _stored_shapes(folder)  # says what is damaged before a run is made for it
         before = replace(beneath, merged=beneath.merged[:place])
         _compare(_read_note(folder, foreign=True), sha256, before, f"{folder} on {base}")
 
@@ -212,6 +220,7 @@ def check_base(
 def _read_note(folder: Path, *, foreign: bool) -> str | None:
     """Read on what an adapter was trained; None if it does not say and need not."""
     check_config(folder / ADAPTER)
+    _check_kind(folder)
     if not (folder / WEIGHTS).is_file():
         raise ModelError(
             f"the adapter has no {WEIGHTS}",
@@ -235,6 +244,21 @@ def _read_note(folder: Path, *, foreign: bool) -> str | None:
             hint="copy the adapter's folder again",
             where=str(note),
         ) from None
+
+
+def _check_kind(folder: Path) -> None:
+    """Refuse what PEFT does not know, and what stands before texts instead of beside weights."""
+    from peft.config import PromptLearningConfig
+    from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
+
+    kind = str(read_config(folder / ADAPTER).get("peft_type"))
+    known: Any = {str(each.value): config for each, config in PEFT_TYPE_TO_CONFIG_MAPPING.items()}
+    if kind not in known or issubclass(known[kind], PromptLearningConfig):
+        raise ModelError(
+            f"the adapter is of the kind {kind}, which tunesmith cannot put on a base",
+            hint="use an adapter that changes weights, such as lora",
+            where=str(folder / ADAPTER),
+        )
 
 
 def _compare(expected: str | None, sha256: str, beneath: Beneath, where: str) -> None:

@@ -5,6 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tunesmith.errors import ModelError
+<<<<<<< HEAD
+=======
+from tunesmith.models.beneath import base_sha256
+>>>>>>> w-r3
 from tunesmith.models.chat import Subject, find_beneath, find_subject, load_subject
 from tunesmith.models.fingerprint import weights_sha256
 from tunesmith.models.inspect import is_scorer
@@ -74,8 +78,9 @@ def beside_weights(recipe: Recipe) -> str | None:
     subject = find_beside(recipe) if isinstance(recipe.method, Distill) else None
     if subject is None:
         return None
-    parts = [subject.base] if subject.adapter is None else [subject.base, subject.adapter]
-    return "+".join(weights_sha256(folder) for folder in parts)
+    parts = [base_sha256(subject.base, subject.beneath)]
+    parts += [] if subject.adapter is None else [weights_sha256(subject.adapter)]
+    return "+".join(parts)
 
 
 def load_beside(

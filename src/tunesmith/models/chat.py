@@ -19,6 +19,7 @@ from tunesmith.hardware import (
 from tunesmith.models.adapter import load_adapter, merge_adapters
 from tunesmith.models.beneath import NOTHING, Beneath
 from tunesmith.models.blend import Blend, blend_adapters
+from tunesmith.models.fingerprint import weights_sha256
 from tunesmith.models.inspect import ADAPTER, is_scorer, labels_of
 from tunesmith.models.load import (
     check_vocabulary,
@@ -168,6 +169,17 @@ def find_adapter(name: str, where: str) -> Path:
     return folder.absolute()
 
 
+def full_name(name: str) -> str:
+    """Write out the name of a run that is called by its last part; other names stay.
+
+    A run that is trained later may be called the same.
+    """
+    short, _, checkpoint = name.partition("/")
+    if exists(expand(name)) or _find_run(name)[0] is None:
+        return name
+    return "/".join(filter(None, (open_run(short).name, checkpoint)))
+
+
 def put_together(
     base: str, adapters: Sequence[str], template: str | None, quantize: Quantize | None
 ) -> Subject:
@@ -176,13 +188,15 @@ def put_together(
     A folder that a run was published to is that run, with the template it was trained with.
 
     Raises:
-        ModelError: if one of them is not there.
+        ModelError: if one of them is not there, or the run was trained on another base.
     """
     last = adapters[-1] if adapters else base
     beneath = Beneath(tuple(find_adapter(name, "command line") for name in adapters[:-1]))
     run, _ = _find_run(last)
     if run is not None:
         found = find_subject(last)
+        if adapters:
+            _refuse_other_base(found, base)
         return replace(found, beneath=beneath) if beneath.merged else found
     if not adapters:
         return Subject(base, _locate(base), None, template, None, quantize)
@@ -194,6 +208,23 @@ def put_together(
             where=str(folder),
         )
     return Subject(last, _locate(base), folder.absolute(), template, None, quantize, beneath)
+
+
+def _refuse_other_base(found: Subject, base: str) -> None:
+    """Refuse a base that is named beside a run and is not the run's."""
+    if found.adapter is None:
+        raise ModelError(
+            "the run trained whole weights, and no adapter",
+            hint="name its folder as the model",
+            where=found.name,
+        )
+    named = _locate(base)
+    if named != found.base and weights_sha256(named) != weights_sha256(found.base):
+        raise ModelError(
+            "the run was trained on another base: the weights differ",
+            hint=f"name its own, {found.base}",
+            where=f"{found.name} on {named}",
+        )
 
 
 @dataclass(frozen=True)

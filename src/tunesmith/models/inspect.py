@@ -69,7 +69,14 @@ def labels_of(folder: Path) -> tuple[str, ...]:
     if not any(str(kind).endswith(SCORERS) for kind in kinds):
         return ()
     named = config.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}  # what transformers omits
-    numbered = sorted((int(number), str(label)) for number, label in named.items())
+    try:
+        numbered = sorted((int(number), str(label)) for number, label in named.items())
+    except (AttributeError, ValueError):
+        raise ModelError(
+            f"the field id2label numbers no labels: {str(named)[:60]}",
+            hint='write it as {"0": "one label", "1": "another"}',
+            where=str(folder / "config.json"),
+        ) from None
     return tuple(label for _, label in numbered) if len(numbered) > 1 else ()
 
 

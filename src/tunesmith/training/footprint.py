@@ -193,10 +193,11 @@ def _other_model(recipe: Recipe, precision: Precision) -> tuple[int, int]:
     dtype = torch.float32 if precision == "fp32" else torch.bfloat16
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(load_config(subject.base), dtype=dtype)
-        storage = None if subject.quantize is None else measure_storage(model, subject.quantize)
+        storage = measure_storage(model, subject.quantize, find_packed(subject.base))
     stored = sum(weight.numel() * weight.element_size() for weight in model.parameters())
     if storage is not None:
-        stored += storage.quantized - storage.plain + storage.largest * dtype.itemsize
+        working = storage.working(half=precision != "fp32")
+        stored += storage.quantized - storage.plain + working
     if subject.adapter is not None:
         stored += (subject.adapter / WEIGHTS).stat().st_size
     return stored, _read_sizes(model, precision).hidden

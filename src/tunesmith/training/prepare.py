@@ -20,7 +20,7 @@ from tunesmith.methods.rewards import check_rewards
 from tunesmith.methods.rewards.rules import lacking
 from tunesmith.models.adapter import check_beneath
 from tunesmith.models.beside import check_beside
-from tunesmith.models.chat import find_beneath
+from tunesmith.models.chat import Subject, find_beneath, full_name
 from tunesmith.models.classifier import choose_labels
 from tunesmith.models.image_reader import ImageReader
 from tunesmith.models.inspect import labels_of
@@ -28,9 +28,9 @@ from tunesmith.models.load import load_config, quiet_libraries
 from tunesmith.models.quantize import check_package
 from tunesmith.models.quantize.packed import find_packed, refuse_twice
 from tunesmith.models.reader import AnyReader, Reader
-from tunesmith.models.roles import check_reference, load_reader
+from tunesmith.models.roles import check_reference, find_reference, load_reader
 from tunesmith.models.rope import settle_rope
-from tunesmith.recipe.method import Classify, Preference
+from tunesmith.recipe.method import Classify, Distill, Preference
 from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.rewards import ExactMatch, NumberMatch
 from tunesmith.recipe.rope import RopeScaling
@@ -66,6 +66,7 @@ def prepare_run(recipe: Recipe) -> Prepared:
     """Check the recipe, read the data, tokenize it: everything before weights are loaded."""
     forbid_network()
     check_rules(recipe)
+    recipe = settle_names(recipe)
     quiet_libraries()
     packages_of(recipe)
     if recipe.model.quantize is not None:
@@ -77,8 +78,8 @@ def prepare_run(recipe: Recipe) -> Prepared:
     if isinstance(reader, ImageReader):
         refuse_words(recipe)
     check_reference(recipe, reader)
-    beside = check_beside(recipe, reader)
     recipe = settle_positions(recipe, reader)
+    beside = check_beside(recipe, reader)
     check_beneath(reader.folder, find_beneath(recipe.model))
     method = build_method(recipe.method)
     if isinstance(method, OnlineMethod):
@@ -89,8 +90,7 @@ def prepare_run(recipe: Recipe) -> Prepared:
     if isinstance(reader, Reader):
         written = num_answer_tokens(method)
         check_lengths(reader.folder, splits, recipe.model.rope_scaling, written)
-    if beside is not None:
-        check_lengths(beside.base, splits)
+    check_lengths_of_others(recipe, beside, splits)
     if not isinstance(recipe.method, Classify):
         return Prepared(recipe, reader, method, splits)
     labels = settle_labels(recipe.method, reader, splits)
@@ -216,6 +216,23 @@ def warn_of_rate(recipe: Recipe) -> None:
         )
 
 
+def settle_names(recipe: Recipe) -> Recipe:
+    """Write into the recipe the whole names of the runs that it goes on from or learns from.
+
+    Raises:
+        RunError: if several runs are called by one of these names.
+    """
+    model, tuning, method = recipe.model, recipe.tuning, recipe.method
+    adapters = tuple(map(full_name, model.adapters))
+    model = model.model_copy(update={"adapters": adapters})
+    if isinstance(tuning, Adapter) and tuning.from_adapter is not None:
+        named = full_name(tuning.from_adapter)
+        tuning = tuning.model_copy(update={"from_adapter": named})
+    if isinstance(method, Distill):
+        method = method.model_copy(update={"teacher": full_name(method.teacher)})
+    return recipe.model_copy(update={"model": model, "tuning": tuning, "method": method})
+
+
 def settle_positions(recipe: Recipe, reader: AnyReader) -> Recipe:
     """Write into the recipe how much positions are stretched."""
     rope = recipe.model.rope_scaling
@@ -254,6 +271,15 @@ def check_lengths(
             hint=f"write data.max_tokens: {positions}",
             where=f"data.max_tokens, {folder}",
         )
+
+
+def check_lengths_of_others(recipe: Recipe, beside: Subject | None, splits: Splits) -> None:
+    """Refuse rows that are longer than the texts a reference or a teacher takes."""
+    reference = find_reference(recipe)
+    if reference is not None:
+        check_lengths(reference, splits)
+    if beside is not None:
+        check_lengths(beside.base, splits, beside.beneath.rope)
 
 
 def use_threads(recipe: Recipe) -> None:

@@ -15,6 +15,7 @@ from tunesmith.cli.show_doctor import show_examination
 from tunesmith.doctor import abilities, packages
 from tunesmith.doctor.examine import examine
 from tunesmith.doctor.findings import Ability, Finding
+from tunesmith.doctor.machine import look_at_machine
 from tunesmith.errors import ModelError
 from tunesmith.hardware import cpu_features, cpu_name
 
@@ -185,6 +186,16 @@ def test_a_damaged_starter_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chat, "load_chat_model", fail)
     one = try_starter()
     assert (one.state, one.hint) == ("broken", "copy it again")
+
+
+def test_no_room_for_temporary_files_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
+    *_, found = look_at_machine()
+    assert (found.name, found.state) == ("temporary files", "broken")
+    assert "TMPDIR" in found.hint
+    assert not any(isinstance(each, Ability) for each in examine())
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux lists what a processor can do")

@@ -14,7 +14,15 @@ from safetensors.torch import load_file, save_file
 
 from tests import tiny
 from tunesmith.errors import ModelError
-from tunesmith.models.adapter import BELONGS_TO, WEIGHTS, check_base, load_adapter, note_base
+from tunesmith.models.adapter import (
+    BELONGS_TO,
+    WEIGHTS,
+    check_base,
+    check_beneath,
+    load_adapter,
+    note_base,
+)
+from tunesmith.models.beneath import Beneath
 from tunesmith.models.fingerprint import tokenizer_sha256, weights_sha256
 from tunesmith.models.load import load_model
 from tunesmith.models.tuning import add_lora
@@ -174,9 +182,21 @@ def test_a_note_of_another_form_is_refused(adapter: Path, base: Path) -> None:
     assert "the note about the adapter's base is damaged" in refusal(adapter, base).message
 
 
-def test_an_adapter_of_a_kind_that_peft_does_not_know_is_refused(adapter: Path, base: Path) -> None:
-    tiny.change_json(adapter / "adapter_config.json", peft_type="CANARY")
-    assert "does not fit its base" in refusal(adapter, base).message
+@pytest.mark.parametrize("kind", ["CANARY", "PROMPT_TUNING", None])
+def test_a_kind_that_is_not_put_on_a_base_is_refused_by_name(
+    adapter: Path, base: Path, kind: str | None
+) -> None:
+    tiny.change_json(adapter / "adapter_config.json", peft_type=kind, num_virtual_tokens=3)
+    assert f"of the kind {kind}" in refusal(adapter, base).message
+    with pytest.raises(ModelError, match=f"of the kind {kind}"):
+        check_beneath(base, Beneath((adapter,)))
+
+
+def test_a_damaged_adapter_is_refused_before_it_is_added(adapter: Path, base: Path) -> None:
+    whole = (adapter / WEIGHTS).read_bytes()
+    (adapter / WEIGHTS).write_bytes(whole[:-100])
+    with pytest.raises(ModelError, match="the adapter is damaged"):
+        check_beneath(base, Beneath((adapter,)))
 
 
 def test_a_pickled_adapter_is_refused(adapter: Path, base: Path) -> None:

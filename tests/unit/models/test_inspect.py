@@ -14,7 +14,7 @@ import torch
 from tests import tiny
 from tunesmith.errors import ModelError
 from tunesmith.models.adapter import check_base
-from tunesmith.models.inspect import CONFIG_FILES, check_files, read_config
+from tunesmith.models.inspect import CONFIG_FILES, check_files, labels_of, read_config
 from tunesmith.models.load import build_random_model, load_config, load_model
 from tunesmith.models.tokenizer import load_tokenizer
 
@@ -172,6 +172,14 @@ def test_a_damaged_config_is_named(tmp_path: Path, content: bytes, message: str)
     with pytest.raises(ModelError, match=message) as caught:
         read_config(tmp_path / "config.json")
     assert caught.value.where == str(tmp_path / "config.json")
+
+
+@pytest.mark.parametrize("named", [["a", "b"], {"first": "a", "second": "b"}])
+def test_labels_without_numbers_are_named(model: Path, named: Any) -> None:
+    kinds = ["Qwen3ForSequenceClassification"]
+    tiny.change_json(model / "config.json", architectures=kinds, id2label=named)
+    with pytest.raises(ModelError, match="id2label"):
+        labels_of(model)
 
 
 def test_a_missing_config_is_named(tmp_path: Path) -> None:

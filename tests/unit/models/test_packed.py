@@ -14,6 +14,7 @@ from tests import packed, tiny
 from tests.unit.models.test_quantize import CPU, flat_loss, gradients, move, quantized_layers, same
 from tunesmith.errors import ModelError
 from tunesmith.models.few_passes import use_few_passes
+from tunesmith.models.inspect import read_config
 from tunesmith.models.load import load_model, load_scorer
 from tunesmith.models.quantize.grouped import Grouped
 from tunesmith.models.quantize.packed import formats
@@ -145,6 +146,17 @@ def test_a_packed_folder_that_does_not_fit_is_refused(tmp_path: Path, spoil: Any
     with pytest.raises(ModelError) as caught:
         load(folder)
     assert caught.value.where == str(folder)
+
+
+def test_mixed_columns_without_their_groups_are_refused(tmp_path: Path) -> None:
+    folder = packed.make_packed(tmp_path / "m", "gptq")
+    tensors = load_file(folder / "model.safetensors")
+    bare = {name: tensor for name, tensor in tensors.items() if "g_idx" not in name}
+    save_file(bare, folder / "model.safetensors", {"format": "pt"})
+    said = read_config(folder / "config.json")["quantization_config"]
+    tiny.change_json(folder / "config.json", quantization_config={**said, "desc_act": True})
+    with pytest.raises(ModelError, match="no g_idx"):
+        load(folder)
 
 
 def test_what_needs_whole_weights_is_refused(tmp_path: Path) -> None:

@@ -43,7 +43,10 @@ def unpack(
     codes = unpack_words(words, bits).t().contiguous()
     zeros = unpack_words(tensors["qzeros"].t().contiguous(), bits)
     zeros = zeros + LAYOUTS[_layout(options)] & 2**bits - 1
-    fill(layer, codes, bits, scales.t(), zeros, tensors.get("g_idx"))
+    group_of = tensors.get("g_idx")
+    if group_of is None and options.get("desc_act") and len(scales) > 1:
+        raise ValueError("desc_act mixes the columns of groups, and no g_idx says how")
+    fill(layer, codes, bits, scales.t(), zeros, group_of)
     return layer
 
 
