@@ -14,7 +14,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 
 from tunesmith.hardware import GIB, Precision, choose_device, choose_precision
-from tunesmith.logs import logger
+from tunesmith.logs import logger, without_word_of
 from tunesmith.models.adapter import WEIGHTS
 from tunesmith.models.beside import compares, find_beside
 from tunesmith.models.chat import find_beneath
@@ -47,6 +47,7 @@ from tunesmith.training.optimizers.memory import Memory, count_memory
 from tunesmith.training.optimizers.weights import list_weights
 
 log = logger(__name__)
+FAKE = FakeTensorMode.__module__
 ENDING = {"use_cache": False, "logits_to_keep": 1}
 """How a language model is asked for no more than is needed."""
 UNCOUNTED = 1.05
@@ -299,7 +300,7 @@ def _trials(
     def kept(checkpointing: bool) -> Kept:
         before = kept(False) if checkpointing else None
         try:
-            with mode, kernels():
+            with mode, kernels(), without_word_of(FAKE):
                 if before is None:
                     _give_fake_numbers(model)
                 else:
