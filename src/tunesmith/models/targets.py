@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 ALL = "all-linear"
 CHOOSERS = ("Router", "GroupedLinear")
 """How the names of linear layers end that give more than a product; no matrix fits beside one."""
+MIXERS = ("Mamba", "FalconH1Mixer")
+"""How layers are called whose fast kernels take the weights of `out_proj` past an adapter."""
 
 
 def choose_layers(model: PreTrainedModel, tuning: Adapter) -> str | list[str]:
@@ -97,9 +99,12 @@ def _all_linear(model: PreTrainedModel) -> dict[str, torch.nn.Module]:
 
 
 def _read_past(model: PreTrainedModel) -> set[str]:
-    """Name the layers whose weights Mamba's fast kernels read past what is added to them."""
-    mixers = {name for name, module in model.named_modules() if "Mamba" in type(module).__name__}
-    return {f"{name}.out_proj" for name in mixers}
+    """Name the layers whose weights fast kernels read past what is added to them."""
+    return {
+        f"{name}.out_proj"
+        for name, module in model.named_modules()
+        if any(kind in type(module).__name__ for kind in MIXERS)
+    }
 
 
 def check_targets(

@@ -267,9 +267,10 @@ class _Sizes:
 def _read_sizes(model: Any, precision: Precision) -> _Sizes:
     config = model.config.get_text_config().to_dict()
     hidden = int(config.get("hidden_size") or config.get("n_embd") or 1)
+    inner = config.get("intermediate_size") or 4 * hidden
     return _Sizes(
         hidden=hidden,
-        inner=int(config.get("intermediate_size") or 4 * hidden),
+        inner=max(map(int, inner)) if isinstance(inner, list) else int(inner),
         layers=int(config.get("num_hidden_layers") or config.get("n_layer") or 1),
         width=4 if precision == "fp32" else 2,
     )
