@@ -18,7 +18,10 @@ from tunesmith.inference.generate import answer, encode_prompt
 from tunesmith.inference.sampling import Sampling
 from tunesmith.models.chat import load_chat_model
 from tunesmith.models.layout import find_layout
+from tunesmith.recipe.load import load_recipe
+from tunesmith.training.train import train
 
+NO_SAMPLES = {"sample_rows": 0, "sample_tokens": 64}
 QUICK = ("Llama 3", "BLOOM", "gpt-oss")
 CASES = [
     pytest.param(family, kind, marks=[] if quick else pytest.mark.proof)
@@ -45,7 +48,9 @@ def test_a_family_is_trained_asked_and_opened_by_others(
     tmp_path: Path, family: str, kind: str, matrix: Matrix
 ) -> None:
     model = tiny.make_model(tmp_path / "model", family)
-    run = tiny.train_run(tmp_path, model, tuning={"kind": kind}, run={"steps": 2})
+    data = tiny.write_pairs(tmp_path / "pairs.jsonl", 4)
+    given = {"tuning": {"kind": kind}, "run": {"steps": 2}, "evaluate": NO_SAMPLES}
+    run = train(load_recipe(tiny.write_recipe(tmp_path / "recipe.json", model, data, **given)))
     tuned = load_chat_model(run.path, precision="fp32", device="cpu")
     said = logits(tuned.model)
 
