@@ -45,6 +45,14 @@ SFT: dict[str, Any] = {
     "ddp_timeout": 180000000,
     "resume_from_checkpoint": None,
 }
+PPO: dict[str, Any] = {
+    "stage": "ppo",
+    "reward_model": "saves/tiny/lora/reward",
+    "output_dir": "saves/tiny/lora/ppo",
+    "max_new_tokens": 8,
+    "top_k": 0,
+    "top_p": 0.9,
+}
 WITHOUT_LORA: dict[str, Any] = {"lora_rank": None, "lora_target": None}
 EXAMPLES: dict[str, dict[str, Any]] = {
     "sft_lora": {"val_size": 0.1, "per_device_eval_batch_size": 1, "eval_strategy": "steps"},

@@ -68,7 +68,7 @@ def recipe_page() -> str:
 
 def chooses_kind(option: Option) -> bool:
     """Whether an option is the one that the kinds of its section are told apart by."""
-    kinds = describe_section(option.section.split(".")[0])
+    kinds = describe_section(option.section)
     return len(kinds) > 1 and option.type == " | ".join(kinds)
 
 

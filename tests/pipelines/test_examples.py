@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -54,6 +55,7 @@ def test_an_example_trains_at_tiny_size(
             write_data(tmp_path, wanted if "." in wanted else f"{wanted}.jsonl", method)
     info = {"faq": {"file_name": "faq.jsonl"}}
     (tmp_path / "dataset_info.json").write_text(json.dumps(info), "utf-8")
+    shutil.copy(ROOT / "examples" / "rewards.py", tmp_path)
     monkeypatch.chdir(tmp_path)
     text = re.sub(r"build/starter/corpus/", "", path.read_text("utf-8"))
     copied = tmp_path / "example.yaml"
@@ -70,6 +72,7 @@ def test_an_example_trains_at_tiny_size(
                 "data.max_tokens=64",
                 "optimizer.early_stopping=0",
                 "compute.threads=1",
+                *(["data.validation_rows=4"] if "validation_rows" in raw["data"] else []),
             ],
         )
     )

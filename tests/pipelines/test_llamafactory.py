@@ -49,6 +49,24 @@ def test_every_example_trains_and_leaves_its_files(
     assert find_subject(str(folder)).run == run
 
 
+def test_a_policy_learns_by_the_reward_model_of_another_file(
+    tiny_model: Path, command: Command
+) -> None:
+    judge = {**theirs.EXAMPLES["reward"], "output_dir": "saves/tiny/lora/reward"}
+    path = theirs.write_theirs(Path("reward.yaml"), tiny_model, **judge)
+    assert command("train", path, *SHORT).code == 0
+    path = theirs.write_theirs(Path("ppo.yaml"), tiny_model, **theirs.PPO)
+    outcome = command("train", path, *SHORT, "max_steps=1", "ppo_epochs=2")
+    assert outcome.code == 0, outcome.err
+    assert "top_p: answers are drawn from all tokens" in outcome.out
+    run = find_subject("saves/tiny/lora/ppo").run
+    assert run is not None
+    figures = [record for record in run.metrics() if "loss" in record]
+    assert [record["step"] for record in figures] == [2]  # their steps are rollouts
+    assert figures[0]["reward"] == figures[0]["reward_model"] != 0
+    assert find_subject(run.recipe().method.rewards[0].model).run != run  # type: ignore[union-attr]
+
+
 def test_a_quantized_base_trains(tiny_model: Path, command: Command) -> None:
     pytest.importorskip("bitsandbytes")
     path = theirs.write_theirs(Path("qlora.yaml"), tiny_model, **theirs.QLORA)

@@ -23,11 +23,16 @@ def show_plan(plan: Plan) -> None:
     several = plan.processes > 1
     where = f"{plan.processes} processes, each on {plan.device}" if several else plan.device
     each = ", for each process" if several else ""
+    learned = f"{plan.learned_share:.0%} of them learned"
+    writing = ""
+    if plan.answers:
+        learned = f"and {plan.answers} answers to each, written while it learns"
+        writing = " at most, and as long as it takes to write the answers"
     pairs(
         "The run would",
         {
             "learn from": f"{plan.rows:,} rows, {plan.tokens:,} tokens "
-            f"({plan.learned_share:.0%} of them learned), the longest {plan.longest_row:,}",
+            f"({learned}), the longest {plan.longest_row:,}",
             "not use": f"{plan.reported_rows:,} rows; cut {plan.cut_rows:,} to data.max_tokens",
             "measure on": f"{plan.validation_rows:,} held-out rows",
             "train": f"{plan.num_trained:,} of {plan.num_weights:,} weights "
@@ -38,6 +43,6 @@ def show_plan(plan: Plan) -> None:
             "need": f"about {plan.memory_gib:.1f} GiB of memory "
             f"({plan.free_gib:.1f} are free{each}), {plan.disk_gib:.2f} GiB of disk",
             **({"not fit": f"{plan.change}"} if plan.change else {}),
-            "take": f"about {spell_seconds(plan.seconds)}",
+            "take": f"about {spell_seconds(plan.seconds)}{writing}",
         },
     )

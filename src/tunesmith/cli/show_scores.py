@@ -17,6 +17,7 @@ MOST_CLASSES = 20
 
 LABELS = {
     "loss": "held-out loss",
+    "reward": "reward an answer",
     "pair_accuracy": "chosen above rejected (0 to 1)",
     "rouge_l": "ROUGE-L (0 to 1)",
     "bleu": "BLEU (0 to 100)",

@@ -25,6 +25,7 @@ from tunesmith.data.rows import (
     Learn,
     Preference,
     Problem,
+    Prompt,
     Row,
     Text,
     count_chars,
@@ -292,22 +293,22 @@ class _Job:
     ) -> list[tuple[Row, TokenRow]] | Problem:
         """Hold the rows of one conversation to the limit of length."""
         limit, policy = self._how.options.max_tokens, self._how.options.on_long_row
+        kind = self._how.learn.kind
         longest = max(len(tokens.ids) for _, tokens in parts)
         place = parts[0][0].place
         fitted: list[tuple[Row, TokenRow]] = []
         if longest > limit:
             reason = f"it has {longest:,} tokens, over data.max_tokens ({limit:,})"
-            if policy != "cut":
+            if policy != "cut" or kind == "prompt":  # half a question asks something else
                 return Problem(place, reason, "long")
             self._report.num_cut += 1
         for source, tokens in parts:
             cut = replace(tokens.cut(self._end(tokens)), was_cut=longest > limit)
-            if cut.num_learned:
+            if cut.num_learned or kind == "prompt":
                 fitted.append((source, cut))
-        paired = self._how.learn.kind == "preference"
-        if not fitted or (paired and len(fitted) < len(parts)):
+        if not fitted or (kind == "preference" and len(fitted) < len(parts)):
             return Problem(place, self._nothing_learned(longest))
-        if not paired:
+        if kind != "preference":
             return fitted
         joined = join_answers(fitted[0][1], fitted[1][1])
         if joined is None:
@@ -348,6 +349,9 @@ def render_conversation(
     if isinstance(row, Preference):
         return _render_pair(row, how.template)
     try:
+        if isinstance(row, Prompt):
+            asked = how.template.render_prompt(row.as_dicts(), row.tools)
+            return [(row, [Piece(asked, learned=False)])]
         rendered = how.template.render_rows(
             row.as_dicts(),
             tools=row.tools,

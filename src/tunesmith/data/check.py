@@ -13,7 +13,7 @@ import numpy as np
 from tunesmith.data.build import Tokenizing, render_conversation
 from tunesmith.data.check_report import CheckReport, Lengths
 from tunesmith.data.labelled import look_into
-from tunesmith.data.meaning import Meaning, find_meaning
+from tunesmith.data.meaning import Meaning, find_meaning, meaning_for
 from tunesmith.data.progress import track
 from tunesmith.data.reading import read_records
 from tunesmith.data.repetitions import SHOWN, Repetitions
@@ -101,6 +101,8 @@ class _Check:
         seen = Repetitions()
         for rows in find_sets(sources, self._options, self._kind):
             meaning = find_meaning(rows, self._options.encoding)
+            if self._kind == "prompt":  # it takes conversations too, with or without an answer
+                meaning = meaning_for(self._kind, meaning, rows)
             self._report.kind = meaning.format.kind
             formats = dict.fromkeys(meaning.of(path).format.name for path in rows.files)
             self._report.formats[rows.name] = ", ".join(formats)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tunesmith.data.formats import FORMATS, Classed, Format, Judgement, Pair
+from tunesmith.data.formats import FORMATS, Classed, Format, Judgement, Pair, Question
 from tunesmith.data.formats.tools import read_tools, without_nulls
 from tunesmith.data.media.images import look_at
 from tunesmith.data.reading import read_records
@@ -23,6 +23,7 @@ from tunesmith.data.rows import (
     Place,
     Preference,
     Problem,
+    Prompt,
     Record,
     Row,
     RowFault,
@@ -41,6 +42,7 @@ PLURALS: dict[Kind, str] = {
     "conversation": "conversations",
     "preference": "preference pairs",
     "judged": "judged answers",
+    "prompt": "questions",
     "labelled": "labelled texts",
     "image": "labelled images",
 }
@@ -52,10 +54,15 @@ LEARNERS: dict[Kind, tuple[str, str]] = {
         "`chosen` and `rejected` (`format: alpaca_pairs` or sharegpt_pairs, and `columns`, `tags`)",
     ),
     "judged": ("kto", "a `label` that is true or false beside the answer"),
+    "prompt": ("grpo", "a `prompt`, or conversations"),
     "labelled": ("classify", "`text` and `label`"),
     "image": ("classify", "`image_path` and `label`"),
 }
 """The first method that learns from rows of a kind, and columns that it takes."""
+ASKED: set[Kind] = {"conversation", "prompt"}
+"""Rows that hold a question; its answer may be missing from the latter."""
+LOOKED_AT = 100
+"""Rows that are looked at before what holds questions only is taken for questions."""
 TEXT_ALONE = ("labelled", "text")
 """Rows that another method learns without their labels."""
 
@@ -105,11 +112,8 @@ class Meaning:
         messages = content if isinstance(content, tuple) else content.messages
         if system and messages[0].role != "system":
             messages = (Message("system", system), *messages)
-        if isinstance(content, Pair):
-            return Preference(messages, record.place, content.rejected, tools=tools)
-        if isinstance(content, Judgement):
-            return Judged(messages, record.place, content.good, tools=tools)
-        return Conversation(messages, record.place, tools=tools)
+        bare = Conversation(messages, record.place, tools=tools)
+        return bare if isinstance(content, tuple) else _with_verdict(bare, content)
 
     def _fields(self, record: Record) -> dict[str, Any]:
         """Return a record's columns under our names, without what a table filled up."""
@@ -146,6 +150,16 @@ class Meaning:
             )
 
 
+def _with_verdict(bare: Conversation, content: Pair | Judgement | Question) -> Conversation:
+    """Add what is known of the last answer."""
+    messages, place, tools = bare.messages, bare.place, bare.tools
+    if isinstance(content, Pair):
+        return Preference(messages, place, content.rejected, tools=tools)
+    if isinstance(content, Judgement):
+        return Judged(messages, place, content.good, tools=tools)
+    return Prompt(messages, place, content.reference, tools=tools)
+
+
 def read_set(
     rows: RowSet, meaning: Meaning, encoding: str, system: str | None
 ) -> Iterator[Row | Problem]:
@@ -173,7 +187,7 @@ def find_meaning(rows: RowSet, encoding: str) -> Meaning:
         raise _unknown(rows, list(looks.values()))
     main = next(iter(found.values()))
     for path, known in found.items():
-        if known.kind != main.kind:
+        if {known.kind, main.kind} not in ({main.kind}, ASKED):
             raise DataError(
                 f"some files hold {PLURALS[main.kind]} and some {PLURALS[known.kind]}",
                 hint="name those to learn from",
@@ -191,15 +205,19 @@ def _look(path: Path, rows: RowSet, encoding: str) -> Format | Record | Problem 
     ordered = sorted(FORMATS.values(), key=lambda known: not named <= known.columns.keys())
     candidates = [_meaning(known, rows) for known in ordered]
     first: Record | Problem | None = None
-    for record in read_records(path, encoding):
+    asked: Format | None = None  # a row that has lost its answer looks like a question too
+    for number, record in enumerate(read_records(path, encoding)):
+        if asked is not None and number > LOOKED_AT:
+            break
         if isinstance(record, Problem):
             first = first or record
             continue
         first = first if isinstance(first, Record) else record
         known = next((known for known in candidates if known.matches(record.fields)), None)
-        if known is not None:
+        if known is not None and known.format.kind != "prompt":
             return known.format
-    return first
+        asked = asked or (known.format if known is not None else None)
+    return asked or first
 
 
 def _check_columns(rows: RowSet, encoding: str) -> None:
@@ -223,18 +241,33 @@ def _check_columns(rows: RowSet, encoding: str) -> None:
         )
 
 
-def check_kind(meaning: Meaning, rows: RowSet, kind: Kind) -> None:
-    """Check that a set holds what the method learns from.
+def meaning_for(kind: Kind, meaning: Meaning, rows: RowSet) -> Meaning:
+    """Return what a set means to a method: of conversations the last question may be all it takes.
 
     Raises:
-        DataError: naming the method that would take it.
+        DataError: naming the method that would take it, if this one does not.
     """
+    if kind == "prompt":
+        meaning = _as_prompts(meaning)
+    for each in (meaning, *meaning.others.values()):
+        _check_kind(each, rows, kind)
+    return meaning
+
+
+def _as_prompts(meaning: Meaning) -> Meaning:
+    known = FORMATS.get(f"{meaning.format.name}_prompts", meaning.format)
+    others = {path: _as_prompts(other) for path, other in meaning.others.items()}
+    return replace(meaning, format=known, others=others)
+
+
+def _check_kind(meaning: Meaning, rows: RowSet, kind: Kind) -> None:
     found = meaning.format.kind
     if found == kind:
         return
     learner, wanted = LEARNERS[kind]
     unjudged = meaning.format.name.removesuffix("_judged")
     without = f", or `format: {unjudged}` to learn them all" if unjudged in FORMATS else ""
+    both = "`columns: {instruction: prompt, output: answer}` if they have answers, "
     if {found, kind} == {"labelled", "image"}:
         raise DataError(
             f"the rows are {PLURALS[found]}, and the model reads {PLURALS[kind]}",
@@ -245,7 +278,8 @@ def check_kind(meaning: Meaning, rows: RowSet, kind: Kind) -> None:
     raise DataError(
         f"the rows are {PLURALS[found]} ({meaning.format.name}); {learner} learns from "
         f"{PLURALS[kind]}",
-        hint=f"use `method.name: {LEARNERS[found][0]}`, or rows with {wanted}"
+        hint=("name " + both if found == "prompt" and kind == "conversation" else "")
+        + f"use `method.name: {LEARNERS[found][0]}`, or rows with {wanted}"
         + (without if found == "judged" and kind == "conversation" else "")
         + (", or `format: text` to leave the labels" if (found, kind) == TEXT_ALONE else ""),
         where=rows.name,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tunesmith.data.build import Tokenizing, build_store
-from tunesmith.data.meaning import check_kind, find_meaning
+from tunesmith.data.meaning import find_meaning, meaning_for
 from tunesmith.data.mix import Unit, find_units, hold_out, limit, mix, shuffle
 from tunesmith.data.report import DataReport
 from tunesmith.data.rows import Learn
@@ -105,9 +105,11 @@ def _check_tokenizer(how: Tokenizing) -> None:
 
 def _build(sources: Sequence[Source], how: Tokenizing, report: DataReport) -> _Built:
     built = _Built(find_sets(sources, how.options, how.learn.kind), [], [])
-    meanings = [find_meaning(rows, how.options.encoding) for rows in built.sets]
-    for rows, meaning in zip(built.sets, meanings, strict=True):
-        check_kind(meaning, rows, how.learn.kind)
+    found = [find_meaning(rows, how.options.encoding) for rows in built.sets]
+    meanings = [
+        meaning_for(how.learn.kind, meaning, rows)
+        for rows, meaning in zip(built.sets, found, strict=True)
+    ]
     for rows, meaning in zip(built.sets, meanings, strict=True):
         made = build_store(how, rows, meaning)
         if made.report.num_read == 0:

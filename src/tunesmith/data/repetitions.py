@@ -17,6 +17,7 @@ from tunesmith.data.rows import (
     Place,
     Preference,
     Text,
+    split_answer,
 )
 from tunesmith.data.store import Ints
 
@@ -43,10 +44,10 @@ class Repetitions:
         elif isinstance(row, Text):
             question, answer = "", row.text.strip()
         else:
-            *before, last = row.messages
-            spoken = [f"{message.role}:{message.spell().strip()}" for message in before]
+            asked, answer = split_answer(row)
+            spoken = [f"{message.role}:{message.spell().strip()}" for message in asked]
             tools = [json.dumps(row.tools)] if row.tools else []
-            question, answer = "\x00".join([*tools, *spoken]), last.spell().strip()
+            question, answer = "\x00".join([*tools, *spoken]), answer.strip()
         if isinstance(row, Preference):
             answer += f"\x00{row.rejected.spell().strip()}"
         if isinstance(row, Judged):

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from tunesmith.paths import expand
 
-Kind = Literal["text", "conversation", "preference", "judged", "labelled", "image"]
+Kind = Literal["text", "conversation", "preference", "judged", "prompt", "labelled", "image"]
 
 
 @dataclass(frozen=True)
@@ -156,6 +156,24 @@ class Judged(Conversation):
     """A conversation whose last answer was judged good or bad."""
 
     good: bool
+
+
+@dataclass(frozen=True)
+class Prompt(Conversation):
+    """A conversation up to its last question, which a model is to answer.
+
+    Attributes:
+        reference: how the data answers it; None if it does not.
+    """
+
+    reference: str | None
+
+
+def split_answer(row: Conversation) -> tuple[tuple[Message, ...], str]:
+    """Part a conversation before its last answer, which is an empty text where there is none."""
+    if isinstance(row, Prompt):
+        return row.messages, row.reference or ""
+    return row.messages[:-1], row.messages[-1].spell()
 
 
 @dataclass(frozen=True)

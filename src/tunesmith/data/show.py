@@ -12,7 +12,7 @@ from unicodedata import category
 from rich.text import Text as RichText
 
 from tunesmith.data.build import Tokenizing, render_conversation
-from tunesmith.data.meaning import check_kind, find_meaning, read_set
+from tunesmith.data.meaning import find_meaning, meaning_for, read_set
 from tunesmith.data.rows import (
     Conversation,
     Judged,
@@ -148,8 +148,7 @@ def _find_row(how: Tokenizing, number: int) -> Conversation | Text | Problem:
         )
     seen = 0
     for rows in find_sets(options.train, options, how.learn.kind):
-        meaning = find_meaning(rows, options.encoding)
-        check_kind(meaning, rows, how.learn.kind)
+        meaning = meaning_for(how.learn.kind, find_meaning(rows, options.encoding), rows)
         found = read_set(rows, meaning, options.encoding, options.system)
         for row in islice(found, number - 1 - seen, None):
             return row

@@ -25,6 +25,7 @@ from tunesmith.data.rows import (
     Message,
     Place,
     Preference,
+    Prompt,
     Text,
 )
 from tunesmith.data.tokens import TokenRow
@@ -297,6 +298,8 @@ def _dump(row: Conversation | Text) -> bytes:
     more: dict[str, Any] = {"tools": row.tools} if row.tools else {}
     if isinstance(row, Judged):
         more["good"] = row.good
+    if isinstance(row, Prompt):
+        more["reference"] = row.reference
     if isinstance(row, Preference):
         more["rejected"] = _pack(row.rejected)
     packed = {"messages": messages, **more} if more else messages
@@ -317,6 +320,8 @@ def _load(content: bytes, place: Place) -> Conversation | Text:
         return Judged(messages, place, packed["good"], tools=tools)
     if "rejected" in packed:
         return Preference(messages, place, _unpack(packed["rejected"]), tools=tools)
+    if "reference" in packed:
+        return Prompt(messages, place, packed["reference"], tools=tools)
     return Conversation(messages, place, tools=tools)
 
 

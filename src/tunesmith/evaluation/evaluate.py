@@ -14,13 +14,15 @@ from tunesmith.evaluation import metrics
 from tunesmith.evaluation.classes import Confusion, confuse
 from tunesmith.evaluation.kept import keep_scores
 from tunesmith.evaluation.rows import Asked, MeasuredRows, file_rows, held_out_rows
-from tunesmith.inference.generate import BATCH_ROWS, answer, encode_prompt, max_positions
+from tunesmith.inference.generate import BATCH_ROWS, Answer, answer, encode_prompt, max_positions
 from tunesmith.inference.sampling import Sampling
 from tunesmith.logs import logger
 from tunesmith.methods import Method, build_method
 from tunesmith.methods.classify import learn_of
 from tunesmith.methods.held_out import measure_held_out
 from tunesmith.methods.method import Joining
+from tunesmith.methods.online import OnlineMethod, make_sample
+from tunesmith.methods.rewards import build_rewards
 from tunesmith.models.chat import (
     ChatModel,
     Subject,
@@ -44,7 +46,7 @@ class Measures:
     """What one model reached on the rows.
 
     Attributes:
-        loss: nats a learned token, or a pair.
+        loss: nats a learned token, or a pair; None where answers are rewarded.
         perplexity: None for pairs.
         pair_accuracy: share of pairs whose preferred answer has the larger reward, 0 to 1; with a
             reference that means it gained more. Of judged answers, the share that gained if good
@@ -52,9 +54,10 @@ class Measures:
         rouge_l, exact_match, fact_rate: 0 to 1; None where there are no answers or no facts.
         bleu, chrf: 0 to 100.
         accuracy, macro_f1: of classes that are named, 0 to 1.
+        reward: mean over the answers, of a method that learns from rewards.
     """
 
-    loss: float = math.nan
+    loss: float | None = None
     perplexity: float | None = None
     pair_accuracy: float | None = None
     rouge_l: float | None = None
@@ -64,6 +67,7 @@ class Measures:
     fact_rate: float | None = None
     accuracy: float | None = None
     macro_f1: float | None = None
+    reward: float | None = None
 
 
 @dataclass(frozen=True)
@@ -226,32 +230,72 @@ def _measure(
 
     scorer = is_scorer(subject.adapter or subject.base)
     model = (load_reward_model if scorer else load_subject)(subject, precision="fp32")
+    if isinstance(method, OnlineMethod):
+        assert isinstance(model, ChatModel)  # it has written answers before
+        given = _answers(model, asked, sampling, label)
+        said = [_text(one) for one in given]
+        reward = _reward(model, method, asked, given)
+        return replace(_summarize(asked, said), reward=reward), said
     how = Joining(find_layout(model.model).is_flat)
     found = measure_held_out(model.model, method, rows.tokens, how=how, batch_size=BATCH_ROWS)
     assert found is not None  # a row of which nothing is learned is never kept
-    said = _answers(model, asked, sampling, label) if isinstance(model, ChatModel) else []
+    answers = _answers(model, asked, sampling, label) if isinstance(model, ChatModel) else []
+    said = [_text(one) for one in answers]
     measures = replace(_summarize(asked, said), loss=found["loss"])
     if "rewards_accuracy" in found:
         return replace(measures, pair_accuracy=found["rewards_accuracy"]), said
     return replace(measures, perplexity=math.exp(min(found["loss"], 700.0))), said
 
 
-def _answers(model: ChatModel, asked: Sequence[Asked], sampling: Sampling, label: str) -> list[str]:
+def _answers(
+    model: ChatModel, asked: Sequence[Asked], sampling: Sampling, label: str
+) -> list[Answer | None]:
+    """Answer each question, but those that are too long."""
     prompts = [encode_prompt(model, row.messages, row.tools) for row in asked]
     fitting = [at for at, prompt in enumerate(prompts) if len(prompt) < max_positions(model)]
     if too_long := len(prompts) - len(fitting):
         log.warning("questions that are longer than the model takes: %s; no answer", too_long)
-    said = [""] * len(prompts)
+    said: list[Answer | None] = [None] * len(prompts)
     for start in track(range(0, len(fitting), BATCH_ROWS), f"answers of the {label} model, batch"):
         chosen = fitting[start : start + BATCH_ROWS]
         for at, given in zip(
             chosen, answer(model, [prompts[at] for at in chosen], sampling), strict=True
         ):
-            said[at] = given.text
+            said[at] = given
     return said
 
 
+def _text(given: Answer | None) -> str:
+    return "" if given is None else given.text
+
+
+def _reward(
+    model: ChatModel,
+    method: OnlineMethod,
+    asked: Sequence[Asked],
+    said: Sequence[Answer | None],
+) -> float | None:
+    """Average the rewards of answers, of those alone that a question allowed."""
+    samples = [
+        make_sample(
+            model.tokenizer,
+            row.messages,
+            encode_prompt(model, row.messages),
+            given,
+            row.expected or None,
+        )
+        for row, given in zip(asked, said, strict=True)
+        if given is not None
+    ]
+    if not samples:
+        return None
+    rewards = build_rewards(method.rewards, device=next(model.model.parameters()).device)
+    return float(rewards.total(rewards.score(samples)).mean())
+
+
 def _summarize(asked: Sequence[Asked], said: Sequence[str]) -> Measures:
+    known = [place for place, row in enumerate(asked) if row.expected]  # a question may stand alone
+    asked, said = [asked[place] for place in known], [said[place] for place in known]
     if not asked:
         return Measures()
     expected = [row.expected for row in asked]

@@ -11,7 +11,16 @@ from tunesmith.data.info import describe_set
 from tunesmith.data.meaning import find_meaning
 from tunesmith.data.prepare import prepare
 from tunesmith.data.reading import read_records
-from tunesmith.data.rows import Conversation, Judged, Kind, Learn, Place, Record
+from tunesmith.data.rows import (
+    Conversation,
+    Judged,
+    Kind,
+    Learn,
+    Place,
+    Prompt,
+    Record,
+    split_answer,
+)
 from tunesmith.data.sources import find_sets
 from tunesmith.data.token_rows import TokenRows
 from tunesmith.errors import DataError, RunError
@@ -142,8 +151,11 @@ def _ask_all(
 
 
 def _ask(row: Conversation, facts: tuple[str, ...], reader: AnyReader) -> Asked:
-    *before, last = row.as_dicts()
-    expected = last["content"]
-    if "tool_calls" in last and reader.template is not None:
-        expected = reader.template.spell_answer([*before, last], row.tools)
+    asked, expected = split_answer(row)
+    before = Conversation(asked, row.place).as_dicts()
+    if not isinstance(row, Prompt) and reader.template is not None:
+        last = row.messages[-1].as_dict()
+        expected = last["content"]
+        if "tool_calls" in last:
+            expected = reader.template.spell_answer([*before, last], row.tools)
     return Asked(tuple(before), expected, facts, row.tools)

@@ -36,12 +36,19 @@ class Answer:
     Attributes:
         tokens: ids of the answer, without the token that ended it.
         finish: `stop` if the model or a stop text ended it, `length` if it was cut.
+        end: the token that ended it, if one did.
     """
 
     text: str
     tokens: tuple[int, ...]
     finish: Finish
     num_prompt_tokens: int
+    end: int | None = None
+
+    @property
+    def written(self) -> tuple[int, ...]:
+        """All tokens as the model wrote them."""
+        return self.tokens if self.end is None else (*self.tokens, self.end)
 
 
 class Stream:
@@ -118,12 +125,17 @@ def template_of(model: ChatModel) -> Template:
 
 
 def answer(
-    model: ChatModel, prompts: Sequence[Sequence[int]], sampling: Sampling | None = None
+    model: ChatModel,
+    prompts: Sequence[Sequence[int]],
+    sampling: Sampling | None = None,
+    *,
+    rows: int = BATCH_ROWS,
 ) -> list[Answer]:
-    """Answer several prompts, several at a time.
+    """Answer several prompts, several at a time; each draws for itself, equal ones too.
 
     Args:
         prompts: token ids of each.
+        rows: how many at a time.
 
     Raises:
         RequestError: if a prompt is longer than the model takes.
@@ -132,22 +144,23 @@ def answer(
     sampling.check()
     limits = [min(sampling.max_tokens, check_room(model, prompt)) for prompt in prompts]
     answers: dict[int, Answer] = {}
-    for limit, places in _batches(prompts, limits):
-        written = _generate(model, [prompts[place] for place in places], sampling, limit)
-        for place, tokens in zip(places, written, strict=True):
-            answers[place] = _finish(model, prompts[place], tokens, sampling)
+    with _seeded(sampling.seed):
+        for limit, places in _batches(prompts, limits, rows):
+            written = _generate(model, [prompts[place] for place in places], sampling, limit)
+            for place, tokens in zip(places, written, strict=True):
+                answers[place] = _finish(model, prompts[place], tokens, sampling)
     return [answers[place] for place in range(len(prompts))]
 
 
 def _batches(
-    prompts: Sequence[Sequence[int]], limits: Sequence[int]
+    prompts: Sequence[Sequence[int]], limits: Sequence[int], rows: int
 ) -> Iterator[tuple[int, list[int]]]:
     """Put prompts together that have the same room for an answer, those of like length first."""
     order = sorted(range(len(prompts)), key=lambda place: (limits[place], len(prompts[place])))
     for limit, group in groupby(order, key=limits.__getitem__):
         alike = list(group)
-        for start in range(0, len(alike), BATCH_ROWS):
-            yield limit, alike[start : start + BATCH_ROWS]
+        for start in range(0, len(alike), rows):
+            yield limit, alike[start : start + rows]
 
 
 def stream_answer(model: ChatModel, prompt: Sequence[int], sampling: Sampling) -> Stream:
@@ -195,7 +208,8 @@ class _Tokens:
         listener = (self._made.put, self._cancelled.is_set)
         try:
             if not self._cancelled.is_set():
-                _generate(model, [prompt], sampling, limit, listener)
+                with _seeded(sampling.seed):
+                    _generate(model, [prompt], sampling, limit, listener)
             self._made.put(None)
         except BaseException as problem:  # noqa: BLE001  handed over to whoever reads the tokens
             self._made.put(problem)
@@ -209,7 +223,8 @@ def _finish(
     text = TextStream(model.tokenizer, sampling.stop)
     spelled = "".join([*map(text.push, kept), text.end()])
     finish: Finish = "stop" if end is not None or text.stopped else "length"
-    return Answer(spelled, tuple(kept), finish, len(prompt))
+    ended_by = None if end is None else tokens[end]
+    return Answer(spelled, tuple(kept), finish, len(prompt), ended_by)
 
 
 def check_room(model: ChatModel, prompt: Sequence[int]) -> int:
@@ -264,7 +279,7 @@ def _generate(
     if listener is not None:
         options["streamer"] = _Streamer(listener[0])
         options["stopping_criteria"] = _criteria(listener[1])
-    with torch.no_grad(), _seeded(sampling.seed), _only_our_options(model.model):
+    with torch.no_grad(), _only_our_options(model.model):
         written = model.model.generate(  # type: ignore[operator]
             input_ids=ids.to(device), attention_mask=mask.to(device), **options
         )

@@ -9,9 +9,11 @@ from tunesmith.methods.classify import ClassifyMethod
 from tunesmith.methods.cpo import CPOMethod
 from tunesmith.methods.distill import DistillMethod
 from tunesmith.methods.dpo import DPOMethod
+from tunesmith.methods.grpo import GRPOMethod
 from tunesmith.methods.kto import KTOMethod
 from tunesmith.methods.method import LossSum, Method
 from tunesmith.methods.orpo import ORPOMethod
+from tunesmith.methods.ppo import PPOMethod
 from tunesmith.methods.pretrain import PretrainMethod
 from tunesmith.methods.reward import RewardMethod
 from tunesmith.methods.sft import SFTMethod
@@ -28,6 +30,8 @@ METHODS: dict[str, Callable[[Any], Method]] = {
     "cpo": CPOMethod,
     "kto": KTOMethod,
     "reward": RewardMethod,
+    "grpo": GRPOMethod,
+    "ppo": PPOMethod,
     "classify": ClassifyMethod,
 }
 

@@ -150,7 +150,7 @@ def count_learned(batch: Batch) -> float:
 
 def count_answers(row: Row) -> int:
     """Count the answers of a row that are compared with others."""
-    return 2 if "answers" in row else int("good" in row)
+    return 2 if "answers" in row else int("good" in row or "reward" in row)
 
 
 def split_answers(row: Row) -> Iterator[Row]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.methods.method import Batch
@@ -58,15 +58,24 @@ class Predictions:
         wanted = Targets(self.targets, self.weights, weigh=weigh)
         return compared_loss(head, self.given, other, wanted, terms)
 
-    def token_losses(self) -> torch.Tensor:
-        """Return -log p of each learned token, in fp32, [learned]."""
+    def token_losses(self, temperature: float = 1.0) -> torch.Tensor:
+        """Return -log p of each learned token, in fp32, [learned].
+
+        Args:
+            temperature: what logits are divided by, > 0.
+        """
         from torch.nn.functional import cross_entropy
 
         if self.head is None:
-            return cross_entropy(self.given.float(), self.targets, reduction="none")
+            logits = self.given.float() / temperature
+            return cross_entropy(logits, self.targets, reduction="none")
         from tunesmith.models.token_losses import token_losses
 
-        return token_losses(self.head, self.given, self.targets)
+        if temperature == 1.0:
+            return token_losses(self.head, self.given, self.targets)
+        if self.head.plain_weight is not None:
+            return token_losses(self.head, self.given / temperature, self.targets)
+        return token_losses(replace(self.head, temperature=temperature), self.given, self.targets)
 
 
 def predict(model: torch.nn.Module, batch: Batch, *, noise: float = 0.0) -> Predictions:

@@ -36,12 +36,14 @@ class Head:
         softcap: largest logit, reached smoothly (arXiv:2408.00118); None for no limit.
         factor: what logits are multiplied with.
         divisor: what they are divided by.
+        temperature: what they are divided by at last, where tokens are drawn so.
     """
 
     module: torch.nn.Module
     softcap: float | None = None
     factor: float = 1.0
     divisor: float = 1.0
+    temperature: float = 1.0
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Compute logits in fp32: [..., hidden] to [..., vocab]."""
@@ -54,14 +56,15 @@ class Head:
             logits = logits / self.divisor
         if self.softcap is not None:
             logits = torch.tanh(logits / self.softcap) * self.softcap
-        return logits
+        return logits if self.temperature == 1.0 else logits / self.temperature
 
     @property
     def plain_weight(self) -> torch.Tensor | None:
         """The weight if the head is nothing but a product with it, [vocab, hidden]."""
         module = self.module
         simple = type(module) is torch.nn.Linear and module.bias is None
-        shaped = (self.softcap, self.factor, self.divisor) != (None, 1.0, 1.0)
+        shape = (self.softcap, self.factor, self.divisor, self.temperature)
+        shaped = shape != (None, 1.0, 1.0, 1.0)
         return module.weight if simple and not shaped else None  # type: ignore[return-value]
 
 

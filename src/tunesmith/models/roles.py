@@ -27,7 +27,7 @@ from tunesmith.models.reader import AnyReader, Reader, find_any_reader, find_rea
 from tunesmith.models.start import check_start, find_start
 from tunesmith.models.targets import find_tokens
 from tunesmith.models.tuning import apply_tuning, is_full
-from tunesmith.recipe.method import DPO, Classify, Reward
+from tunesmith.recipe.method import DPO, PPO, Classify, Reward
 from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.tuning import LoRA
 
@@ -38,9 +38,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Roles:
-    """The models of one run; later methods add reference, reward and value.
+    """The models of one run.
 
     Attributes:
+        policy: what learns, with a head that tells values if its method learns by them.
         beside: a teacher, or a copy of the policy before training, if the method asks one.
     """
 
@@ -121,8 +122,6 @@ def load_roles(recipe: Recipe, reader: AnyReader, labels: Sequence[str] = ()) ->
     Args:
         labels: what a classifier tells apart.
     """
-    import torch
-
     from tunesmith.models.few_passes import use_few_passes
     from tunesmith.models.shifted_attention import use_shifted_attention
 
@@ -140,16 +139,25 @@ def load_roles(recipe: Recipe, reader: AnyReader, labels: Sequence[str] = ()) ->
     if start is not None:
         check_start(policy, start, reader.folder, find_beneath(recipe.model))
         restore_adapter(policy, start)
-    for weight in policy.parameters():  # what moves stays fp32, a new head too
-        if weight.requires_grad:
-            weight.data = weight.data.float()
+    for weight in policy.parameters():
+        weight.data = weight.data.to(_stored(weight, precision))
     use_few_passes(policy)
-    if precision == "pure_bf16":
-        for weight in policy.parameters():  # what else it holds, such as positions, stays exact
-            weight.data = weight.data.to(torch.bfloat16)
     if recipe.model.shifted_attention is not None:
         use_shifted_attention(policy, recipe.model.shifted_attention)
+    if isinstance(recipe.method, PPO):
+        from tunesmith.models.value import add_value_head
+
+        add_value_head(policy)
     return Roles(policy, reader, precision, device, load_beside(recipe, precision, device))
+
+
+def _stored(weight: torch.nn.Parameter, precision: Precision) -> torch.dtype:
+    """Choose the numbers of a weight: what moves stays fp32, a new head too, unless all is bf16."""
+    import torch
+
+    if precision == "pure_bf16":  # what else a model holds, such as positions, stays exact
+        return torch.bfloat16
+    return torch.float32 if weight.requires_grad else weight.dtype
 
 
 def load_base(

@@ -21,6 +21,10 @@ FormatName = Literal[
     "sharegpt_judged",
     "messages_judged",
     "completion_judged",
+    "alpaca_prompts",
+    "sharegpt_prompts",
+    "messages_prompts",
+    "prompts",
     "labelled",
     "labelled_images",
 ]

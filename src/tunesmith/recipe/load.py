@@ -15,7 +15,7 @@ from tunesmith.paths import exists, expand
 from tunesmith.recipe.mistakes import SECTIONS, explain_mistake
 from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.rules.defaults import fill_defaults
-from tunesmith.recipe.schema import list_options
+from tunesmith.recipe.schema import REWARDS, list_options
 from tunesmith.recipe.yaml_file import parse_value, read_yaml
 
 DEFAULT_CHOICE = {
@@ -109,6 +109,8 @@ def _suggest(name: str, value: str) -> str:
         return "write section.option=value, such as optimizer.learning_rate=1e-5"
     if owner.section == "data.train":
         return f"write it beside its path: data.train=[{{path: ..., {name}: {value}}}]"
+    if owner.section == REWARDS:
+        return f"write it beside its kind: {REWARDS}=[{{kind: ..., {name}: {value}}}]"
     return f"did you mean {owner.dotted}={value}?"
 
 
@@ -129,6 +131,7 @@ def _path_places(raw: dict[str, Any]) -> Iterator[tuple[Any, Any]]:
     adapters = sections.get("model", {}).get("adapters")
     if isinstance(adapters, list):
         yield from ((adapters, place) for place, name in enumerate(adapters))
+    yield from _reward_places(sections.get("method", {}).get("rewards"))
     for option in ("train", "validation"):
         value = sections.get("data", {}).get(option)
         sources = value if isinstance(value, list) else [value]
@@ -141,11 +144,20 @@ def _path_places(raw: dict[str, Any]) -> Iterator[tuple[Any, Any]]:
             yield sections["data"], option
 
 
+def _reward_places(rewards: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield the places of functions and models that answers are judged by."""
+    for reward in rewards if isinstance(rewards, list) else [rewards]:
+        if isinstance(reward, dict):
+            yield from ((reward, option) for option in ("function", "model") if option in reward)
+
+
 def _absolute(value: str, folders: Sequence[Path]) -> str:
-    path = expand(value)
+    file, is_function, function = value.rpartition(".py:")
+    path = expand(f"{file}.py" if is_function else value)
     for folder in folders:
         if exists(folder / path):
-            return str((folder / path).absolute())
+            found = str((folder / path).absolute())
+            return f"{found}:{function}" if is_function else found
     return value
 
 

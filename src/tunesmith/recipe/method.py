@@ -6,7 +6,17 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from tunesmith.recipe.section import Noise, NotNegative, Number, Positive, Section
+from tunesmith.recipe.rewards import Rewards
+from tunesmith.recipe.section import (
+    Count,
+    CountOrZero,
+    Noise,
+    NotNegative,
+    Number,
+    Positive,
+    Section,
+    WholeNumber,
+)
 
 
 class Pretrain(Section):
@@ -136,6 +146,92 @@ class Reward(Section):
     """Weight that draws scores to zero on average, 0 for none, 0.01 usual (arXiv:2312.09244)."""
 
 
+GroupLoss = Literal["grpo", "dapo", "dr_grpo", "rloo"]
+
+
+class GRPO(Section):
+    """Answer each question several times, learn what was rewarded most (arXiv:2402.03300)."""
+
+    name: Literal["grpo"] = "grpo"
+    rewards: Rewards
+    """What an answer is worth: one reward or several, each a name or `{kind, weight, ...}`; the
+    weighted scores are added up."""
+    loss: GroupLoss = "grpo"
+    """How a group is compared and its tokens are counted: grpo scales by the group's deviation and
+    averages each answer; dapo (arXiv:2503.14476) averages over all tokens and clips less upwards;
+    dr_grpo (arXiv:2503.20783) neither scales nor averages by length; rloo (arXiv:2402.14740)
+    compares with the mean of the others and weighs whole answers."""
+    group_size: WholeNumber = Field(default=8, ge=2, le=1024)
+    """Answers written to each question; an update holds `optimizer.batch_size` questions."""
+    answer_tokens: Count = 256
+    """Longest answer; `data.max_tokens` is the longest question, with what was said before it."""
+    temperature: Positive = Field(default=1.0, le=10)
+    """How freely answers are drawn; held-out questions are answered with the likeliest tokens."""
+    beta: NotNegative = 0.0
+    """Strength of the pull to the model before training, 0 for none; 0.001 to 0.1 usual."""
+    epsilon: Number = Field(default=0.2, gt=0, lt=1)
+    """How far the probability of what was written may move within a rollout, relative to it."""
+    epsilon_high: Positive | None = None
+    """The same upwards where it differs; without one `epsilon`, and 0.28 for the loss dapo."""
+    iterations: Count = 1
+    """Updates that learn from the same answers before new ones are written."""
+    overlong: Literal["learn", "mask"] = "learn"
+    """Whether answers that were cut at `answer_tokens` are learned from."""
+    overlong_tokens: CountOrZero = 0
+    """Over the last so many of `answer_tokens` the reward falls by up to 1, 0 for none
+    (arXiv:2503.14476, equation 13)."""
+    rollout_rows: Count = 32
+    """Answers written at the same time; more are faster where memory allows."""
+
+
+class PPO(Section):
+    """Learn which tokens of its own answers bring more than was expected (arXiv:1707.06347)."""
+
+    name: Literal["ppo"] = "ppo"
+    rewards: Rewards
+    """What an answer is worth: one reward or several, each a name or `{kind, weight, ...}`; the
+    weighted scores are added up."""
+    answer_tokens: Count = 256
+    """Longest answer; `data.max_tokens` is the longest question, with what was said before it."""
+    temperature: Positive = Field(default=1.0, le=10)
+    """How freely answers are drawn; held-out questions are answered with the likeliest tokens."""
+    beta: NotNegative = 0.05
+    """Strength of the pull to the model before training, taken off the reward of each token; 0 for
+    none, 0.01 to 0.2 usual."""
+    kl_estimate: Literal["k1", "k3"] = "k1"
+    """How far a token went from that model: k1 is exact on average, k3 varies less."""
+    kl_target: NotNegative = 0.0
+    """Divergence of an answer in nats that `beta` is adapted to, 0 to leave it as it is
+    (arXiv:1909.08593)."""
+    kl_horizon: Count = 10_000
+    """Answers over which `beta` is adapted by a fifth at most."""
+    epsilon: Number = Field(default=0.2, gt=0, lt=1)
+    """How far the probability of what was written may move within a rollout, relative to it."""
+    value_epsilon: NotNegative = 0.2
+    """How far values may move within a rollout, 0 for as far as they like."""
+    value_weight: Positive = 0.1
+    """Weight of the loss of values beside that of the policy."""
+    gamma: Number = Field(default=1.0, gt=0, le=1)
+    """What a reward is worth one token earlier."""
+    gae_lambda: Number = Field(default=0.95, ge=0, le=1)
+    """How far rewards are followed before values are trusted (arXiv:1506.02438)."""
+    iterations: Count = 4
+    """Times that the same answers are learned from before new ones are written."""
+    minibatches: Count = 1
+    """Updates that each of these times is split into; `optimizer.batch_size` questions are asked
+    for all of them."""
+    scale_rewards: bool = False
+    """Give rewards a mean of 0 and a variance of 1, by all that were seen so far."""
+    clip_rewards: NotNegative = 0.0
+    """Largest reward of an answer, up and down, 0 for any."""
+    whiten_rewards: bool = False
+    """Give the rewards of tokens a variance of 1, the pull to the model before training too."""
+    cut_penalty: NotNegative = 0.0
+    """Taken off the reward of answers that were cut at `answer_tokens`."""
+    rollout_rows: Count = 32
+    """Answers written at the same time; more are faster where memory allows."""
+
+
 class Classify(Section):
     """Learn to name the class of a text, or of an image, by a head of one score a label."""
 
@@ -145,9 +241,11 @@ class Classify(Section):
     that the training rows have, else these, sorted."""
 
 
+Online = GRPO | PPO
+"""Methods that learn from answers which the model writes while it learns."""
 Preference = DPO | ORPO | SimPO | CPO | KTO | Reward
 """Methods that learn what is preferred, and begin with a model that knows its language."""
 Method = Annotated[
-    Pretrain | SFT | Distill | DPO | ORPO | SimPO | CPO | KTO | Reward | Classify,
+    Pretrain | SFT | Distill | DPO | ORPO | SimPO | CPO | KTO | Reward | Classify | GRPO | PPO,
     Field(discriminator="name"),
 ]

@@ -31,7 +31,7 @@ def _describe(mistake: Any, dotted: str) -> tuple[str, str]:
     context = mistake.get("ctx", {})
     if kind == "extra_forbidden":
         section, _, name = dotted.rpartition(".")
-        return _unknown(section, name)
+        return _unknown(_option_of(section), name)
     if kind == "missing":
         return f"{dotted} is missing", _say_what(dotted)
     if kind == "union_tag_invalid":
@@ -46,7 +46,8 @@ def _describe(mistake: Any, dotted: str) -> tuple[str, str]:
     if kind == "literal_error":
         return f"{dotted} cannot be {given!r}", f"write {context['expected']}"
     if kind in ("model_type", "model_attributes_type", "dict_type"):
-        section = dotted if dotted in NESTED else dotted.split(".", maxsplit=1)[0]
+        option = _option_of(dotted)
+        section = option if option in NESTED else dotted.split(".", maxsplit=1)[0]
         return (
             f"{dotted} is a section, not {given!r}",
             f"write options under it; see `tunesmith recipe explain {section}`",
@@ -85,7 +86,8 @@ def _place(option: Option) -> str:
 
 
 def _say_what(dotted: str) -> str:
-    option = next((option for option in list_options() if option.dotted == dotted), None)
+    name = _option_of(dotted)
+    option = next((option for option in list_options() if option.dotted == name), None)
     if option is None:
         return "see `tunesmith recipe explain`"
     return option.help.split("\n")[0]
@@ -97,9 +99,19 @@ def _either(words: list[str]) -> str:
 
 def _dotted(location: tuple[Any, ...]) -> str:
     """Leave out of a location what pydantic adds: the chosen kind and names of validators."""
-    parts = [str(part) for part in location if not str(part).startswith(("function-", "tagged-"))]
-    for place in range(1, len(parts)):
-        if ".".join(parts[:place]) in UNIONS:
-            del parts[place]
-            break
-    return ".".join(parts)
+    kept: list[str] = []
+    chosen: set[str] = set()
+    for part in map(str, location):
+        section = _option_of(".".join(kept))
+        if part.startswith(("function-", "tagged-")):
+            continue
+        if section in UNIONS and section not in chosen and not part.isdigit():
+            chosen.add(section)
+        else:
+            kept.append(part)
+    return ".".join(kept)
+
+
+def _option_of(dotted: str) -> str:
+    """Leave out of a place in a recipe which entry of a list it is."""
+    return ".".join(part for part in dotted.split(".") if not part.isdigit())

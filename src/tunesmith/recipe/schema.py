@@ -16,12 +16,17 @@ from tunesmith.errors import RecipeError
 from tunesmith.recipe.data import HeldOut, Source
 from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.quantize import Quantize
+from tunesmith.recipe.rewards import Reward
 from tunesmith.recipe.rope import RopeScaling
 from tunesmith.recipe.section import MOST
 
-QUANTIZE = "model.quantize"
-NESTED: dict[str, Any] = {QUANTIZE: Quantize, "model.rope_scaling": RopeScaling}
-"""Options that have kinds with options of their own."""
+QUANTIZE, REWARDS = "model.quantize", "method.rewards"
+NESTED: dict[str, tuple[Any, str]] = {
+    QUANTIZE: (Quantize, "How to keep the base"),
+    "model.rope_scaling": (RopeScaling, "How to stretch positions"),
+    REWARDS: (Reward, "What an answer is judged by"),
+}
+"""Options that are sections of several kinds themselves, and what their kinds choose."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +76,8 @@ def list_options() -> tuple[Option, ...]:
     for section, field in Recipe.model_fields.items():
         found += _tag_of(section)
         found += _options_of(section, _models(field.annotation))
-        if section == "model":
-            found += [option for nested in NESTED for option in _options_of_nested(nested)]
+        for nested in (name for name in NESTED if name.startswith(f"{section}.")):
+            found += _options_of_nested(nested)
         if section == "data":
             found += _options_of("data.train", [Source])
             held_out = _options_of("data.validation", [HeldOut])
@@ -80,18 +85,18 @@ def list_options() -> tuple[Option, ...]:
     return tuple(found)
 
 
-def _options_of_nested(nested: str) -> list[Option]:
-    kinds = describe_section(nested)
-    what = {QUANTIZE: "How to keep the base"}.get(nested, "How to stretch positions")
-    tag = Option(nested, "kind", None, " | ".join(kinds), "", f"{what}: {', '.join(kinds)}.")
-    return [tag, *_options_of(nested, _models(NESTED[nested]))]
+def _options_of_nested(section: str) -> list[Option]:
+    annotation, what = NESTED[section]
+    kinds = describe_section(section)
+    tag = Option(section, "kind", None, " | ".join(kinds), "", f"{what}: {', '.join(kinds)}.")
+    return [tag, *_options_of(section, _models(annotation))]
 
 
 def describe_section(section: str) -> dict[str, str]:
     """Say what each kind of a section is for: docstring by tag value, or by an empty text."""
     kinds = {}
     field = Recipe.model_fields[section.split(".", maxsplit=1)[0]]
-    annotation = NESTED.get(section, field.annotation)
+    annotation = NESTED[section][0] if section in NESTED else field.annotation
     for model in _models(annotation):
         choice = _choice(model)
         kinds[choice[1] if choice else ""] = " ".join((model.__doc__ or "").split())

@@ -38,6 +38,7 @@ def compare(runs: list[Run]) -> Comparison:
         results={
             name: [figure.get(name) for figure in figures]
             for name in dict.fromkeys(name for figure in figures for name in figure)
+            if "reward" not in name or any(figure.get(name) is not None for figure in figures)
         },
     )
 
@@ -47,6 +48,8 @@ def summary(run: Run) -> dict[str, float | None]:
     records = run.metrics()
     losses = [record["loss"] for record in records if "loss" in record]
     held_out = [record["eval_loss"] for record in records if "eval_loss" in record]
+    rewards = [record["reward"] for record in records if "reward" in record]
+    held_out_rewards = [record["eval_reward"] for record in records if "eval_reward" in record]
     speeds = [record["tokens_per_second"] for record in records if "loss" in record]
     classes = {
         f"last held-out {spelled}": [record[name] for record in records if name in record][-1]
@@ -59,6 +62,9 @@ def summary(run: Run) -> dict[str, float | None]:
         "last loss": losses[-1] if losses else None,
         "best held-out loss": min(held_out) if held_out else None,
         "last held-out loss": held_out[-1] if held_out else None,
+        "first reward": rewards[0] if rewards else None,
+        "last reward": rewards[-1] if rewards else None,
+        "last held-out reward": held_out_rewards[-1] if held_out_rewards else None,
         **classes,
         "tokens a second": sum(speeds) / len(speeds) if speeds else None,
     }

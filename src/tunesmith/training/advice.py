@@ -12,6 +12,7 @@ FEWEST_POINTS = 10
 WINDOW_SHARE = 0.15
 RISE, WORSE, FALL, SLOW = 1.3, 1.02, 0.03, 0.05
 TOLD_APART = 0.6
+MOSTLY = 0.7
 LOST = 0.2
 """Share of what was gained that a diverged run has lost again."""
 
@@ -41,6 +42,9 @@ def advise(metrics: Sequence[dict[str, Any]]) -> list[Advice]:
         if "eval_loss" in record
     ]
     found = [_overfits(held_out)]
+    rewards = [float(record["reward"]) for record in metrics if "reward" in record]
+    if len(rewards) >= FEWEST_POINTS:
+        return [_rewarded(rewards, metrics)]
     if len(losses) < FEWEST_POINTS:
         short = Advice(
             "short",
@@ -131,6 +135,25 @@ def _preferred(metrics: Sequence[dict[str, Any]]) -> Advice:
     if share < TOLD_APART:
         return Advice("slow", seen, "raise optimizer.learning_rate, or look at the rows")
     return Advice("settled", seen, "evaluate the run; much more drives the model from its manner")
+
+
+def _rewarded(rewards: list[float], metrics: Sequence[dict[str, Any]]) -> Advice:
+    """Judge by the rewards alone: the loss of what was written just now is next to nothing."""
+    start, _, end = _windows(rewards)
+    flat = [record["flat_groups"] for record in metrics if "flat_groups" in record]
+    alike = _mean(flat[-_window(flat) :]) if flat else 0.0
+    seen = f"the reward went from {start:.3f} to {end:.3f}"
+    if alike > MOSTLY and end <= start + FALL * max(abs(start), 1.0):
+        return Advice(
+            "slow",
+            f"{seen}; {alike:.0%} of the groups were rewarded alike, so that nothing told them "
+            "apart",
+            "give rewards that tell answers apart, or questions that are neither too hard nor too "
+            "easy; or raise method.group_size or temperature",
+        )
+    if end <= start + FALL * max(abs(start), 1.0):
+        return Advice("slow", seen, "raise optimizer.learning_rate, or look at the rewards")
+    return Advice("settled", seen, "read its answers before you trust the figure")
 
 
 def _falling(before: float, end: float) -> Advice | None:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import orjson
 
+from tunesmith.errors import RunError
+from tunesmith.hardware import disk_free
 from tunesmith.models.fingerprint import file_sha256
 from tunesmith.runs.write import sync_folder, sync_tree, write_json
 
@@ -81,6 +83,18 @@ def seal(written: Path, checkpoints: Path, step: int, *, processes: int = 1) -> 
     written.rename(target)
     sync_folder(checkpoints)
     return target
+
+
+def no_room(written: Path, step: int, problem: Exception) -> RunError:
+    """Say why the checkpoint of a step could not be written, and how much room there is."""
+    size = sum(path.stat().st_size for path in written.rglob("*") if path.is_file())
+    free = disk_free(written.parent.parent)
+    return RunError(
+        f"the checkpoint of step {step} cannot be written: {problem}; "
+        f"{size:,} bytes were written, {free:,} are free",
+        hint="free some space, then resume the run; the checkpoints before it are whole",
+        where=str(written),
+    )
 
 
 def verify(path: Path) -> Checkpoint:

@@ -25,7 +25,8 @@ def draw_curves(metrics: Sequence[dict[str, Any]]) -> bytes:
 
     figure = Figure(figsize=(9, 5.5), layout="constrained")
     axes = figure.subplot_mosaic([["loss", "loss"], ["rate", "speed"]], height_ratios=[2, 1])
-    _draw_loss(axes["loss"], metrics)
+    draw = _draw_reward if any("reward" in record for record in metrics) else _draw_loss
+    draw(axes["loss"], metrics)
     _draw_one(axes["rate"], metrics, "learning_rate", "learning rate")
     _draw_one(axes["speed"], metrics, "tokens_per_second", "tokens a second")
     content = io.BytesIO()
@@ -65,6 +66,18 @@ def _draw_loss(axes: Axes, metrics: Sequence[dict[str, Any]]) -> None:
     over = [name for name in UNITS if any(name in record for record in metrics)]
     axes.set_ylabel(f"nats a {UNITS[over[0]] if over else 'token'}")
     axes.set_xlabel("step")
+    axes.grid(alpha=0.3)
+    axes.legend()
+
+
+def _draw_reward(axes: Axes, metrics: Sequence[dict[str, Any]]) -> None:
+    steps, rewards = _series(metrics, "reward")
+    axes.plot(steps, rewards, color="tab:blue", alpha=0.35, label="reward")
+    axes.plot(steps, smooth(rewards), color="tab:blue", label="reward, smoothed")
+    held_steps, held_out = _series(metrics, "eval_reward")
+    if held_out:
+        axes.plot(held_steps, held_out, "o-", color="tab:orange", label="held-out reward")
+    axes.set(xlabel="step", ylabel="reward an answer")
     axes.grid(alpha=0.3)
     axes.legend()
 

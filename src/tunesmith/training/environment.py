@@ -10,6 +10,7 @@ from typing import Any
 from tunesmith.data.prepare import Splits
 from tunesmith.errors import RecipeError, RunError
 from tunesmith.hardware import describe_machine
+from tunesmith.methods.rewards import describe_rewards
 from tunesmith.models.beneath import base_sha256
 from tunesmith.models.beside import beside_weights
 from tunesmith.models.chat import find_beneath
@@ -19,6 +20,7 @@ from tunesmith.models.reader import AnyReader
 from tunesmith.models.roles import find_reference
 from tunesmith.models.start import find_start
 from tunesmith.recipe.load import build_recipe
+from tunesmith.recipe.method import Online
 from tunesmith.recipe.options import Recipe
 from tunesmith.runs.run import Run
 
@@ -44,7 +46,9 @@ def describe_environment(recipe: Recipe, reader: AnyReader, splits: Splits) -> d
 
     device = choose_device(recipe.compute.device)
     reference = find_reference(recipe)
-    other = {} if reference is None else {"reference_weights": weights_sha256(reference)}
+    other: dict[str, Any] = (
+        {} if reference is None else {"reference_weights": weights_sha256(reference)}
+    )
     teacher = beside_weights(recipe)
     if teacher is not None:
         other["teacher_weights"] = teacher
@@ -52,6 +56,8 @@ def describe_environment(recipe: Recipe, reader: AnyReader, splits: Splits) -> d
     start = find_start(recipe)
     if start is not None:
         other["start_weights"] = weights_sha256(start)
+    if isinstance(recipe.method, Online):
+        other["rewards"] = describe_rewards(recipe.method.rewards)
     quantize = recipe.model.quantize
     packages = (*PACKAGES, *packages_for(quantize))
     return {

@@ -17,7 +17,7 @@ from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.tuning import LoRA
 from tunesmith.training.memory import free_gib
 from tunesmith.training.order import build_order, count_steps
-from tunesmith.training.prepare import Prepared
+from tunesmith.training.prepare import Prepared, longest_row, num_answer_tokens
 from tunesmith.training.processes import num_processes
 from tunesmith.training.updates import deal
 
@@ -105,13 +105,12 @@ def footprint_of(prepared: Prepared) -> Footprint:
     """Measure what the recipe's training takes."""
     from tunesmith.training.footprint import measure_footprint
 
-    longest = int(prepared.splits.train.lengths.max())
-    return measure_footprint(prepared.recipe, prepared.reader.folder, longest)
+    return measure_footprint(prepared.recipe, prepared.reader.folder, longest_row(prepared))
 
 
 def choose_batching(prepared: Prepared, footprint: Footprint) -> Batching:
     """Choose the fastest way that fits into memory; if none does, the smallest."""
-    recipe, rows = prepared.recipe, prepared.splits.train
+    recipe = prepared.recipe
     device = choose_device(recipe.compute.device)
     processes = num_processes(recipe)
     free = free_gib(recipe, device, processes)
@@ -125,7 +124,7 @@ def choose_batching(prepared: Prepared, footprint: Footprint) -> Batching:
     exact = choose_precision(recipe.compute.precision, device) == "fp32"
     compiled = device.type == "cpu" and not exact
     most_at_once = COMPILED_BATCH_TOKENS if compiled else BATCH_TOKENS[device.type]
-    ways = list(_ways(recipe, most_at_once, int(rows.lengths.max())))
+    ways = list(_ways(recipe, most_at_once, longest_row(prepared)))
     chosen = sized(*ways[0])
     for way in ways[1:]:
         if chosen.fits:
@@ -188,9 +187,10 @@ def _batch_sizes(
     recipe, rows = prepared.recipe, prepared.splits.train
     order = build_order(recipe, rows)
     steps = count_steps(recipe, order)
-    judged = prepared.method.learn.kind == "judged"  # a batch of other rows' answers may be longer
-    if judged or not flat or steps * len(rows) > LOOKED_AHEAD * len(order):
-        longest = int(rows.lengths.max())
+    # a batch of other rows' answers may be longer, and how long written ones are nobody knows
+    unknown = prepared.method.learn.kind in ("judged", "prompt")
+    if unknown or not flat or steps * len(rows) > LOOKED_AHEAD * len(order):
+        longest = longest_row(prepared)
         apart = 2 * rows.reach if is_paired(prepared) and not flat else longest  # two padded texts
         return lambda tokens: (max(tokens, apart), True)
     totals, longest_rows = order.sizes(steps)
@@ -220,7 +220,7 @@ def is_paired(prepared: Prepared) -> bool:
 def cheapest_change(prepared: Prepared, footprint: Footprint, free: float) -> str:
     """Find the smallest change of the recipe that would fit, and say it."""
     recipe = prepared.recipe
-    longest = int(prepared.splits.train.lengths.max())
+    longest = longest_row(prepared)
     option, every = recipe.compute.gradient_checkpointing, checkpointings(recipe)
     leanest = every[-1] if option == "auto" else option
     if fewer := fewer_processes(recipe, needed(footprint, longest, leanest), free):
@@ -236,7 +236,7 @@ def cheapest_change(prepared: Prepared, footprint: Footprint, free: float) -> st
     if shorter := _shorter_rows(
         prepared, lambda tokens: needed(footprint, tokens, every[-1]), free
     ):
-        return f"write data.max_tokens: {shorter}{also}"
+        return f"write {shorter}{also}"
     if is_full(recipe.tuning) and not recipe.model.from_scratch:
         plain = {"tuning": LoRA(), "optimizer": AdamW()}
         adapted = replace(prepared, recipe=recipe.model_copy(update=plain))
@@ -246,15 +246,16 @@ def cheapest_change(prepared: Prepared, footprint: Footprint, free: float) -> st
     return "take a smaller model, or a machine with more memory"
 
 
-def _shorter_rows(prepared: Prepared, gib: Callable[[int], float], free: float) -> int:
-    """Find the longest rows that would fit, in tokens; 0 if only very short ones would."""
-    rows, texts = prepared.splits.train, 2 if is_paired(prepared) else 1
-    shorter = 1 << (max(rows.reach - 1, 1).bit_length() - 1)
-    while shorter >= SHORTEST_ROW:
-        if gib(min(texts * shorter, int(rows.lengths.max()))) <= free:
-            return shorter
+def _shorter_rows(prepared: Prepared, gib: Callable[[int], float], free: float) -> str:
+    """Say which option would make the rows short enough; nothing if only very short ones would."""
+    longest, texts = longest_row(prepared), 2 if is_paired(prepared) else 1
+    written = num_answer_tokens(prepared.method)
+    shorter = 1 << (max(written or prepared.splits.train.reach, 2) - 1).bit_length() - 1
+    while shorter >= (1 if written else SHORTEST_ROW):
+        if gib(longest - written + shorter if written else min(texts * shorter, longest)) <= free:
+            return f"{'method.answer_tokens' if written else 'data.max_tokens'}: {shorter}"
         shorter //= 2
-    return 0
+    return ""
 
 
 def fewer_processes(recipe: Recipe, gib: float, free: float) -> int:

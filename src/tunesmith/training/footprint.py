@@ -38,9 +38,10 @@ from tunesmith.models.row_attention import (
 from tunesmith.models.shifted_attention import check_shiftable
 from tunesmith.models.start import check_start, find_start
 from tunesmith.models.targets import find_tokens
-from tunesmith.models.tuning import apply_tuning, num_trainable
-from tunesmith.recipe.method import Classify, Reward
+from tunesmith.models.tuning import apply_tuning, is_full, num_trainable
+from tunesmith.recipe.method import Classify, Online, Reward
 from tunesmith.recipe.options import Recipe
+from tunesmith.recipe.rules.methods import asks_the_base
 from tunesmith.recipe.section import MOST
 from tunesmith.recipe.tuning import RESIDUAL, LoRA, Tuning
 from tunesmith.training.optimizers.memory import Memory, count_memory
@@ -174,10 +175,13 @@ def _head(model: torch.nn.Module) -> torch.Tensor:
 
 
 def _beside(model: torch.nn.Module, recipe: Recipe, trained: int) -> int:
-    """Count what a model holds beside weights: matrices that never learn, or what others were."""
+    """Count what is held beside a model's weights: what never learns, or what others were."""
     kept = {id(given): given.numel() * given.element_size() for given in model.buffers()}
     begins = isinstance(recipe.tuning, LoRA) and recipe.tuning.init in RESIDUAL
-    return sum(kept.values()) + (4 * trained if begins else 0)
+    copied = isinstance(recipe.method, Online) and asks_the_base(recipe.method)
+    weights = model.parameters() if copied and is_full(recipe.tuning) else ()
+    copy = sum(weight.numel() * weight.element_size() for weight in weights)
+    return sum(kept.values()) + (4 * trained if begins else 0) + copy
 
 
 def _other_model(recipe: Recipe, precision: Precision) -> tuple[int, int]:

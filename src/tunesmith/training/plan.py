@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tunesmith.hardware import choose_device, choose_precision
+from tunesmith.methods.online import OnlineMethod
 from tunesmith.models.tuning import is_full
 from tunesmith.recipe.options import Recipe
 from tunesmith.training.fit import (
@@ -15,7 +16,7 @@ from tunesmith.training.fit import (
 )
 from tunesmith.training.memory import checkpoint_bytes, estimate_seconds
 from tunesmith.training.order import build_order, count_steps
-from tunesmith.training.prepare import Prepared, prepare_run
+from tunesmith.training.prepare import Prepared, num_answer_tokens, prepare_run
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ class Plan:
         learned_share: share of the tokens that are learned, 0 to 1.
         memory_gib: estimated peak of a process; free_gib is what there is for it.
         change: what would make it fit; empty if it fits.
-        seconds: estimated time of training alone.
+        seconds: estimated time of training alone, without what is written to be learned from.
+        answers: answers that are written to each row and learned from; 0 if rows hold their own.
     """
 
     rows: int
@@ -50,6 +52,7 @@ class Plan:
     change: str
     disk_gib: float
     seconds: float
+    answers: int
 
 
 def dry_run(recipe: Recipe) -> Plan:
@@ -68,14 +71,19 @@ def make_plan(prepared: Prepared) -> Plan:
     steps = count_steps(recipe, order)
     epochs = steps / len(order)
     batching = choose_batching(prepared, footprint)
-    report = splits.report
+    report, method = splits.report, prepared.method
+    answers, learned = 0, splits.train.num_tokens * epochs
+    if isinstance(method, OnlineMethod):  # as if every answer were as long as it may be
+        answers = method.writing.group_size
+        written = len(splits.train) * num_answer_tokens(method)
+        learned = (splits.train.num_tokens + written) * answers * epochs * method.writing.iterations
     return Plan(
         rows=len(splits.train),
         reported_rows=report.num_reported,
         cut_rows=report.num_cut,
         validation_rows=len(splits.validation) if splits.validation is not None else 0,
         tokens=splits.train.num_tokens,
-        longest_row=splits.train.reach,
+        longest_row=splits.train.reach + num_answer_tokens(method),
         learned_share=splits.train.num_learned / max(splits.train.num_tokens, 1),
         num_weights=footprint.num_weights,
         num_trained=footprint.num_trained,
@@ -100,7 +108,7 @@ def make_plan(prepared: Prepared) -> Plan:
         seconds=round(
             estimate_seconds(
                 footprint,
-                tokens=int(splits.train.num_tokens * epochs / batching.processes),
+                tokens=int(learned / batching.processes),
                 steps=steps,
                 full=full,
                 precision=precision,
@@ -108,4 +116,5 @@ def make_plan(prepared: Prepared) -> Plan:
             ),
             1,
         ),
+        answers=answers,
     )

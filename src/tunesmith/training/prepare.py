@@ -13,7 +13,9 @@ from tunesmith.hardware import num_cores
 from tunesmith.logs import logger
 from tunesmith.methods import Method, build_method
 from tunesmith.methods.classify import learn_of
+from tunesmith.methods.online import OnlineMethod
 from tunesmith.methods.ranks import ALONE, Ranks
+from tunesmith.methods.rewards import check_rewards
 from tunesmith.models.adapter import check_beneath
 from tunesmith.models.beside import check_beside
 from tunesmith.models.chat import find_beneath
@@ -76,16 +78,29 @@ def prepare_run(recipe: Recipe) -> Prepared:
     recipe = settle_positions(recipe, reader)
     check_beneath(reader.folder, find_beneath(recipe.model))
     method = build_method(recipe.method)
+    if isinstance(method, OnlineMethod):
+        check_rewards(method.rewards)
     learn = learn_of(method, reader)
     splits = prepare(recipe.data, learn, reader.tokenizer, reader.template, seed=recipe.run.seed)
     if isinstance(reader, Reader):
-        check_lengths(reader.folder, splits, recipe.model.rope_scaling)
+        written = num_answer_tokens(method)
+        check_lengths(reader.folder, splits, recipe.model.rope_scaling, written)
     if beside is not None:
         check_lengths(beside.base, splits)
     if not isinstance(recipe.method, Classify):
         return Prepared(recipe, reader, method, splits)
     labels = settle_labels(recipe.method, reader, splits)
     return Prepared(recipe, reader, method, carry_labels(splits, labels, reader), labels)
+
+
+def num_answer_tokens(method: Method) -> int:
+    """Count the tokens that rows may grow by when they are answered."""
+    return method.writing.max_tokens if isinstance(method, OnlineMethod) else 0
+
+
+def longest_row(prepared: Prepared) -> int:
+    """Count the tokens of the longest row that is learned from."""
+    return int(prepared.splits.train.lengths.max()) + num_answer_tokens(prepared.method)
 
 
 def settle_labels(options: Classify, reader: AnyReader, splits: Splits) -> tuple[str, ...]:
@@ -187,13 +202,28 @@ def settle_positions(recipe: Recipe, reader: AnyReader) -> Recipe:
     return recipe.model_copy(update={"model": model})
 
 
-def check_lengths(folder: Path, splits: Splits, rope: RopeScaling | None = None) -> None:
-    """Refuse rows that are longer than the texts a model takes."""
+def check_lengths(
+    folder: Path, splits: Splits, rope: RopeScaling | None = None, written: int = 0
+) -> None:
+    """Refuse rows that are longer than the texts a model takes.
+
+    Args:
+        written: tokens that rows may grow by when they are answered.
+    """
     config = load_config(folder, rope).get_text_config()
     theirs = config.attribute_map.get("max_position_embeddings", "max_position_embeddings")
     positions = config.to_dict().get(theirs)
     parts = [rows for rows in (splits.train, splits.validation) if rows is not None and len(rows)]
     longest = max(rows.reach for rows in parts)
+    if positions and written and longest + written > positions:
+        raise RecipeError(
+            f"the longest question has {longest:,} tokens, its answer up to {written:,}, and the "
+            f"model takes {positions:,}",
+            hint=f"lower method.answer_tokens, or write data.max_tokens: {positions - written}"
+            if written < positions
+            else "lower method.answer_tokens",
+            where="method.answer_tokens",
+        )
     if positions and longest > positions:
         raise RecipeError(
             f"the longest row has {longest:,} tokens, the model takes {positions:,}",

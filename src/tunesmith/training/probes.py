@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tunesmith.data.prepare import Splits
-from tunesmith.data.rows import Conversation, Labelled, LabelledImage, Text
+from tunesmith.data.rows import Conversation, Labelled, LabelledImage, Text, split_answer
 from tunesmith.data.token_rows import TokenRows
 from tunesmith.data.tokens import encode
 from tunesmith.models.reader import AnyReader, Reader
@@ -48,7 +48,8 @@ def probe_of(row: Conversation | Text, reader: Reader) -> dict[str, Any]:
         text = row.text[:TEXT_CHARS]
         return {"text": text, "ids": encode(reader.tokenizer, text)}
     assert reader.template is not None  # conversations are only read with one
-    messages = row.as_dicts()[:-1]
+    asked, _ = split_answer(row)
+    messages = Conversation(asked, row.place).as_dicts()
     text = reader.template.render_prompt(messages, row.tools)
     found = {"messages": messages, "ids": encode(reader.tokenizer, text)}
     return {**found, "tools": list(row.tools)} if row.tools else found

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from tunesmith.data.prepare import Splits
-from tunesmith.data.rows import Conversation, Judged, Text
+from tunesmith.data.rows import Conversation, Judged, Text, split_answer
 from tunesmith.data.tokens import encode
 from tunesmith.inference.generate import answer, encode_prompt
 from tunesmith.inference.sampling import Sampling
@@ -67,14 +67,15 @@ def read_samples(run: Run) -> list[dict[str, Any]]:
 def _prompt(model: ChatModel, row: Conversation | Text) -> list[int]:
     if isinstance(row, Text):
         return encode(model.tokenizer, row.text[:TEXT_CHARS])
-    return encode_prompt(model, row.as_dicts()[:-1], row.tools)
+    asked, _ = split_answer(row)
+    return encode_prompt(model, Conversation(asked, row.place).as_dicts(), row.tools)
 
 
 def _describe(row: Conversation | Text) -> dict[str, Any]:
     if isinstance(row, Text):
         return {"question": row.text[:TEXT_CHARS], "expected": row.text[TEXT_CHARS:][:200]}
-    *before, last = row.messages
-    return {"question": before[-1].spell(), "expected": last.spell()}
+    asked, answer = split_answer(row)
+    return {"question": asked[-1].spell(), "expected": answer}
 
 
 def _asked(sample: dict[str, Any]) -> tuple[str, str]:

@@ -53,9 +53,14 @@ class Screen:
             sets = [f"{name} {record[key]:.4f}" for key, name in named_losses(record).items()]
             each = f" ({', '.join(sets)})" if sets else ""
             self.held_out = f"  held-out {record['eval_loss']:.4f}{each}"
+        if "eval_reward" in record:
+            self.held_out = f"  held-out reward {record['eval_reward']:.3f}"
         news = ""
         if "loss" in record:
-            news = f"loss {record['loss']:.4f}{self.held_out}"
+            learned = f"loss {record['loss']:.4f}"
+            if "reward" in record:  # the loss of what was written just now is next to nothing
+                learned = f"reward {record['reward']:.3f}"
+            news = f"{learned}{self.held_out}"
             news += f"  {record['tokens_per_second']:,.0f} tokens/s"
             self.progress.update(self.task, completed=record["step"], news=news)
         self._line(record["step"], news or self.held_out.strip())

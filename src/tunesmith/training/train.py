@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from tunesmith.errors import RunError, TrainingError
 from tunesmith.hardware import use_memory
 from tunesmith.logs import logger, remembering, telling
+from tunesmith.methods.online import OnlineMethod
 from tunesmith.methods.ranks import ALONE, Ranks
 from tunesmith.models.image_reader import ImageReader
 from tunesmith.models.roles import Roles, load_roles
@@ -19,6 +20,7 @@ from tunesmith.runs.published import publish
 from tunesmith.runs.run import Run
 from tunesmith.runs.store import create_run
 from tunesmith.runs.write import sync_folder, sync_tree, write_json
+from tunesmith.training.best import best_step
 from tunesmith.training.checkpoints import (
     checkpoint_folder,
     clear_partial,
@@ -165,7 +167,8 @@ def load_policy(prepared: Prepared) -> Roles:
 
     set_seed(prepared.recipe.run.seed)
     roles = load_roles(prepared.recipe, prepared.reader, prepared.labels)
-    if prepared.method.needs_reference:  # it drops nothing either
+    method = prepared.method
+    if method.needs_reference or isinstance(method, OnlineMethod):  # who is asked drops nothing
         drop_nothing(roles.policy)
     return roles
 
@@ -333,8 +336,6 @@ def publish_model(run: Run, trainer: RunTrainer) -> None:
 
 def take_best(run: Run, trainer: RunTrainer) -> None:
     """Take the weights of the best held-out loss, if they are not those at hand."""
-    from tunesmith.training.best import best_step
-
     step = best_step(trainer.state.log_history, trainer.recipe.evaluate.watched)
     if step is None or step == trainer.state.global_step:
         return

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
+from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,25 +17,32 @@ from torch.utils.data import DataLoader
 from transformers import (
     PrinterCallback,
     Trainer,
-    TrainerCallback,
     TrainerState,
     TrainingArguments,
 )
 from transformers.trainer_callback import ProgressCallback
 
+from tunesmith.data.token_rows import TokenRows
 from tunesmith.errors import RunError, TrainingError
-from tunesmith.hardware import disk_free
 from tunesmith.methods.averages import Averages
 from tunesmith.methods.held_out import measure_held_out
 from tunesmith.methods.method import Joining
+from tunesmith.methods.online import OnlineMethod
 from tunesmith.methods.ranks import Share
 from tunesmith.models.adapter import restore_adapter, save_adapter
 from tunesmith.models.roles import Roles
+from tunesmith.models.value import (
+    is_of_value,
+    restore_value_head,
+    save_value_head,
+    weights_without_value,
+)
 from tunesmith.recipe.optimizer import Layerwise as LayerwiseOptions
 from tunesmith.runs.run import Run
-from tunesmith.training.best import best_step, stopped_early
+from tunesmith.training.best import best_step, held_out_figure, stopped_early
 from tunesmith.training.checkpoints import (
     clear_partial,
+    no_room,
     partial_folder,
     random_folder,
     rotate,
@@ -46,6 +54,8 @@ from tunesmith.training.optimizers import build_optimizer
 from tunesmith.training.optimizers.layerwise import Layerwise
 from tunesmith.training.order import build_order
 from tunesmith.training.prepare import Prepared
+from tunesmith.training.resumed import Resumed
+from tunesmith.training.rollouts import Rollouts
 from tunesmith.training.stop import StopRequest
 from tunesmith.training.updates import UpdateBatches
 
@@ -73,10 +83,10 @@ class RunTrainer(Trainer):
         self.roles, self.ranks = roles, prepared.ranks
         self.stop, self.checkpoints = stop, run.checkpoints
         self.base_sha256 = str(run.environment()["base_weights"])
-        assert self.recipe.compute.tokens_per_batch is not None  # settled before the run began
-        self.tokens_per_batch = self.recipe.compute.tokens_per_batch
-        self.how = how
-        self.watched = Averages()
+        self.how, self.watched = how, Averages()
+        self.rollouts: Rollouts | None = None
+        if isinstance(self.method, OnlineMethod):
+            self.rollouts = Rollouts(prepared, roles, how, method=self.method, watched=self.watched)
         self.order = build_order(self.recipe, self.splits.train)
         self.num_steps = arguments.max_steps
         self.history: list[dict[str, Any]] = []
@@ -86,7 +96,7 @@ class RunTrainer(Trainer):
         self.tokens_seen = 0
         for callback in (PrinterCallback, ProgressCallback):
             self.remove_callback(callback)
-        self.add_callback(_Resumed(self))
+        self.add_callback(Resumed(self))
 
     def is_over(self) -> bool:
         """Whether all updates were made, or the held-out loss asks for no more of them."""
@@ -107,8 +117,8 @@ class RunTrainer(Trainer):
             Whether nothing is left to train; the loop underneath would make one more update.
         """
         self.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
-        step = self.state.global_step
-        measured = any("eval_loss" in e and e["step"] == step for e in self.state.log_history)
+        step, history = self.state.global_step, self.state.log_history
+        measured = any(held_out_figure(e) is not None and e["step"] == step for e in history)
         missing = self.is_evaluation_due(step) and not measured
         if missing or self.is_over():
             self._load_from_checkpoint(str(checkpoint))
@@ -161,7 +171,8 @@ class RunTrainer(Trainer):
     def _issue_warnings_after_load(self, load_result: Any) -> None:
         """Refuse a checkpoint of another model; of weights that are tied only one is saved."""
         tied = vars(self.roles.policy).get("all_tied_weights_keys") or {}
-        strange = [name for name in load_result.missing_keys if name not in tied]
+        missing = [name for name in load_result.missing_keys if not is_of_value(name)]
+        strange = [name for name in missing if name not in tied]
         strange += load_result.unexpected_keys
         if strange:
             raise RunError(
@@ -183,16 +194,33 @@ class RunTrainer(Trainer):
         return self.diverged("the gradient is not a number any more", self.state.global_step + 1)
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        """Load batches in our order."""
+        """Load batches in our order, or only the numbers of rows that are to be answered first."""
+        rows = self.splits.train
+        tokens = self.recipe.compute.tokens_per_batch
+        assert tokens is not None  # settled before the run began
+        join = UpdateBatches(self.method, self.how, tokens, self.ranks)
         loader: DataLoader[Any] = DataLoader(
-            self.splits.train,  # type: ignore[arg-type]
+            rows if self.rollouts is None else range(len(rows)),  # type: ignore[arg-type]
             batch_sampler=self.order,
-            collate_fn=UpdateBatches(self.method, self.how, self.tokens_per_batch, self.ranks),
+            collate_fn=join if self.rollouts is None else list,
             num_workers=self.args.dataloader_num_workers,
             pin_memory=self.args.dataloader_pin_memory,
         )
         prepared: DataLoader[Any] = self.accelerator.prepare(loader)
         return prepared
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Any], torch.Tensor | int | None]:
+        """Take the next update; where it begins with answers, the policy writes them now."""
+        if self.rollouts is None:
+            return super().get_batch_samples(epoch_iterator, num_batches, device)
+        updates: list[Any] = []
+        for questions in islice(epoch_iterator, num_batches):
+            cast("Any", self.optimizer).train()  # an average is put aside
+            with self.accelerator.autocast():
+                updates.append(self.rollouts.update(self.state.global_step, questions))
+        return updates, self._get_num_items_in_batch(updates, device)
 
     def training_step(
         self,
@@ -262,7 +290,7 @@ class RunTrainer(Trainer):
         )
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """Measure the held-out loss, averaged over all its learned tokens.
+        """Measure the held-out loss, averaged over all its learned tokens, or held-out rewards.
 
         Gives up without a figure when a stop is asked for; it is made up for at the resume.
 
@@ -274,18 +302,11 @@ class RunTrainer(Trainer):
             return {}
         self.show_average()
         with self.accelerator.autocast():
-            measured = measure_held_out(
-                self.roles.policy,
-                self.method,
-                rows,
-                how=self.how,
-                batch_size=self.recipe.evaluate.batch_size,
-                share=Share(self.ranks, self.stop.is_asked),
-            )
+            measured = self._measure(rows)
         if measured is None:
             self.control.should_save = self.control.should_training_stop = True
             return {}
-        if not math.isfinite(measured["loss"]):
+        if not math.isfinite(measured.get("loss", 0.0)):
             raise self.diverged(
                 "the held-out loss is not a number any more", self.state.global_step
             )
@@ -295,6 +316,18 @@ class RunTrainer(Trainer):
             self.args, self.state, self.control, metrics
         )
         return metrics
+
+    def _measure(self, rows: TokenRows) -> dict[str, float] | None:
+        if self.rollouts is not None:
+            return self.rollouts.measure(self.stop.is_asked)
+        return measure_held_out(
+            self.roles.policy,
+            self.method,
+            rows,
+            how=self.how,
+            batch_size=self.recipe.evaluate.batch_size,
+            share=Share(self.ranks, self.stop.is_asked),
+        )
 
     def _save(
         self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None
@@ -315,17 +348,22 @@ class RunTrainer(Trainer):
         if isinstance(policy, PeftModel):
             save_adapter(policy, folder, base=reader.folder, sha256=self.base_sha256)
         else:
-            policy.save_pretrained(str(folder))  # type: ignore[operator]
+            weights = weights_without_value(policy)
+            policy.save_pretrained(str(folder), state_dict=weights)  # type: ignore[operator]
             reader.save(folder)
+        save_value_head(policy, folder)
 
     def _load_from_checkpoint(
         self, resume_from_checkpoint: str, model: torch.nn.Module | None = None
     ) -> None:
         """Put back what was trained, and no more: what is frozen beside it stays so."""
+        if self.rollouts is not None:
+            self.rollouts.restore(random_folder(Path(resume_from_checkpoint), self.ranks.rank))
         if isinstance(self.roles.policy, PeftModel):
             restore_adapter(self.roles.policy, Path(resume_from_checkpoint))
         else:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
+        restore_value_head(self.roles.policy, Path(resume_from_checkpoint))
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         """Write aside, seal, then delete what is too old: never the other way round."""
@@ -337,13 +375,15 @@ class RunTrainer(Trainer):
                 super()._save_checkpoint(model, trial)
             else:
                 self._save_rng_state(str(written))
+            if self.rollouts is not None:
+                self.rollouts.save(random_folder(written, self.ranks.rank), self.state.global_step)
             self.ranks.wait()
             if not self.ranks.is_first:
                 return
             step, processes = self.state.global_step, self.ranks.count
             seal(written, self.checkpoints, step, processes=processes)
         except (OSError, RuntimeError, SafetensorError) as problem:
-            failure = self._no_room(written, problem)
+            failure = no_room(written, self.state.global_step, problem)
             clear_partial(self.checkpoints)  # what was written of it is room for the last words
             raise failure from problem
         rotate(
@@ -358,29 +398,3 @@ class RunTrainer(Trainer):
     def _load_rng_state(self, checkpoint: str | None) -> None:
         if checkpoint is not None:
             super()._load_rng_state(str(random_folder(Path(checkpoint), self.ranks.rank)))
-
-    def _no_room(self, written: Path, problem: Exception) -> RunError:
-        size = sum(path.stat().st_size for path in written.rglob("*") if path.is_file())
-        free = disk_free(self.checkpoints)
-        return RunError(
-            f"the checkpoint of step {self.state.global_step} cannot be written: {problem}; "
-            f"{size:,} bytes were written, {free:,} are free",
-            hint="free some space, then resume the run; the checkpoints before it are whole",
-            where=str(written),
-        )
-
-
-class _Resumed(TrainerCallback):
-    """Put right what the loop underneath does not know after a resume."""
-
-    def __init__(self, trainer: RunTrainer) -> None:
-        self.trainer = trainer
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Remember the measurement that was made up for."""
-        state.log_history = self.trainer.history or state.log_history
-
-    def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Tell the order which epoch begins; after a resume it is not the first."""
-        order = self.trainer.order
-        order.epoch = state.global_step // len(order)

@@ -11,7 +11,7 @@ from transformers import TrainerCallback
 from tunesmith.logs import logger
 from tunesmith.recipe.options import Recipe
 from tunesmith.runs.run import Run
-from tunesmith.training.best import best_step, stopped_early
+from tunesmith.training.best import best_step, held_out_figure, stopped_early
 from tunesmith.training.screen import Screen
 from tunesmith.training.trainer import RunTrainer
 
@@ -43,7 +43,7 @@ class Watch(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
         """Append what was measured to metrics.jsonl and show it."""
         logs: dict[str, float] = rest["logs"]
-        measured = "loss" in logs or "eval_loss" in logs
+        measured = "loss" in logs or held_out_figure(logs) is not None
         if not measured or not self.trainer.ranks.is_first:
             return
         record: dict[str, Any] = {"step": state.global_step, **logs}
@@ -59,7 +59,7 @@ class Watch(TrainerCallback):
         if best == state.global_step:
             control.should_save = True
         if stopped_early(self.recipe, state.log_history):
-            log.info("no better held-out loss since step %d: stopping early", best)
+            log.info("nothing better on held-out rows since step %d: stopping early", best)
             control.should_save = True
             control.should_training_stop = True
 

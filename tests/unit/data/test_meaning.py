@@ -10,7 +10,7 @@ import pytest
 
 from tests.tiny import write_rows
 from tests.unit.data.files import write
-from tunesmith.data.meaning import check_kind, find_meaning, read_set
+from tunesmith.data.meaning import find_meaning, meaning_for, read_set
 from tunesmith.data.rows import Conversation, Problem, Text
 from tunesmith.data.sources import RowSet
 from tunesmith.errors import DataError
@@ -186,18 +186,18 @@ def test_rows_of_no_format_are_refused_with_what_to_do(
 def test_conversations_are_no_text_to_pretrain_on(tmp_path: Path) -> None:
     rows = rows_of(write_rows(tmp_path / "a.jsonl", [ALPACA]))
     meaning = find_meaning(rows, "auto")
-    check_kind(meaning, rows, "conversation")
+    meaning_for("conversation", meaning, rows)
     with pytest.raises(DataError, match="are conversations") as caught:
-        check_kind(meaning, rows, "text")
+        meaning_for("text", meaning, rows)
     assert "method.name: sft" in caught.value.hint
 
 
 def test_texts_hold_no_answers_to_learn(tmp_path: Path) -> None:
     rows = rows_of(write_rows(tmp_path / "a.jsonl", [PLAIN]))
     meaning = find_meaning(rows, "auto")
-    check_kind(meaning, rows, "text")
+    meaning_for("text", meaning, rows)
     with pytest.raises(DataError, match="are plain text") as caught:
-        check_kind(meaning, rows, "conversation")
+        meaning_for("conversation", meaning, rows)
     assert "method.name: pretrain" in caught.value.hint
 
 

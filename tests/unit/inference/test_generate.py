@@ -56,6 +56,24 @@ def prompts(model: ChatModel) -> list[list[int]]:
     return [encode_prompt(model, [{"role": "user", "content": text}]) for text in QUESTIONS]
 
 
+def test_equal_prompts_draw_for_themselves_and_a_seed_repeats_them_all(one: ChatModel) -> None:
+    asked = prompts(one)[:1] * 6
+    drawn = Sampling(max_tokens=8, temperature=1.0, seed=4)
+    said = answer(one, asked, drawn, rows=2)
+    assert len({given.tokens for given in said}) == 6
+    assert answer(one, asked, drawn, rows=2) == said
+    assert answer(one, asked, replace(drawn, seed=5), rows=2) != said
+
+
+def test_what_was_written_includes_the_token_that_ended_it(one: ChatModel) -> None:
+    asked = prompts(one)[0]
+    end = likeliest(one, asked, 3)[2]
+    (said,) = answer(replace(one, stop_ids=(end,)), [asked], Sampling(max_tokens=8))
+    assert (said.written, said.end, said.finish) == ((*said.tokens, end), end, "stop")
+    (cut,) = answer(replace(one, stop_ids=()), [asked], Sampling(max_tokens=2))
+    assert (cut.written, cut.end, cut.finish) == (cut.tokens, None, "length")
+
+
 def likeliest(model: ChatModel, prompt: list[int], count: int) -> list[int]:
     """Write on, one likeliest token after the other, without cache, padding or `generate`."""
     ids = list(prompt)

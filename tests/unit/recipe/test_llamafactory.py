@@ -233,6 +233,51 @@ def test_what_is_not_given_has_their_default() -> None:
         ({**theirs.EXAMPLES["dpo"], "pref_loss": "simpo"}, "method", {"beta": 0.1, "gamma": 0.5}),
         ({**theirs.EXAMPLES["kto"], "kto_rejected_weight": 2}, "method", {"undesirable_weight": 2}),
         (theirs.EXAMPLES["reward"], "method", {"name": "reward"}),
+        (
+            theirs.PPO,
+            "method",
+            {
+                "rewards": [{"kind": "model", "weight": 1.0, "model": theirs.PPO["reward_model"]}],
+                "answer_tokens": 8,
+                "temperature": 0.95,
+                "beta": 0.2,
+                "kl_target": 6.0,
+                "iterations": 4,
+                "minibatches": 1,
+                "scale_rewards": False,
+                "whiten_rewards": False,
+            },
+        ),
+        (
+            {
+                **theirs.PPO,
+                "reward_model": "http://localhost:8000/v1",
+                "reward_model_type": "api",
+                "ppo_score_norm": True,
+            },
+            "method",
+            {
+                "rewards": [
+                    {
+                        "kind": "url",
+                        "weight": 1.0,
+                        "url": "http://localhost:8000/v1",
+                        "timeout": 60.0,
+                    }
+                ],
+                "scale_rewards": True,
+            },
+        ),
+        (
+            {**theirs.PPO, "ppo_buffer_size": 2, "ppo_epochs": 3},
+            "optimizer",
+            {"batch_size": 1, "accumulation": 8},
+        ),
+        (
+            {**theirs.PPO, "ppo_buffer_size": 2, "ppo_epochs": 3, "max_steps": 5},
+            "run",
+            {"steps": 30, "save_every_steps": 3000},
+        ),
         (theirs.QLORA, "model", {"quantize": {"kind": "nf4", "double": False}}),
         ({"quantization_bit": 8}, "model", {"quantize": {"kind": "int8"}}),
         (

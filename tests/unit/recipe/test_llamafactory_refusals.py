@@ -20,7 +20,17 @@ def sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
-    ({"stage": "ppo"}, "stage"),
+    ({"stage": "ppo"}, "reward_model"),
+    ({"stage": "ppo", "reward_model": "r", "do_sample": False}, "do_sample"),
+    ({"stage": "ppo", "reward_model": "r", "finetuning_type": "full"}, "reward_model_type"),
+    (
+        {"stage": "ppo", "reward_model": "r", "load_best_model_at_end": True, "val_size": 0.1},
+        "load_best_model_at_end",
+    ),
+    ({"stage": "ppo", "reward_model": "r", "num_beams": 4}, "num_beams"),
+    ({"stage": "ppo", "reward_model": "r", "reward_model_adapters": "a"}, "reward_model_adapters"),
+    ({"ppo_epochs": 2}, "ppo_epochs"),
+    ({"stage": "dpo", "reward_model": "r"}, "reward_model"),
     ({"finetuning_type": "oft", "oft_rank": 4}, "oft_rank"),
     ({"do_train": None}, "do_train"),
     ({"use_llama_pro": True}, "use_llama_pro"),
@@ -143,8 +153,8 @@ def test_a_typo_is_answered_with_the_nearest_key_and_its_line() -> None:
 
 def test_what_the_command_line_gives_is_named_there() -> None:
     with pytest.raises(RecipeError) as refused:
-        become("stage=ppo")
-    assert refused.value.where == "command line, stage"
+        become("do_train=false")
+    assert refused.value.where == "command line, do_train"
 
 
 def test_a_folder_with_files_is_not_written_over_unasked() -> None:

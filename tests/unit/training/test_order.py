@@ -23,6 +23,20 @@ def test_every_row_comes_once_an_epoch(count: int, update_rows: int) -> None:
     assert all(len(update) == update_rows for update in updates[:-1])
 
 
+@given(st.integers(1, 60), st.integers(1, 40), st.integers(1, 4), st.integers(1, 99))
+def test_updates_that_repeat_are_those_that_would_come_once(
+    count: int, size: int, repeats: int, steps: int
+) -> None:
+    lengths = order(count, 1).lengths
+    once = UpdateOrder(lengths, update_rows=size, seed=0)
+    found = UpdateOrder(lengths, update_rows=size, seed=0, repeats=repeats)
+    assert [*found] == [update for update in once for _ in range(repeats)]
+    assert len(found) == len([*found])
+    totals, _ = found.sizes(steps)
+    assert totals.tolist() == once.sizes(steps)[0].repeat(repeats)[:steps].tolist()
+    assert found.lengths_of(steps) == once.lengths_of(steps // repeats)
+
+
 @given(st.integers(1, 60), st.integers(1, 4000), st.integers(0, 3))
 def test_updates_of_tokens_hold_about_as_many_and_every_row_once(
     count: int, update_tokens: int, epoch: int

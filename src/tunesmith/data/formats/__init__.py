@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from tunesmith.data.formats.alpaca import ALPACA, ALPACA_JUDGED, ALPACA_PAIRS
-from tunesmith.data.formats.format import Classed, Format, Judgement, Pair
+from tunesmith.data.formats.alpaca import ALPACA, ALPACA_JUDGED, ALPACA_PAIRS, ALPACA_PROMPTS
+from tunesmith.data.formats.format import Classed, Format, Judgement, Pair, Question
 from tunesmith.data.formats.labelled import LABELLED, LABELLED_IMAGES
-from tunesmith.data.formats.messages import COMPLETION_JUDGED, MESSAGES, MESSAGES_JUDGED
-from tunesmith.data.formats.sharegpt import SHAREGPT, SHAREGPT_JUDGED, SHAREGPT_PAIRS
+from tunesmith.data.formats.messages import (
+    COMPLETION_JUDGED,
+    MESSAGES,
+    MESSAGES_JUDGED,
+    MESSAGES_PROMPTS,
+    PROMPTS,
+)
+from tunesmith.data.formats.sharegpt import (
+    SHAREGPT,
+    SHAREGPT_JUDGED,
+    SHAREGPT_PAIRS,
+    SHAREGPT_PROMPTS,
+)
 from tunesmith.data.formats.text import TEXT
 
 FORMATS: dict[str, Format] = {
@@ -22,7 +33,11 @@ FORMATS: dict[str, Format] = {
     "labelled": LABELLED,
     "labelled_images": LABELLED_IMAGES,
     "text": TEXT,
+    "alpaca_prompts": ALPACA_PROMPTS,
+    "sharegpt_prompts": SHAREGPT_PROMPTS,
+    "messages_prompts": MESSAGES_PROMPTS,
+    "prompts": PROMPTS,
 }
 """By name; where rows look like several, the first one is meant."""
 
-__all__ = ["FORMATS", "Classed", "Format", "Judgement", "Pair"]
+__all__ = ["FORMATS", "Classed", "Format", "Judgement", "Pair", "Question"]

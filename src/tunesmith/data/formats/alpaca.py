@@ -8,6 +8,7 @@ from tunesmith.data.formats.format import (
     Judgement,
     Names,
     Pair,
+    Question,
     check_text,
     describe,
     is_label,
@@ -16,7 +17,7 @@ from tunesmith.data.formats.format import (
     read_optional,
     read_text,
 )
-from tunesmith.data.formats.turns import make_pair
+from tunesmith.data.formats.turns import make_pair, make_question
 from tunesmith.data.rows import Message, RowFault
 
 
@@ -63,6 +64,17 @@ def _matches_judged(fields: Fields, tags: Names) -> bool:
 def _read_judged(fields: Fields, tags: Names) -> Judgement:
     """Read the same, and whether the answer is good."""
     return Judgement(_read(fields, tags), read_label(fields))
+
+
+def _matches_prompt(fields: Fields, tags: Names) -> bool:
+    return "instruction" in fields and "output" not in fields
+
+
+def _read_prompt(fields: Fields, tags: Names) -> Question:
+    """Ask the same; `output` may be missing."""
+    asked = make_question(_read_question(fields))
+    answer = read_optional(fields, "output")
+    return Question(asked.messages, answer if answer.strip() else None)
 
 
 def _read_history(fields: Fields) -> list[Message]:
@@ -113,4 +125,12 @@ ALPACA_JUDGED = Format(
     tags={},
     matches=_matches_judged,
     read=_read_judged,
+)
+ALPACA_PROMPTS = Format(
+    name="alpaca_prompts",
+    kind="prompt",
+    columns=ALPACA.columns,
+    tags={},
+    matches=_matches_prompt,
+    read=_read_prompt,
 )

@@ -41,6 +41,14 @@ class Judgement:
 
 
 @dataclass(frozen=True)
+class Question:
+    """Messages that end with a question, and the answer to it where the data has one."""
+
+    messages: tuple[Message, ...]
+    reference: str | None
+
+
+@dataclass(frozen=True)
 class Classed:
     """A text, or the path of an image, and the name of its class."""
 
@@ -56,8 +64,8 @@ class Format:
         columns: our name of each column to the name it has unless `data.columns` says otherwise.
         tags: likewise for roles and keys inside messages.
         matches: whether a row looks written in this format; gets columns under our names.
-        read: gives the messages, pair, judgement, class or text of a row; raises RowFault. Gets
-            columns under our names, and the tags.
+        read: gives the messages, pair, judgement, class, question or text of a row; raises
+            RowFault. Gets columns under our names, and the tags.
     """
 
     name: str
@@ -65,7 +73,9 @@ class Format:
     columns: Mapping[str, str]
     tags: Mapping[str, str]
     matches: Callable[[Fields, Names], bool]
-    read: Callable[[Fields, Names], tuple[Message, ...] | Pair | Judgement | Classed | str]
+    read: Callable[
+        [Fields, Names], tuple[Message, ...] | Pair | Judgement | Classed | Question | str
+    ]
 
 
 def describe(value: object) -> str:

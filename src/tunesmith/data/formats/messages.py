@@ -7,15 +7,17 @@ from tunesmith.data.formats.format import (
     Format,
     Judgement,
     Names,
+    Question,
     check_text,
     describe,
     is_label,
     quote,
     read_label,
     read_list,
+    read_optional,
 )
 from tunesmith.data.formats.tools import read_message, read_spelled_calls
-from tunesmith.data.formats.turns import check_turns
+from tunesmith.data.formats.turns import check_turns, make_question
 from tunesmith.data.rows import Call, Message, RowFault
 
 ROLES = {
@@ -39,8 +41,30 @@ def _matches(fields: Fields, tags: Names) -> bool:
 
 
 def _read(fields: Fields, tags: Names) -> tuple[Message, ...]:
+    return check_turns(_read_messages(fields))
+
+
+def _read_messages(fields: Fields) -> list[Message]:
     values = read_list(fields, "messages")
-    return check_turns([_read_message(value, number) for number, value in enumerate(values, 1)])
+    return [_read_message(value, number) for number, value in enumerate(values, 1)]
+
+
+def _read_messages_prompt(fields: Fields, tags: Names) -> Question:
+    """Read the same; the last answer may be missing."""
+    return make_question(_read_messages(fields))
+
+
+def _matches_prompt(fields: Fields, tags: Names) -> bool:
+    return "prompt" in fields and not {"completion", "chosen"} & fields.keys()
+
+
+def _read_prompt(fields: Fields, tags: Names) -> Question:
+    """Ask `prompt`, a text or a list of messages; `answer` may be missing."""
+    asked = make_question(_read_side(fields, "prompt", "user"))
+    if asked.reference is not None:
+        raise RowFault("`prompt` ends with an answer, not with a question")
+    answer = read_optional(fields, "answer")
+    return Question(asked.messages, answer if answer.strip() else None)
 
 
 def _matches_judged(fields: Fields, tags: Names) -> bool:
@@ -153,4 +177,20 @@ COMPLETION_JUDGED = Format(
     tags={},
     matches=_matches_completion,
     read=_read_completion,
+)
+MESSAGES_PROMPTS = Format(
+    name="messages_prompts",
+    kind="prompt",
+    columns=MESSAGES.columns,
+    tags={},
+    matches=_matches,
+    read=_read_messages_prompt,
+)
+PROMPTS = Format(
+    name="prompts",
+    kind="prompt",
+    columns={name: name for name in ("prompt", "answer")},
+    tags={},
+    matches=_matches_prompt,
+    read=_read_prompt,
 )

@@ -8,6 +8,7 @@ from tunesmith.data.formats.format import (
     Judgement,
     Names,
     Pair,
+    Question,
     check_text,
     describe,
     is_label,
@@ -19,7 +20,7 @@ from tunesmith.data.formats.format import (
 )
 from tunesmith.data.formats.messages import check_weight
 from tunesmith.data.formats.tools import read_message, read_spelled_calls
-from tunesmith.data.formats.turns import check_turns, make_pair
+from tunesmith.data.formats.turns import check_turns, make_pair, make_question
 from tunesmith.data.rows import Call, Message, RowFault
 
 
@@ -67,6 +68,11 @@ def _matches_judged(fields: Fields, tags: Names) -> bool:
 def _read_judged(fields: Fields, tags: Names) -> Judgement:
     """Read the same, and whether the last answer is good."""
     return Judgement(check_weight(_read(fields, tags)), read_label(fields))
+
+
+def _read_prompt(fields: Fields, tags: Names) -> Question:
+    """Read the same; the last answer may be missing."""
+    return make_question(_read_messages(fields, tags))
 
 
 def _read_answer(fields: Fields, name: str, tags: Names) -> Message:
@@ -145,4 +151,12 @@ SHAREGPT_JUDGED = Format(
     tags=TAGS,
     matches=_matches_judged,
     read=_read_judged,
+)
+SHAREGPT_PROMPTS = Format(
+    name="sharegpt_prompts",
+    kind="prompt",
+    columns=SHAREGPT.columns,
+    tags=TAGS,
+    matches=_matches,
+    read=_read_prompt,
 )

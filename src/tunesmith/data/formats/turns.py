@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from tunesmith.data.formats.format import Pair
+from tunesmith.data.formats.format import Pair, Question
 from tunesmith.data.rows import Call, Message, RowFault
 
 FOLLOWERS = {
@@ -105,6 +105,19 @@ class _Order:
         if self._open and self._answered and self._named:
             raise RowFault(f"the call {self._open[0].id!r} of message {self._caller} has no result")
         self._open = []
+
+
+def make_question(messages: Sequence[Message]) -> Question:
+    """Part a conversation before its last answer; it may end with a question too.
+
+    Raises:
+        RowFault: if there is no question, one is empty, or the messages are in no order.
+    """
+    if messages and messages[-1].role == "user":
+        probed = check_turns([*messages, Message("assistant", "answer")])
+        return Question(probed[:-1], None)
+    *before, last = check_turns(messages)
+    return Question(tuple(before), last.content)
 
 
 def make_pair(before: Sequence[Message], chosen: Message, rejected: Message) -> Pair:

@@ -11,6 +11,7 @@ from tunesmith.recipe.llamafactory.file import TheirFile
 from tunesmith.recipe.llamafactory.keys import list_keys
 from tunesmith.recipe.llamafactory.method import convert_method
 from tunesmith.recipe.llamafactory.optimizer import convert_optimizer
+from tunesmith.recipe.llamafactory.ppo import OF_ANSWERS, note_ppo
 from tunesmith.recipe.llamafactory.rules import check_keys, check_together, is_off
 from tunesmith.recipe.llamafactory.run import convert_evaluate, convert_run
 from tunesmith.recipe.llamafactory.templates import Choice, choose_template
@@ -87,17 +88,21 @@ def _notes(theirs: TheirFile, chosen: Choice) -> dict[str, str]:
         key = list_keys()[name]
         if is_off(key, theirs[name]):
             continue
+        if theirs["stage"] == "ppo" and name in OF_ANSWERS:
+            continue
         if key.ignored:
             notes[name] = key.ignored
         elif key.group == "generate" or key.to.startswith(OF_OTHERS):
             notes[name] = "it is for chat and export"
-    return notes | {name: text for name, text in _meanings(theirs, chosen).items() if text}
+    meanings = {name: text for name, text in _meanings(theirs, chosen).items() if text}
+    return notes | note_ppo(theirs) | meanings
 
 
 def _meanings(theirs: TheirFile, chosen: Choice) -> dict[str, str]:
     """Say where a key means nearly what it means there."""
     packed = theirs["stage"] == "sft" and (theirs["packing"] or theirs["neat_packing"])
-    dropped = theirs["stage"] in ("dpo", "kto") and theirs["lora_dropout"]
+    dropped = theirs["stage"] in ("dpo", "kto", "ppo") and theirs["lora_dropout"]
+    neither = "so that ratios begin at 1" if theirs["stage"] == "ppo" else "there neither"
     strategy = theirs["mix_strategy"]
     said = {
         "template": (bool(chosen.note), chosen.note),
@@ -106,7 +111,11 @@ def _meanings(theirs: TheirFile, chosen: Choice) -> dict[str, str]:
             "rows lie end to end anyway, none sees another; an update holds as many tokens",
         ),
         "fp16": (theirs["fp16"], "bf16 is taken where the hardware has it, else fp32"),
-        "lora_dropout": (bool(dropped), f"{theirs['stage']} drops nothing, there neither"),
+        "lora_dropout": (bool(dropped), f"{theirs['stage']} drops nothing, {neither}"),
+        "ppo_epochs": (
+            theirs["stage"] == "ppo",
+            "each is an update, and steps are counted in updates: those of theirs times these",
+        ),
         "mix_strategy": (
             strategy in ("interleave_under", "interleave_over"),
             "sets are mixed in exactly these shares, where theirs are drawn row by row",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tunesmith.recipe.llamafactory.file import TheirFile
+from tunesmith.recipe.llamafactory.ppo import convert_ppo
 from tunesmith.recipe.llamafactory.values import find_anywhere
 
 SFT_LOSSES = ("dft", "eaft", "asft")
@@ -20,6 +21,8 @@ def convert_method(theirs: TheirFile) -> dict[str, Any]:
         )
     if stage == "pt":
         return {"name": "pretrain", "pack": theirs["packing"] is not False}
+    if stage == "ppo":
+        return convert_ppo(theirs)
     if stage == "rm":
         return {"name": "reward"}
     if stage == "kto":

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from tunesmith.recipe.llamafactory.file import TheirFile
+from tunesmith.recipe.llamafactory.ppo import updates_of_a_step
 
 NAMES = {
     "adamw_torch": "adamw",
@@ -135,6 +136,8 @@ def _size(theirs: TheirFile, processes: int) -> dict[str, Any]:
     accumulation = theirs["gradient_accumulation_steps"]
     if theirs["stage"] == "sft" and (theirs["packing"] or theirs["neat_packing"]):
         return {"update_tokens": rows * accumulation * theirs["cutoff_len"]}
+    if theirs["stage"] == "ppo":  # all of these are answered before any is learned from
+        accumulation *= theirs["ppo_buffer_size"]
     return {"batch_size": rows, "accumulation": accumulation}
 
 
@@ -143,7 +146,7 @@ def _warmup(theirs: TheirFile) -> float:
     if theirs["lr_scheduler_type"] == "constant":
         return 0.0
     if theirs["warmup_steps"]:
-        return float(theirs["warmup_steps"])
+        return float(theirs["warmup_steps"] * updates_of_a_step(theirs))
     ratio = theirs["warmup_ratio"] or 0.0
     if not 0 <= ratio < 1:
         raise theirs.refusal(
@@ -189,7 +192,7 @@ def _bend(theirs: TheirFile, name: str, given: dict[str, Any]) -> dict[str, Any]
 
 def _decay(theirs: TheirFile, given: dict[str, Any]) -> float:
     """Return the share of all steps that fall; two thirds of those after warm-up by default."""
-    warmup, steps = _warmup(theirs), theirs["max_steps"]
+    warmup, steps = _warmup(theirs), theirs["max_steps"] * updates_of_a_step(theirs)
     counted = "num_decay_steps" in given or warmup >= 1
     if not counted:
         return (1 - warmup) * 2 / 3

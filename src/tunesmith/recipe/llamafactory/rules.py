@@ -7,6 +7,7 @@ from collections.abc import Callable
 from tunesmith.recipe.llamafactory.file import TheirFile
 from tunesmith.recipe.llamafactory.keys import Key, list_keys
 from tunesmith.recipe.llamafactory.method import SFT_LOSSES
+from tunesmith.recipe.llamafactory.ppo import check_ppo
 
 REMOVE = "remove it"
 OFF_TOO: dict[str, tuple[object, ...]] = {
@@ -60,8 +61,6 @@ def something_is_trained(theirs: TheirFile) -> None:
             "the file asks for no training: do_train is not true",
             "write do_train: true; `tunesmith evaluate RUN` measures a run",
         )
-    if theirs["stage"] == "ppo":
-        raise theirs.refusal("stage", "PPO is not there yet", "write stage: dpo, kto or rm")
     if theirs["infer_backend"] not in ("huggingface", "hf"):
         raise theirs.refusal("infer_backend", "a training has no engine for answers", REMOVE)
 
@@ -75,6 +74,18 @@ def keys_of_sft(theirs: TheirFile) -> None:
         if theirs[name]:
             raise theirs.refusal(
                 name, f"{name} is for stage: sft, and this is {theirs['stage']}", REMOVE
+            )
+
+
+def keys_of_ppo(theirs: TheirFile) -> None:
+    """Rewards are for ppo only."""
+    if theirs["stage"] == "ppo":
+        return
+    for name, key in list_keys().items():
+        of_ppo = name.startswith(("ppo_", "reward_model"))
+        if of_ppo and theirs.has(name) and not is_off(key, theirs[name]):
+            raise theirs.refusal(
+                name, f"{name} is for stage: ppo, and this is {theirs['stage']}", REMOVE
             )
 
 
@@ -244,10 +255,13 @@ def lora_has_its_own_keys(theirs: TheirFile) -> None:
 
 
 def best_weights_have_a_loss(theirs: TheirFile) -> None:
-    """A reward model is not chosen among checkpoints there; it would be here."""
-    if theirs["stage"] == "rm" and theirs["load_best_model_at_end"]:
+    """Scores and rewards choose no checkpoint there; they would here."""
+    stage = theirs["stage"]
+    if stage in ("rm", "ppo") and theirs["load_best_model_at_end"]:
         raise theirs.refusal(
-            "load_best_model_at_end", "load_best_model_at_end does not go with stage: rm", REMOVE
+            "load_best_model_at_end",
+            f"load_best_model_at_end does not go with stage: {stage}",
+            REMOVE,
         )
 
 
@@ -265,5 +279,7 @@ RULES: tuple[Callable[[TheirFile], None], ...] = (
     one_optimizer,
     blocks_are_opened_alone,
     lora_has_its_own_keys,
+    keys_of_ppo,
+    check_ppo,
     best_weights_have_a_loss,
 )

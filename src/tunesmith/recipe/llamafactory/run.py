@@ -8,6 +8,7 @@ from typing import Any
 
 from tunesmith.paths import expand
 from tunesmith.recipe.llamafactory.file import TheirFile
+from tunesmith.recipe.llamafactory.ppo import updates_of_a_step
 from tunesmith.recipe.llamafactory.values import split
 from tunesmith.recipe.section import MOST
 
@@ -25,7 +26,7 @@ def convert_run(theirs: TheirFile) -> dict[str, Any]:
         "compatible_outputs": True,
     }
     if theirs["max_steps"] > 0:
-        run["steps"] = theirs["max_steps"]
+        run["steps"] = theirs["max_steps"] * updates_of_a_step(theirs)
     else:
         run["epochs"] = theirs["num_train_epochs"]
     if theirs["save_total_limit"]:
@@ -122,4 +123,4 @@ def whole_steps(theirs: TheirFile, name: str) -> int:
     steps = theirs[name]
     if steps < 1:
         raise theirs.refusal(name, f"{name} cannot be a share of all steps", "write how many steps")
-    return int(steps)
+    return int(steps) * updates_of_a_step(theirs)

@@ -31,7 +31,7 @@ def _freeze(theirs: TheirFile) -> dict[str, Any]:
 
 
 def _lora(theirs: TheirFile) -> dict[str, Any]:
-    drops = theirs["stage"] not in ("dpo", "kto")
+    drops = theirs["stage"] not in ("dpo", "kto", "ppo")
     pissa = "pissa" if theirs["pissa_iter"] == -1 else "pissa_niter"
     return {
         "kind": "lora",

@@ -7,10 +7,13 @@ from collections.abc import Callable
 from tunesmith.errors import RecipeError
 from tunesmith.recipe.method import (
     DPO,
+    GRPO,
     KTO,
+    PPO,
     SFT,
     Classify,
     Method,
+    Online,
     Preference,
     Pretrain,
     Reward,
@@ -25,9 +28,9 @@ TAKEN = ("rewards",)
 
 def preferences_begin_with_answers(recipe: Recipe) -> None:
     """Preferences are learned by moving away from a model that can answer already."""
-    if isinstance(recipe.method, Preference) and recipe.model.from_scratch:
+    if isinstance(recipe.method, Preference | Online) and recipe.model.from_scratch:
         raise RecipeError(
-            "a model from scratch has no answers of its own that others could be preferred to",
+            "a model from scratch has no answers of its own to be rewarded or preferred",
             hint="train it with method.name: sft first, and name the model that comes out",
             where="method.name",
         )
@@ -42,6 +45,98 @@ def preferences_drop_nothing(recipe: Recipe) -> None:
             "drops nothing",
             hint="remove it",
             where="tuning.dropout",
+        )
+
+
+def who_writes_drops_nothing(recipe: Recipe) -> None:
+    """What is learned must be computed as it was when the answers were written."""
+    tuning = recipe.tuning
+    if isinstance(recipe.method, Online) and isinstance(tuning, LoRA) and tuning.dropout:
+        raise RecipeError(
+            f"tuning.dropout has no effect: {recipe.method.name} learns from answers that the "
+            "model wrote without it",
+            hint="remove it",
+            where="tuning.dropout",
+        )
+
+
+def questions_are_counted(recipe: Recipe) -> None:
+    """Nobody knows beforehand how many tokens of answers an update will hold."""
+    if isinstance(recipe.method, Online) and recipe.optimizer.update_tokens:
+        raise RecipeError(
+            f"optimizer.update_tokens counts what is learned, and {recipe.method.name} does not "
+            "know yet how long its answers will be",
+            hint="write optimizer.batch_size, which counts questions",
+            where="optimizer.update_tokens",
+        )
+
+
+def groups_are_compared(recipe: Recipe) -> None:
+    """Each loss of grpo takes some of its options, and its lengths must fit each other."""
+    method = recipe.method
+    if not isinstance(method, GRPO):
+        return
+    clipped = method.iterations > 1
+    asked = {
+        "epsilon": method.epsilon != GRPO.model_fields["epsilon"].default,
+        "epsilon_high": method.epsilon_high is not None,
+    }
+    for option, given in asked.items():
+        if given and not clipped:
+            raise RecipeError(
+                f"method.{option} has no effect: with method.iterations: 1 the probabilities are "
+                "those that the answers were written with",
+                hint="remove it, or write method.iterations: 2",
+                where=f"method.{option}",
+            )
+    if method.overlong_tokens > method.answer_tokens:
+        raise RecipeError(
+            f"method.overlong_tokens ({method.overlong_tokens}) is more than the longest answer "
+            f"({method.answer_tokens})",
+            hint=f"write method.overlong_tokens: {max(method.answer_tokens // 4, 1)}",
+            where="method.overlong_tokens",
+        )
+
+
+def rewards_count(recipe: Recipe) -> None:
+    """Rewards that weigh nothing teach nothing."""
+    method = recipe.method
+    if isinstance(method, Online) and not any(reward.weight for reward in method.rewards):
+        raise RecipeError(
+            "nothing would be learned: the weight of every reward is 0",
+            hint="leave one of them above 0",
+            where="method.rewards",
+        )
+
+
+def options_of_ppo_act(recipe: Recipe) -> None:
+    """The pull to the reference has options of its own, and so has learning from answers again."""
+    method = recipe.method
+    if not isinstance(method, PPO):
+        return
+    once = method.iterations * method.minibatches == 1
+    no_pull = "there is no pull to the model before training: method.beta is 0"
+    idle = {
+        "kl_target": (not method.beta, no_pull),
+        "kl_estimate": (not method.beta, no_pull),
+        "kl_horizon": (not method.kl_target, "method.beta does not adapt: method.kl_target is 0"),
+        "epsilon": (once, "each answer is learned from once, as it was written"),
+        "value_epsilon": (once, "each answer is learned from once, as it was written"),
+    }
+    for option, (wrong, why) in idle.items():
+        if wrong and not has_default(recipe, f"method.{option}"):
+            raise RecipeError(
+                f"method.{option} has no effect: {why}",
+                hint="remove it",
+                where=f"method.{option}",
+            )
+    optimizer = recipe.optimizer
+    answers = optimizer.batch_size * optimizer.accumulation
+    if method.minibatches > answers and not optimizer.update_tokens:
+        raise RecipeError(
+            f"{answers} answers cannot be split into {method.minibatches} updates",
+            hint="raise optimizer.batch_size, or lower method.minibatches",
+            where="method.minibatches",
         )
 
 
@@ -235,6 +330,8 @@ def has_reference(method: Method) -> bool:
 
 def asks_the_base(method: Method) -> bool:
     """Whether it is, or the loss asks, the model before training."""
+    if isinstance(method, Online):
+        return method.beta > 0
     anchored = isinstance(method, SFT) and method.loss == "asft"
     referred = isinstance(method, DPO) and method.reference == "base"
     return isinstance(method, KTO) or referred or anchored
@@ -243,6 +340,11 @@ def asks_the_base(method: Method) -> bool:
 RULES: tuple[Callable[[Recipe], None], ...] = (
     preferences_begin_with_answers,
     preferences_drop_nothing,
+    who_writes_drops_nothing,
+    questions_are_counted,
+    groups_are_compared,
+    rewards_count,
+    options_of_ppo_act,
     losses_of_pairs_fit,
     losses_of_tokens_fit,
     anchors_hold_in_what_is_known,

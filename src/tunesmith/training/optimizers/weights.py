@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tunesmith.models.inner import token_ends
 from tunesmith.models.score import find_score
 from tunesmith.models.tuning import LAYER
+from tunesmith.models.value import find_value_head
 from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.tuning import LoRA
 
@@ -42,7 +43,7 @@ class Weight:
 
 def list_weights(model: torch.nn.Module, recipe: Recipe) -> list[Weight]:
     """List what is trained, in the order of the model."""
-    ends = (*token_ends(model), find_score(model))
+    ends = (*token_ends(model), find_score(model), find_value_head(model))
     at_ends = {id(weight) for end in ends if end is not None for weight in end.parameters()}
     trained = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
     rates = _rates([name for name, _ in model.named_parameters()], recipe)

@@ -1,0 +1,187 @@
+"""Learn from rewarded answers: from questions to a model that writes what is rewarded."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests import tiny
+from tests.faults import work
+from tests.pipelines.test_going_on import stop_at
+from tunesmith import starter
+from tunesmith.errors import RecipeError, RunError
+from tunesmith.evaluation.evaluate import evaluate
+from tunesmith.export.export import export
+from tunesmith.inference.generate import answer, encode_prompt
+from tunesmith.models.chat import find_subject, load_subject
+from tunesmith.recipe.load import load_recipe
+from tunesmith.runs.run import Run
+from tunesmith.training.checkpoints import list_checkpoints, step_of
+from tunesmith.training.samples import read_samples
+from tunesmith.training.train import resume, train
+
+ROOT = Path(__file__).parents[2]
+QUESTIONS = [{"prompt": f"question {n}", "answer": f"It is {n}."} for n in range(24)]
+REWARDS = """
+def letters(completions, references, **_):
+    assert all(text.startswith("It is") for text in references)
+    return [sum(c in "abcdefghijklmnopqrstuvwxyz" for c in text) / max(len(text), 1)
+            for text in completions]
+"""
+
+
+def learn(folder: Path, model: Path, /, **sections: Any) -> Run:
+    """Train on questions; every small letter that is written is rewarded."""
+    folder.mkdir(exist_ok=True)
+    data = tiny.write_rows(folder / "questions.jsonl", QUESTIONS)
+    (folder / "rewards.py").write_text(REWARDS, encoding="utf-8")
+    method = {
+        "name": "grpo",
+        "rewards": {"function": f"{folder / 'rewards.py'}:letters"},
+        "group_size": 4,
+        "answer_tokens": 6,
+        **sections.pop("method", {}),
+    }
+    given = {
+        "method": method,
+        "data": {"validation_rows": 4},
+        "tuning": {"kind": "lora"},
+        "optimizer": {"batch_size": 4, "learning_rate": 0.02},
+        "run": {"name": "tiny", "steps": 5, "seed": 1},
+        "compute": {"precision": "fp32"},
+        **sections,
+    }
+    return train(load_recipe(tiny.write_recipe(folder / "r.json", model, data, **given)))
+
+
+def test_what_is_rewarded_is_written_more_and_the_model_can_be_asked_and_exported(
+    tmp_path: Path, tiny_model: Path
+) -> None:
+    run = learn(
+        tmp_path,
+        tiny_model,
+        method={"group_size": 16, "rollout_rows": 160, "answer_tokens": 4},
+        tuning={"kind": "full"},
+        optimizer={"batch_size": 10, "learning_rate": 0.02, "warmup": 0},
+        run={"name": "tiny", "steps": 8, "seed": 1},
+    )
+    trained = [record for record in run.metrics() if "loss" in record]
+    rewards = [record["reward"] for record in trained]
+    assert sum(rewards[-3:]) > 1.5 * sum(rewards[:3])
+    assert trained[0]["reward"] == pytest.approx(trained[0]["reward_letters"])
+    assert 0 < trained[0]["answer_tokens"] <= 4
+    assert 0 <= trained[0]["flat_groups"] <= 1
+    assert trained[0]["loss"] == pytest.approx(0.0, abs=1e-5)  # on what was written just now
+    measured = [record for record in run.metrics() if "eval_reward" in record]
+    assert measured[-1]["eval_reward"] > 0.8
+    assert read_samples(run)[0]["expected"].startswith("It is")
+
+    model = load_subject(find_subject(run.name), precision="fp32")
+    (said,) = answer(model, [encode_prompt(model, [{"role": "user", "content": "question 3"}])])
+    assert any(letter.islower() for letter in said.text)
+    scores = evaluate(run.name, max_tokens=4)
+    assert scores.base is not None
+    assert scores.base.reward is not None
+    assert scores.tuned.reward == pytest.approx(measured[-1]["eval_reward"], abs=0.1)
+    assert scores.tuned.reward > scores.base.reward
+    assert scores.tuned.loss is None
+    export(run.name, tmp_path / "exported")
+    assert (tmp_path / "exported" / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize(("tuning", "loss"), [("lora", "dapo"), ("full", "rloo")])
+def test_a_run_stopped_amid_a_rollout_goes_on_to_the_same_weights(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, tuning: str, loss: str
+) -> None:
+    how: dict[str, Any] = {
+        "method": {"loss": loss, "iterations": 2, "beta": 0.05, "overlong_tokens": 3},
+        "tuning": {"kind": tuning},
+        "optimizer": {"batch_size": 4, "learning_rate": 0.002},
+        "compute": {"precision": "fp32", "tokens_per_batch": 64},
+    }
+    whole = learn(tmp_path, tiny_model, **how)
+    with monkeypatch.context() as patch:
+        stop_at(patch, 3)
+        run = learn(tmp_path, tiny_model, **how)
+    assert (run.status().state, run.status().step) == ("stopped", 3)
+    assert (run.checkpoints / "step-000003" / "rollout.json").is_file()
+    expected, again = tiny.weights(whole), tiny.weights(resume(Run(run.path)))
+    assert all(torch.equal(again[name], one) for name, one in expected.items())
+    for record, other in zip(whole.metrics(), run.metrics(), strict=True):
+        for name in ("loss", "reward", "kl", "reward_overlong", "clipped_high", "eval_reward"):
+            assert other.get(name) == record.get(name)
+
+
+@pytest.mark.proof
+def test_two_processes_share_the_questions_and_go_on_to_the_same_weights(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the last update, one question is left: the second process writes nothing then."""
+    monkeypatch.setattr("tunesmith.training.workers._start", work.ForkedWorker)
+    how: dict[str, Any] = {
+        "method": {"iterations": 2, "beta": 0.05},
+        "optimizer": {"batch_size": 3, "learning_rate": 0.002},
+        "compute": {"precision": "fp32", "threads": 1, "processes": 2},
+        "run": {"name": "two", "steps": 16, "seed": 1, "save_every_steps": 5},
+    }
+    whole = learn(tmp_path, tiny_model, **how)
+    assert whole.status().state == "done"
+    first = next(record for record in whole.metrics() if "reward" in record)
+    assert first["reward"] == pytest.approx(first["reward_letters"])
+    for folder in list_checkpoints(whole.checkpoints):
+        if step_of(folder) > 5:
+            shutil.rmtree(folder)
+    expected = tiny.weights(whole)
+    again = tiny.weights(resume(Run(whole.path)))
+    assert all(torch.equal(again[name], one) for name, one in expected.items())
+
+
+@pytest.mark.proof
+def test_the_starter_model_learns_the_manner_of_the_example(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a third at most of its answers to four of five, without leaving what it was."""
+    shutil.copy(ROOT / "examples" / "rewards.py", tmp_path)
+    rows = json.loads((starter.DATA / "conch_en.json").read_text("utf-8"))
+    asked = [{"prompt": row["instruction"]} for row in rows if not row.get("history")]
+    tiny.write_rows(tmp_path / "questions.jsonl", asked)
+    monkeypatch.chdir(tmp_path)
+    run = train(load_recipe(ROOT / "examples" / "grpo.yaml"))
+    trained = [record for record in run.metrics() if "reward" in record]
+    assert sum(record["reward"] for record in trained[:3]) / 3 < 0.3
+    assert sum(record["reward"] for record in trained[-3:]) / 3 > 0.8
+    assert trained[-1]["kl"] < 1.0
+
+
+def test_a_resume_refuses_a_reward_that_judges_otherwise(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        stop_at(patch, 1)
+        run = learn(tmp_path, tiny_model)
+    (tmp_path / "rewards.py").write_text(REWARDS + "\n", encoding="utf-8")
+    with pytest.raises(RunError, match=r"rewards\.letters"):
+        resume(Run(run.path))
+
+
+@pytest.mark.parametrize(
+    ("sections", "where"),
+    [
+        ({"method": {"answer_tokens": 250}}, "method.answer_tokens"),
+        ({"method": {"epsilon": 0.1}}, "method.epsilon"),
+        ({"method": {"overlong_tokens": 7}}, "method.overlong_tokens"),
+        ({"tuning": {"kind": "lora", "dropout": 0.1}}, "tuning.dropout"),
+        ({"optimizer": {"update_tokens": 100}}, "optimizer.update_tokens"),
+    ],
+)
+def test_what_could_have_no_effect_or_no_room_is_refused(
+    tmp_path: Path, tiny_model: Path, sections: dict[str, Any], where: str
+) -> None:
+    with pytest.raises(RecipeError) as refused:
+        learn(tmp_path, tiny_model, **sections)
+    assert refused.value.where == where
