@@ -23,8 +23,7 @@ pytestmark = pytest.mark.proof
 ANSWERS = [{"instruction": f"question {n}", "output": f"It is {n * 7}."} for n in range(24)]
 ROWS: dict[str, list[Any]] = {
     "pretrain": [{"text": text} for text in tiny.TEXTS * 8],
-    "sft": ANSWERS,
-    "distill": ANSWERS,
+    **dict.fromkeys(("sft", "distill", "grpo", "ppo"), ANSWERS),
     **dict.fromkeys(("dpo", "orpo", "simpo", "cpo", "reward"), PAIRS),
     "kto": [{**row, "label": n % 2 == 0} for n, row in enumerate(ANSWERS)],
     "classify": CLASSES,
@@ -42,6 +41,8 @@ TUNINGS: dict[str, dict[str, Any]] = {
 PRECISIONS = [p for p in get_args(Compute.model_fields["precision"].annotation) if p != "auto"]
 KINDS = [*PRECISIONS, *describe_section(QUANTIZE)]
 PLAIN = {"gradient_checkpointing": "off", "tokens_per_batch": 512}
+ONLINE = {"rewards": [{"kind": "language", "language": "en"}], "answer_tokens": 4}
+OPTIONS: dict[str, dict[str, Any]] = {"grpo": {**ONLINE, "group_size": 2}, "ppo": ONLINE}
 NO_SAMPLES = {"sample_rows": 0, "sample_tokens": 64}
 
 
@@ -52,9 +53,9 @@ def updates_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(report, "write_report", lambda run: None)
 
 
-def try_cell(folder: Path, model: Path, method: str, tuning: str, **sections: Any) -> str:
+def try_cell(folder: Path, model: Path, method: str, tuning: str, /, **sections: Any) -> str:
     """Train two updates, or more where ranks need time to move; return what is said if refused."""
-    given: dict[str, Any] = {"name": method}
+    given: dict[str, Any] = {"name": method, **OPTIONS.get(method, {})}
     if method == "distill":
         given["teacher"] = str(model)
     steps = 4 if tuning == "adalora" else 2

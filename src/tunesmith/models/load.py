@@ -214,7 +214,7 @@ def quiet_libraries() -> None:
     # PEFT still uses the name that transformers 6 will drop.
     warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
     # Of experts, where patterns of ours were checked before.
-    warnings.filterwarnings("ignore", message="The following rank_pattern keys did not match")
+    warnings.filterwarnings("ignore", message=r"The following \w+_pattern keys did not match")
     # Which it would do otherwise than we do.
     warnings.filterwarnings("ignore", message="Using Rank-Stabilized LoRA with rank_pattern")
 
