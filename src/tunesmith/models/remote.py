@@ -70,6 +70,6 @@ def not_built_in(path: Path, kind: object) -> ModelError:
 
 def is_built_in(kind: str) -> bool:
     """Whether transformers holds an architecture."""
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+    from transformers import CONFIG_MAPPING
 
-    return kind in CONFIG_MAPPING_NAMES
+    return kind in CONFIG_MAPPING
