@@ -47,7 +47,7 @@ from tunesmith.templates import Piece, Template
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-FORM = 5
+FORM = 6
 """Number of the way tokens are made and kept; raise it when that changes."""
 BATCH_ROWS, BATCH_CHARS = 256, 1 << 21
 
@@ -376,7 +376,10 @@ def render_conversation(
 def _render_pair(
     row: Preference, template: Template
 ) -> list[tuple[Conversation, Sequence[Piece]]] | Problem:
-    conversations = (Conversation(row.messages, row.place), row.with_rejected())
+    conversations = (
+        Conversation(row.messages, row.place, tools=row.tools),
+        row.with_rejected(),
+    )
     try:
         rendered = [
             template.render_rows(c.as_dicts(), tools=c.tools, learn_history=False)
