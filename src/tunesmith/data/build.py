@@ -49,6 +49,9 @@ if TYPE_CHECKING:
 
 FORM = 6
 """Number of the way tokens are made and kept; raise it when that changes."""
+NOTHING_LEARNED = (
+    "nothing of it is learned: the chat template marks no answer, or all weigh nothing"
+)
 BATCH_ROWS, BATCH_CHARS = 256, 1 << 21
 
 
@@ -330,7 +333,7 @@ class _Job:
                 f"nothing of it is learned: its prompt fills data.max_tokens ({limit:,} of "
                 f"{longest:,} tokens)"
             )
-        return "nothing of it is learned: the chat template marks no answer, or all weigh nothing"
+        return NOTHING_LEARNED
 
 
 def render_conversation(

@@ -244,7 +244,18 @@ def test_an_answer_is_weighed(tmp_path: Path, more: dict[str, Any], weight: floa
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
-        (answer(weight=-1), "`weight` of message 2 is a number, not a number from 0"),
+        (
+            answer(weight=-1),
+            "`weight` of message 2 is -1, neither 0 nor from 1e-06 to 1e+06",
+        ),
+        (
+            answer(weight=1e39),
+            "`weight` of message 2 is 1e+39, neither 0 nor from 1e-06 to 1e+06",
+        ),
+        (
+            answer(weight=10**400),
+            f"`weight` of message 2 is 1{'0' * 19}..., neither 0 nor from 1e-06 to 1e+06",
+        ),
         (answer(weight="1"), "`weight` of message 2 is '1', not a number from 0"),
         (answer(weight=1, loss=False), "message 2 has several weights: weight, loss"),
         (
