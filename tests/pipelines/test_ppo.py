@@ -86,7 +86,7 @@ def test_a_stop_amidst_a_rollout_changes_nothing(
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(weight, ours[name]) for name, weight in theirs.items())
 
-    logged = [record for record in run.metrics() if "loss" in record]
+    logged = [record for record in undisturbed.metrics() if "loss" in record]
     told = {"answer_kl", "kl_coefficient", "policy_loss", "value_loss", "clipped", "update_kl"}
     told |= {"reward", "reward_third", "reward_language", "entropy", "explained_variance"}
     assert told <= logged[-1].keys()

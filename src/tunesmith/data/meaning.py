@@ -61,6 +61,8 @@ LEARNERS: dict[Kind, tuple[str, str]] = {
 """The first method that learns from rows of a kind, and columns that it takes."""
 ASKED: set[Kind] = {"conversation", "prompt"}
 """Rows that hold a question; its answer may be missing from the latter."""
+LOOKED_AT = 100
+"""Rows that are looked at before what holds questions only is taken for questions."""
 TEXT_ALONE = ("labelled", "text")
 """Rows that another method learns without their labels."""
 
@@ -203,15 +205,19 @@ def _look(path: Path, rows: RowSet, encoding: str) -> Format | Record | Problem 
     ordered = sorted(FORMATS.values(), key=lambda known: not named <= known.columns.keys())
     candidates = [_meaning(known, rows) for known in ordered]
     first: Record | Problem | None = None
-    for record in read_records(path, encoding):
+    asked: Format | None = None  # a row that has lost its answer looks like a question too
+    for number, record in enumerate(read_records(path, encoding)):
+        if asked is not None and number > LOOKED_AT:
+            break
         if isinstance(record, Problem):
             first = first or record
             continue
         first = first if isinstance(first, Record) else record
         known = next((known for known in candidates if known.matches(record.fields)), None)
-        if known is not None:
+        if known is not None and known.format.kind != "prompt":
             return known.format
-    return first
+        asked = asked or (known.format if known is not None else None)
+    return asked or first
 
 
 def _check_columns(rows: RowSet, encoding: str) -> None:

@@ -47,7 +47,6 @@ class Measures:
 
     Attributes:
         loss: nats a learned token, or a pair; None where answers are rewarded.
-        reward: mean over the answers, of a method that learns from rewards.
         perplexity: None for pairs.
         pair_accuracy: share of pairs whose preferred answer has the larger reward, 0 to 1; with a
             reference that means it gained more. Of judged answers, the share that gained if good
@@ -55,10 +54,10 @@ class Measures:
         rouge_l, exact_match, fact_rate: 0 to 1; None where there are no answers or no facts.
         bleu, chrf: 0 to 100.
         accuracy, macro_f1: of classes that are named, 0 to 1.
+        reward: mean over the answers, of a method that learns from rewards.
     """
 
     loss: float | None = None
-    reward: float | None = None
     perplexity: float | None = None
     pair_accuracy: float | None = None
     rouge_l: float | None = None
@@ -68,6 +67,7 @@ class Measures:
     fact_rate: float | None = None
     accuracy: float | None = None
     macro_f1: float | None = None
+    reward: float | None = None
 
 
 @dataclass(frozen=True)

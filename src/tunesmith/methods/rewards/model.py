@@ -53,7 +53,7 @@ class ModelJudge:
             with torch.no_grad():
                 given = model_arguments(self.judge.model, batch)
                 scores = scores_at(self.judge.model, given, last_tokens(batch))
-            for row, score in zip(order[part], scores.tolist(), strict=True):
+            for row, score in zip(order[part], scores[:, 0].tolist(), strict=True):
                 found[row] = score
         return found
 
