@@ -108,3 +108,15 @@ def test_the_class_is_read_after_the_last_token(tmp_path: Path, tiny_model: Path
     shown = show(path, 1, find_reader(tiny_model).tokenizer, None, LEARN)
     assert [token.learned for token in shown.tokens] == [False] * (len(shown.tokens) - 1) + [True]
     assert (shown.title, "".join(token.text for token in shown.tokens)) == ("zoo", "fox and dog")
+
+
+def test_a_first_row_without_a_text_does_not_hide_what_the_others_are(
+    tmp_path: Path, tiny_model: Path
+) -> None:
+    rows = [{"text": None, "label": "a"}, {"text": "fox", "label": "b"}]
+    info = tiny.write_rows(tmp_path / "rows.jsonl", rows).with_name("dataset_info.json")
+    info.write_text('{"tickets": {"file_name": "rows.jsonl"}}', "utf-8")
+    for more in ({"train": (str(tmp_path / "rows.jsonl"),)}, {"train": ("tickets",), "info": info}):
+        data = Data(on_bad_row="skip", **more)  # type: ignore[arg-type]
+        splits = prepare(data, LEARN, find_reader(tiny_model).tokenizer, None, seed=1)
+        assert (len(splits.train), splits.report.num_bad) == (1, 1)

@@ -10,7 +10,7 @@ EXACT = 2**53
 
 
 def _matches(fields: Fields, tags: Names) -> bool:
-    return isinstance(fields.get("text"), str) and "label" in fields
+    return "text" in fields and "label" in fields
 
 
 def _read(fields: Fields, tags: Names) -> Classed:
