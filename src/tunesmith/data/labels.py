@@ -38,8 +38,8 @@ def number_labels(rows: TokenRows, labels: Sequence[str]) -> TokenRows:
         if row.label not in numbers:
             raise DataError(
                 f"the label '{spell(row.label)}' is none of the {len(labels)} that are learned",
-                hint=f"these are {', '.join(map(spell, labels[:10]))}; mend the row, or name all in "
-                "method.labels",
+                hint=f"these are {', '.join(map(spell, labels[:10]))}; mend the row, or name all "
+                "in method.labels",
                 where=str(row.place),
             )
         found[at] = numbers[row.label]
