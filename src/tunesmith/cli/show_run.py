@@ -26,16 +26,22 @@ def show_end(run: Run) -> None:
     pairs(run.name, spelled_summary(run))
     for advice in advise(run.metrics()):
         say(f"\n{advice.seen}.\n  {advice.do}.", style="yellow" if is_bad(advice.kind) else "")
-    pairs(
-        "\nNext",
-        {
-            "look": run.report_file,
-            "talk": f"tunesmith chat {run.name} --compare base",
-            "measure": f"tunesmith evaluate {run.name}",
-            "export": f"tunesmith export {run.name} --to my-model",
-            "serve": f"tunesmith serve {run.name}",
-        },
-    )
+    pairs("\nNext", _next_steps(run))
+
+
+def _next_steps(run: Run) -> dict[str, object]:
+    """Say what to type next; a model with a head gives no answers."""
+    method = run.recipe().method.name
+    steps: dict[str, object] = {"look": run.report_file}
+    if method == "classify":
+        steps["name"] = f"tunesmith classify {run.name} INPUT"
+    elif method != "reward":
+        steps["talk"] = f"tunesmith chat {run.name} --compare base"
+    steps["measure"] = f"tunesmith evaluate {run.name}"
+    steps["export"] = f"tunesmith export {run.name} --to my-model"
+    if method not in ("classify", "reward"):
+        steps["serve"] = f"tunesmith serve {run.name}"
+    return steps
 
 
 def show_detached(run: Run) -> None:
