@@ -5,10 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tunesmith.errors import ModelError
-<<<<<<< HEAD
-=======
 from tunesmith.models.beneath import base_sha256
->>>>>>> w-r3
 from tunesmith.models.chat import Subject, find_beneath, find_subject, load_subject
 from tunesmith.models.fingerprint import weights_sha256
 from tunesmith.models.inspect import is_scorer
