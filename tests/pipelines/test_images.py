@@ -98,7 +98,7 @@ def test_it_comes_to_tell_colours_apart_and_its_export_scores_alike_elsewhere(
     if tuning["kind"] == "freeze":  # only the last layer and the head have moved
         after = tiny.weights(run)
         moved = {name for name, one in before.items() if not torch.equal(one, after[name])}
-        assert all(name.startswith(("vit.layers.1.", "classifier.")) for name in moved)
+        assert all(name.startswith(("vit.encoder.layer.1.", "classifier.")) for name in moved)
 
 
 def test_loss_and_gradients_are_those_of_transformers(rows: Path, vit: Path) -> None:

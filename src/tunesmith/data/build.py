@@ -19,7 +19,7 @@ from tunesmith.data.leftover import Leftover
 from tunesmith.data.meaning import Meaning, read_set
 from tunesmith.data.pairs import join_answers
 from tunesmith.data.progress import track
-from tunesmith.data.report import DataReport
+from tunesmith.data.report import NOTHING_LEARNED, DataReport
 from tunesmith.data.rows import (
     Conversation,
     Learn,
@@ -49,9 +49,6 @@ if TYPE_CHECKING:
 
 FORM = 6
 """Number of the way tokens are made and kept; raise it when that changes."""
-NOTHING_LEARNED = (
-    "nothing of it is learned: the chat template marks no answer, or all weigh nothing"
-)
 BATCH_ROWS, BATCH_CHARS = 256, 1 << 21
 
 
@@ -379,10 +376,7 @@ def render_conversation(
 def _render_pair(
     row: Preference, template: Template
 ) -> list[tuple[Conversation, Sequence[Piece]]] | Problem:
-    conversations = (
-        Conversation(row.messages, row.place, tools=row.tools),
-        row.with_rejected(),
-    )
+    conversations = (Conversation(row.messages, row.place, tools=row.tools), row.with_rejected())
     try:
         rendered = [
             template.render_rows(c.as_dicts(), tools=c.tools, learn_history=False)

@@ -9,6 +9,9 @@ from typing import Any
 from tunesmith.data.rows import Problem
 from tunesmith.errors import DataError
 
+NOTHING_LEARNED = (
+    "nothing of it is learned: the chat template marks no answer, or all weigh nothing"
+)
 MAX_PROBLEMS = 1000
 SHOWN = 5
 
