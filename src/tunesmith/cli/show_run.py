@@ -13,6 +13,9 @@ from tunesmith.runs.compare import summary
 if TYPE_CHECKING:
     from tunesmith.runs.run import Run
 
+CLOSED = {"classify": ("talk", "serve"), "reward": ("talk", "ask", "export", "serve")}
+"""What cannot be done with the models of some methods; all others are not asked for classes."""
+
 
 def show_end(run: Run) -> None:
     """Print what came of a run, what its curves say, and what to type next."""
@@ -26,16 +29,16 @@ def show_end(run: Run) -> None:
     pairs(run.name, spelled_summary(run))
     for advice in advise(run.metrics()):
         say(f"\n{advice.seen}.\n  {advice.do}.", style="yellow" if is_bad(advice.kind) else "")
-    pairs(
-        "\nNext",
-        {
-            "look": run.report_file,
-            "talk": f"tunesmith chat {run.name} --compare base",
-            "measure": f"tunesmith evaluate {run.name}",
-            "export": f"tunesmith export {run.name} --to my-model",
-            "serve": f"tunesmith serve {run.name}",
-        },
-    )
+    ways = {
+        "look": str(run.report_file),
+        "talk": f"tunesmith chat {run.name} --compare base",
+        "ask": f"tunesmith classify {run.name} ...",
+        "measure": f"tunesmith evaluate {run.name}",
+        "export": f"tunesmith export {run.name} --to my-model",
+        "serve": f"tunesmith serve {run.name}",
+    }
+    closed = CLOSED.get(run.recipe().method.name, ("ask",))
+    pairs("\nNext", {name: way for name, way in ways.items() if name not in closed})
 
 
 def show_detached(run: Run) -> None:
