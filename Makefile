@@ -58,6 +58,7 @@ demo: $(READY)
 
 docs: $(READY)
 	$(BIN)/python tools/make_reference.py
+	$(BIN)/python tools/make_matrix.py
 	$(BIN)/mkdocs build --quiet --strict
 
 # Makes src/tunesmith/starter/model anew: a corpus, a tokenizer, two runs, an export. Takes hours.

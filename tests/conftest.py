@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests import tiny
 from tests.command import Command
+from tests.matrix import Matrix
 
 SHARED = os.environ.get("TUNESMITH_SHARED", "")
 
@@ -46,3 +48,11 @@ def shared() -> Path:
 def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     """The command line."""
     return Command(monkeypatch, capsys)
+
+
+@pytest.fixture(scope="session")
+def matrix() -> Iterator[Matrix]:
+    """What combinations of options do, written down at the end."""
+    tried = Matrix()
+    yield tried
+    tried.write()

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from tests import families
 from tunesmith.recipe.load import load_recipe
 from tunesmith.runs.run import Run
 from tunesmith.templates import named_template
@@ -136,7 +137,12 @@ def make_model(
 ) -> Path:
     """Write a model folder with random weights and a tokenizer trained on a few words."""
     make_tokenizer(folder, template)
-    options = {**COMMON, **{**FAMILIES, **PADDED}[shape], "vocab_size": 400, **changes}
+    options = {
+        **COMMON,
+        **{**FAMILIES, **PADDED, **families.FAMILIES}[shape],
+        "vocab_size": 400,
+        **changes,
+    }
     config = AutoConfig.for_model(options.pop("model_type"), **options)
     torch.manual_seed(seed)
     AutoModelForCausalLM.from_config(config, dtype=dtype).save_pretrained(str(folder))

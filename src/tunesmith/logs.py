@@ -22,6 +22,17 @@ def logger(name: str) -> logging.Logger:
     return logging.getLogger(name)
 
 
+@contextmanager
+def without_word_of(name: str) -> Iterator[None]:
+    """Let the logger of a library say nothing for a while."""
+    theirs = logging.getLogger(name)
+    before, theirs.disabled = theirs.disabled, True
+    try:
+        yield
+    finally:
+        theirs.disabled = before
+
+
 class _LogFile(logging.FileHandler):
     """A log file whose disk may be full: what is logged matters more than the log."""
 

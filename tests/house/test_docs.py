@@ -27,6 +27,11 @@ def test_the_reference_is_what_the_code_says(page: str, writer: str) -> None:
     assert (REFERENCE / page).read_text("utf-8") == tool[writer](), "run `make docs`"
 
 
+def test_the_matrix_is_what_the_proofs_found() -> None:
+    tool = runpy.run_path(str(ROOT / "tools" / "make_matrix.py"))
+    assert (REFERENCE / "matrix.md").read_text("utf-8") == tool["matrix_page"](), "run `make docs`"
+
+
 def test_every_command_has_its_place_in_the_reference() -> None:
     tool = runpy.run_path(str(ROOT / "tools" / "make_reference.py"))
     helped = subprocess.run(

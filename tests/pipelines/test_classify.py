@@ -13,6 +13,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from tests import tiny
 from tests.command import Command
 from tests.pipelines.test_going_on import stop_at
+from tunesmith.cli.show_run import _next_steps
 from tunesmith.errors import DataError, ModelError, RecipeError, RunError
 from tunesmith.evaluation.evaluate import evaluate
 from tunesmith.export.export import export
@@ -96,6 +97,9 @@ def test_whoever_asks_it_for_an_answer_is_told(
         load_chat_model(run.name)
     with pytest.raises(ModelError, match="this is no reward model"):
         load_reward_model(find_subject(run.name))
+    steps = _next_steps(run)
+    assert steps.keys() == {"look", "name", "measure", "export"}
+    assert steps["name"] == f"tunesmith classify {run.name} INPUT"
     for words in (("chat", run.name), ("serve", run.name)):
         told = command(*words)
         assert told.code == 2

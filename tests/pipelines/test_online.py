@@ -14,14 +14,21 @@ from tests import tiny
 from tests.faults import work
 from tests.pipelines.test_going_on import stop_at
 from tunesmith import starter
-from tunesmith.errors import RecipeError, RunError
+from tunesmith.data.token_rows import UNLEARNED
+from tunesmith.errors import DataError, RecipeError, RunError, TrainingError
 from tunesmith.evaluation.evaluate import evaluate
 from tunesmith.export.export import export
 from tunesmith.inference.generate import answer, encode_prompt
+from tunesmith.methods.method import Joining
 from tunesmith.models.chat import find_subject, load_subject
-from tunesmith.recipe.load import load_recipe
+from tunesmith.models.reader import find_reader
+from tunesmith.models.roles import load_roles
+from tunesmith.recipe.load import build_recipe, load_recipe
 from tunesmith.runs.run import Run
+from tunesmith.training.best import best_step
 from tunesmith.training.checkpoints import list_checkpoints, step_of
+from tunesmith.training.plan import dry_run
+from tunesmith.training.rollouts import Reference
 from tunesmith.training.samples import read_samples
 from tunesmith.training.train import resume, train
 
@@ -169,9 +176,107 @@ def test_a_resume_refuses_a_reward_that_judges_otherwise(
         resume(Run(run.path))
 
 
+def test_a_reference_leaves_frozen_what_is_frozen(tmp_path: Path, tiny_model: Path) -> None:
+    tuning = {"kind": "lora", "freeze_a": True}
+    raw = {"model": {"name": str(tiny_model)}, "data": {"train": ["none"]}, "tuning": tuning}
+    roles = load_roles(build_recipe(raw), find_reader(tiny_model, None))
+    before = {name for name, weight in roles.policy.named_parameters() if weight.requires_grad}
+    row = {"input_ids": [5, 6, 7], "labels": [UNLEARNED, 6, 7], "reward": 0.0}
+    (seen,) = Reference(roles.policy, 1.0).observe([row], Joining(flat=True), 64)
+    assert len(seen["tokens"]["reference_logps"]) == 2
+    after = {name for name, weight in roles.policy.named_parameters() if weight.requires_grad}
+    assert after == before
+
+
+@pytest.mark.parametrize("method", ["grpo", "asft"])
+def test_the_model_before_training_has_its_adapters(
+    tmp_path: Path, tiny_model: Path, method: str
+) -> None:
+    """Before the first step nothing is apart from it."""
+    first = tiny.train_run(tmp_path / "a", tiny_model, run={"name": "first", "steps": 8})
+    how: dict[str, Any] = {
+        "model": {"name": str(tiny_model), "adapters": [str(first.model)]},
+        "tuning": {"kind": "full"},
+        "run": {"name": "over", "steps": 1},
+    }
+    if method == "grpo":
+        run = learn(tmp_path / "b", tiny_model, method={"beta": 0.1}, **how)
+    else:
+        sft = {"name": "sft", "loss": "asft"}
+        run = tiny.train_run(tmp_path / "b", tiny_model, method=sft, **how)
+    apart = {"grpo": "kl", "asft": "divergence"}[method]
+    assert run.metrics()[0][apart] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_held_out_questions_are_rewarded_set_by_set(tmp_path: Path, tiny_model: Path) -> None:
+    asked = [{**row, "prompt": f"other {row['prompt']}"} for row in QUESTIONS]
+    sets = {
+        name: str(tiny.write_rows(tmp_path / f"{name}.jsonl", rows))
+        for name, rows in {"few": asked[:2], "many": asked[2:8]}.items()
+    }
+    run = learn(
+        tmp_path,
+        tiny_model,
+        data={"validation": sets},
+        evaluate={"best_on": "few", "every_steps": 1, "batch_size": 4},
+        run={"name": "sets", "steps": 3, "seed": 1, "keep_checkpoints": 9},
+    )
+    measured = [record for record in run.metrics() if "eval_reward" in record]
+    assert len(measured) == 3
+    for record in measured:
+        few, many = record["eval_few_reward"], record["eval_many_reward"]
+        assert record["eval_reward"] == pytest.approx((2 * few + 6 * many) / 8)
+    best = max(measured, key=lambda record: (record["eval_few_reward"], -record["step"]))
+    assert best_step(run.metrics(), "eval_few_loss") == best["step"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "reward", "said"),
+    [
+        (None, "exact_match", "row has no answer of its own"),
+        ("It is three.", "number", "answer without a number"),
+    ],
+)
+def test_a_question_without_what_is_compared_is_refused_before_anything_runs(
+    tmp_path: Path, tiny_model: Path, answer: str | None, reward: str, said: str
+) -> None:
+    row = {"prompt": "question"} | ({} if answer is None else {"answer": answer})
+    data = tiny.write_rows(tmp_path / "q.jsonl", [*QUESTIONS, row])
+    method = {"name": "grpo", "rewards": reward}
+    raw = {"model": {"name": str(tiny_model)}, "data": {"train": [str(data)]}, "method": method}
+    with pytest.raises(DataError, match=said) as problem:
+        dry_run(build_recipe(raw))
+    assert str(problem.value.where).endswith("q.jsonl:25:1")
+
+
+def test_odds_that_are_no_numbers_are_told(tmp_path: Path, tiny_model: Path) -> None:
+    with pytest.raises(TrainingError, match="not a number any more") as problem:
+        learn(tmp_path, tiny_model, optimizer={"batch_size": 4, "learning_rate": 1e30})
+    assert "learning_rate" in str(problem.value.hint)
+
+
+@pytest.mark.parametrize("method", ["grpo", "ppo"])
+def test_answers_are_not_drawn_so_coldly_that_all_are_alike(method: str) -> None:
+    options = {"name": method, "rewards": "json", "temperature": 1e-6}
+    with pytest.raises(RecipeError, match="temperature"):
+        build_recipe({"model": {"name": "m"}, "data": {"train": ["q"]}, "method": options})
+
+
+@pytest.mark.parametrize(("tuning", "rate"), [("lora", 5e-5), ("full", 5e-6)])
+def test_steps_are_small_unless_told_otherwise(tuning: str, rate: float) -> None:
+    raw = {
+        "model": {"name": "m"},
+        "data": {"train": ["rows.jsonl"]},
+        "method": {"name": "grpo", "rewards": "json"},
+        "tuning": {"kind": tuning},
+    }
+    assert build_recipe(raw).optimizer.learning_rate == rate
+
+
 @pytest.mark.parametrize(
     ("sections", "where"),
     [
+        ({"model": {"shifted_attention": 8}}, "model.shifted_attention"),
         ({"method": {"answer_tokens": 250}}, "method.answer_tokens"),
         ({"method": {"epsilon": 0.1}}, "method.epsilon"),
         ({"method": {"overlong_tokens": 7}}, "method.overlong_tokens"),

@@ -51,8 +51,8 @@ def check(
     given = {"validation": validation, "model": model, "template": template}
     recipe = describe(file, {**given, "max_tokens": max_tokens, "encoding": encoding})
     reader = find_any_reader(recipe.model.name, recipe.model.template)
-    kind = learn_of(build_method(recipe.method), reader).kind if is_recipe(file) else None
-    report = check_data(recipe.data, reader.tokenizer, reader.template, kind)
+    learn = learn_of(build_method(recipe.method), reader) if is_recipe(file) else None
+    report = check_data(recipe.data, reader.tokenizer, reader.template, learn)
     if as_json:
         import orjson
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from tunesmith.cli.show_run import say
 from tunesmith.cli.tables import pairs
+from tunesmith.data.rows import spell
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +24,7 @@ def show_check(report: CheckReport) -> None:
     values: dict[str, object] = {"kind": f"{report.kind} ({formats})", "rows": rows}
     if report.labels:
         most = sorted(report.labels.items(), key=lambda item: -item[1])
-        shown = ", ".join(f"{label} {count:,}" for label, count in most[:SHOWN_LABELS])
+        shown = ", ".join(f"{spell(label)} {count:,}" for label, count in most[:SHOWN_LABELS])
         values["labels"] = f"{len(most):,}: {shown}" + (", ..." if len(most) > SHOWN_LABELS else "")
     if report.chars:
         values["characters"] = _spell(report.chars)

@@ -13,9 +13,6 @@ from tunesmith.runs.compare import summary
 if TYPE_CHECKING:
     from tunesmith.runs.run import Run
 
-CLOSED = {"classify": ("talk", "serve"), "reward": ("talk", "ask", "export", "serve")}
-"""What cannot be done with the models of some methods; all others are not asked for classes."""
-
 
 def show_end(run: Run) -> None:
     """Print what came of a run, what its curves say, and what to type next."""
@@ -29,16 +26,23 @@ def show_end(run: Run) -> None:
     pairs(run.name, spelled_summary(run))
     for advice in advise(run.metrics()):
         say(f"\n{advice.seen}.\n  {advice.do}.", style="yellow" if is_bad(advice.kind) else "")
-    ways = {
-        "look": str(run.report_file),
-        "talk": f"tunesmith chat {run.name} --compare base",
-        "ask": f"tunesmith classify {run.name} ...",
-        "measure": f"tunesmith evaluate {run.name}",
-        "export": f"tunesmith export {run.name} --to my-model",
-        "serve": f"tunesmith serve {run.name}",
-    }
-    closed = CLOSED.get(run.recipe().method.name, ("ask",))
-    pairs("\nNext", {name: way for name, way in ways.items() if name not in closed})
+    pairs("\nNext", _next_steps(run))
+
+
+def _next_steps(run: Run) -> dict[str, object]:
+    """Say what to type next; a model with a head gives no answers."""
+    method = run.recipe().method.name
+    steps: dict[str, object] = {"look": run.report_file}
+    if method == "classify":
+        steps["name"] = f"tunesmith classify {run.name} INPUT"
+    elif method != "reward":
+        steps["talk"] = f"tunesmith chat {run.name} --compare base"
+    steps["measure"] = f"tunesmith evaluate {run.name}"
+    if method != "reward":
+        steps["export"] = f"tunesmith export {run.name} --to my-model"
+    if method not in ("classify", "reward"):
+        steps["serve"] = f"tunesmith serve {run.name}"
+    return steps
 
 
 def show_detached(run: Run) -> None:

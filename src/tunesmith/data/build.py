@@ -47,8 +47,11 @@ from tunesmith.templates import Piece, Template
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-FORM = 5
+FORM = 6
 """Number of the way tokens are made and kept; raise it when that changes."""
+NOTHING_LEARNED = (
+    "nothing of it is learned: the chat template marks no answer, or all weigh nothing"
+)
 BATCH_ROWS, BATCH_CHARS = 256, 1 << 21
 
 
@@ -330,7 +333,7 @@ class _Job:
                 f"nothing of it is learned: its prompt fills data.max_tokens ({limit:,} of "
                 f"{longest:,} tokens)"
             )
-        return "nothing of it is learned: the chat template marks no answer, or all weigh nothing"
+        return NOTHING_LEARNED
 
 
 def render_conversation(
@@ -376,7 +379,10 @@ def render_conversation(
 def _render_pair(
     row: Preference, template: Template
 ) -> list[tuple[Conversation, Sequence[Piece]]] | Problem:
-    conversations = (Conversation(row.messages, row.place), row.with_rejected())
+    conversations = (
+        Conversation(row.messages, row.place, tools=row.tools),
+        row.with_rejected(),
+    )
     try:
         rendered = [
             template.render_rows(c.as_dicts(), tools=c.tools, learn_history=False)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tunesmith.data.build import Tokenizing, render_conversation
+from tunesmith.data.build import NOTHING_LEARNED, Tokenizing, render_conversation
 from tunesmith.data.check_report import CheckReport, Lengths
 from tunesmith.data.labelled import look_into
 from tunesmith.data.meaning import Meaning, find_meaning, meaning_for
@@ -19,11 +19,11 @@ from tunesmith.data.reading import read_records
 from tunesmith.data.repetitions import SHOWN, Repetitions
 from tunesmith.data.report import MAX_PROBLEMS
 from tunesmith.data.rows import (
-    Kind,
     Labelled,
     LabelledImage,
     Learn,
     Problem,
+    Prompt,
     Record,
     Row,
     Text,
@@ -48,7 +48,7 @@ def check(
     data: Data | Path | str,
     tokenizer: PreTrainedTokenizerFast | None = None,
     template: Template | None = None,
-    kind: Kind | None = None,
+    learn: Learn | None = None,
 ) -> CheckReport:
     """Read every row of a file, or of a recipe's data, and report what it holds.
 
@@ -57,13 +57,14 @@ def check(
     Args:
         tokenizer: measures lengths in tokens too.
         template: adds what it writes around the messages to these lengths.
-        kind: what the recipe's method takes; None looks at any rows.
+        learn: what the recipe's method learns; None looks at any rows, all of one kind.
 
     Raises:
-        DataError: if there is no file, no row, or a format that is not known.
+        DataError: if there is no file, no row, a format that is not known, or rows of a kind that
+            is not learned.
     """
     options = data if isinstance(data, Data) else Data(train=(Source(path=str(data)),))
-    return _Check(options, tokenizer, template, kind).run()
+    return _Check(options, tokenizer, template, learn).run()
 
 
 class _Check:
@@ -72,9 +73,10 @@ class _Check:
         options: Data,
         tokenizer: PreTrainedTokenizerFast | None,
         template: Template | None,
-        kind: Kind | None,
+        learn: Learn | None,
     ) -> None:
-        self._options, self._kind = options, kind
+        self._options, self._learn = options, learn or Learn("conversation")
+        self._kind = learn.kind if learn else None
         self._tokenizer, self._template = tokenizer, template
         self._report = CheckReport("text", max_tokens=options.max_tokens)
         self._chars, self._tokens = array("q"), array("q")
@@ -101,9 +103,9 @@ class _Check:
         seen = Repetitions()
         for rows in find_sets(sources, self._options, self._kind):
             meaning = find_meaning(rows, self._options.encoding)
-            if self._kind == "prompt":  # it takes conversations too, with or without an answer
-                meaning = meaning_for(self._kind, meaning, rows)
-            self._report.kind = meaning.format.kind
+            self._kind = self._kind or meaning.format.kind
+            meaning = meaning_for(self._kind, meaning, rows)
+            self._report.kind = self._kind
             formats = dict.fromkeys(meaning.of(path).format.name for path in rows.files)
             self._report.formats[rows.name] = ", ".join(formats)
             self._report.files += [str(path) for path in rows.files]
@@ -150,11 +152,13 @@ class _Check:
             return [Piece(row.text, True)]
         if self._template is None or self._tokenizer is None:
             return [Piece(message.spell(), False) for message in row.messages]
-        learn = Learn("conversation")
-        how = Tokenizing(self._options, learn, self._tokenizer, self._template, seed=0)
+        how = Tokenizing(self._options, self._learn, self._tokenizer, self._template, seed=0)
         rendered = render_conversation(row, how)
         if isinstance(rendered, Problem):
             return rendered
+        learned = any(piece.learned for _, pieces in rendered for piece in pieces)
+        if not learned and not isinstance(row, Prompt):
+            return Problem(row.place, NOTHING_LEARNED)
         return max((pieces for _, pieces in rendered), key=_count_rendered)
 
     def _add_problem(self, problem: Problem) -> None:

@@ -101,6 +101,8 @@ class _Entry:
         written: dict[str, Any] = {"format": formatting, "columns": columns, "tags": tags}
         if formatting == "alpaca" and kind in ("text", None):
             written |= self._as_text(self._named())
+        if kind in ("labelled", "image") and not self._named() and "formatting" not in self.values:
+            written["format"] = "auto"  # only ours describes such rows
         if source.format != "auto":
             written["format"] = source.format
         return source.model_copy(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from tunesmith.data.prepare import Splits
-from tunesmith.data.rows import Labelled
+from tunesmith.data.rows import Labelled, spell
 from tunesmith.data.token_rows import TokenRows
 from tunesmith.errors import DataError
+
+NUMBER = re.compile("-?[0-9]{1,100}")
 
 
 def find_labels(rows: TokenRows) -> tuple[str, ...]:
@@ -19,7 +22,7 @@ def find_labels(rows: TokenRows) -> tuple[str, ...]:
 
 
 def _order(label: str) -> tuple[bool, int, str]:
-    number = label.isascii() and label.isdigit()
+    number = NUMBER.fullmatch(label)
     return not number, int(label) if number else 0, label
 
 
@@ -34,9 +37,9 @@ def number_labels(rows: TokenRows, labels: Sequence[str]) -> TokenRows:
     for at, row in enumerate(_read(rows)):
         if row.label not in numbers:
             raise DataError(
-                f"the label {row.label!r} is none of the {len(labels)} that are learned",
-                hint=f"these are {', '.join(labels[:10])}; mend the row, or name all in "
-                "method.labels",
+                f"the label '{spell(row.label)}' is none of the {len(labels)} that are learned",
+                hint=f"these are {', '.join(map(spell, labels[:10]))}; mend the row, or name all "
+                "in method.labels",
                 where=str(row.place),
             )
         found[at] = numbers[row.label]

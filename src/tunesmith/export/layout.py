@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tunesmith.errors import ModelError
 from tunesmith.models.inspect import read_config
+from tunesmith.models.load import read_architecture
 from tunesmith.models.reader import AnyReader, Reader
 from tunesmith.runs.write import write_json, write_text
 
@@ -36,7 +38,7 @@ def write_folder(model: PreTrainedModel, chat: ChatModel, folder: Path) -> None:
     model.generation_config = GenerationConfig()  # ours is written over it below
     model.save_pretrained(str(folder), max_shard_size=SHARD_SIZE)
     chat.tokenizer.save_pretrained(str(folder))
-    write_json(folder / "config.json", spell_both_ways(read_config(folder / "config.json")))
+    add_older_names(folder)
     write_json(folder / "generation_config.json", _generation_defaults(chat))
     _mend_tokenizer(folder, chat.template)
 
@@ -49,9 +51,28 @@ def write_classifier(model: PreTrainedModel, reader: AnyReader, folder: Path) ->
     """
     model.save_pretrained(str(folder), max_shard_size=SHARD_SIZE)
     reader.save(folder)
-    write_json(folder / "config.json", spell_both_ways(read_config(folder / "config.json")))
+    add_older_names(folder)
     if isinstance(reader, Reader):
         _mend_tokenizer(folder, None)
+
+
+def add_older_names(folder: Path) -> None:
+    """Add older names to config.json, but none that today's reader takes for something else."""
+    path, meant = folder / "config.json", _rope_of(folder)
+    config = read_config(path)
+    spelled = spell_both_ways(config)
+    write_json(path, spelled)
+    if _rope_of(folder) != meant:  # GPT-NeoX and Gemma 4 drop a base beside `rope_scaling`
+        kept = {*config, "torch_dtype"} & spelled.keys()
+        write_json(path, {name: spelled[name] for name in spelled if name in kept})
+
+
+def _rope_of(folder: Path) -> Any:
+    """Read how positions turn; what cannot be read so is nothing."""
+    try:
+        return read_architecture(folder).get_text_config().to_dict().get("rope_parameters")
+    except ModelError:
+        return None
 
 
 def spell_both_ways(config: dict[str, Any]) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def measure_held_out(
     device = next(model.parameters()).device
     was_training, gave_up = model.training, False
     model.eval()
-    parts = _split(rows, batch_size)
+    parts = split_by_set(rows, batch_size)
     # dealt set by set: the first process, which logs, has some of each
     ours = [(name, batch) for name, part in parts.items() for batch in share.of(part)]
 
@@ -68,7 +68,7 @@ def measure_held_out(
     return {**found[""], **more} if found[""] else None
 
 
-def _split(rows: TokenRows, batch_size: int) -> dict[str, list[list[int]]]:
+def split_by_set(rows: TokenRows, batch_size: int) -> dict[str, list[list[int]]]:
     """Split the rows of each set into batches of about the same lengths; the rest has no name."""
     named = {row for each in rows.sets.values() for row in each}
     rest = [row for row in range(len(rows)) if row not in named]

@@ -65,16 +65,28 @@ class Ranks:
         self._count(0)
 
     def totals(self, named: Mapping[Name, float]) -> dict[Name, float]:
-        """Add up figures over all processes; one that did no work may know fewer of the names."""
+        """Add up figures over all processes; one that did other work may know other names."""
         if self.count == 1:
             return dict(named)
         import torch
 
+        ours = {repr(name): number for name, number in named.items()}
+        known = sorted({name for told in self._tell("\n".join(ours)) for name in told.split("\n")})
+        summed = torch.tensor([ours.get(name, 0.0) for name in known], dtype=torch.float64)
+        totals = dict(zip(known, self.total(summed).tolist(), strict=True))
+        return {name: totals[repr(name)] for name in named}
+
+    def _tell(self, text: str) -> list[str]:
+        """Tell all processes a text, and hear theirs."""
+        import torch
+
+        ours = torch.tensor([*text.encode()], dtype=torch.uint8)
         sizes = torch.zeros(self.count, dtype=torch.int64)
-        sizes[self.rank] = len(named)
-        summed = torch.zeros(int(self.total(sizes).max()), dtype=torch.float64)
-        summed[: len(named)] = torch.tensor(list(named.values()), dtype=torch.float64)
-        return dict(zip(named, self.total(summed).tolist(), strict=False))
+        sizes[self.rank] = len(ours)
+        told = torch.zeros(self.count, int(self.total(sizes).max()), dtype=torch.uint8)
+        told[self.rank, : len(ours)] = ours
+        rows = zip(self.total(told).tolist(), sizes.tolist(), strict=True)
+        return [bytes(row[:size]).decode() for row, size in rows]
 
     def _count(self, mine: int) -> int:
         import torch

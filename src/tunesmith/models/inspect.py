@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.errors import ModelError
+from tunesmith.models.remote import code_asked
 
 REMOTE_CODE_KEYS = ("auto_map", "trust_remote_code", "megatron_config")
 KERNEL_KEYS = ("attn_implementation", "experts_implementation")
@@ -34,10 +35,12 @@ def check_files(folder: Path, *, weights: bool = True) -> dict[str, Any]:
     Raises:
         ModelError: naming the file and the field.
     """
+    own = folder / "config.json"
+    kind = read_config(own).get("model_type") if own.exists() else None
     for name in CONFIG_FILES:
         if (folder / name).exists():
-            check_config(folder / name)
-    config = read_config(folder / "config.json")
+            check_config(folder / name, kind)
+    config = read_config(own)
     if weights and not list(folder.glob("*.safetensors")):
         raise _no_weights(folder)
     if weights and (folder / ADAPTER).exists():
@@ -109,8 +112,11 @@ def read_config(path: Path) -> dict[str, Any]:
     return content
 
 
-def check_config(path: Path) -> None:
+def check_config(path: Path, kind: object = None) -> None:
     """Refuse a configuration that names code outside of the libraries we ship with.
+
+    Args:
+        kind: `model_type` of the folder, where it has one.
 
     Raises:
         ModelError: naming the file and the field.
@@ -118,12 +124,7 @@ def check_config(path: Path) -> None:
     for dotted, value in _walk(read_config(path), ""):
         key = dotted.rsplit(".", 1)[-1]
         if (key in REMOTE_CODE_KEYS and value) or _asks_for_kernel(key, value):
-            raise ModelError(
-                f"the field {dotted} asks for code from outside",
-                hint="tunesmith never runs code of a model folder; remove the field if the "
-                "architecture is built into transformers",
-                where=str(path),
-            )
+            raise code_asked(path, dotted, kind)
 
 
 def _asks_for_kernel(key: str, value: Any) -> bool:

@@ -16,6 +16,7 @@ from tunesmith.models.quantize.packed import loading_options as packed_options
 from tunesmith.models.quantize.packed import settle as fill
 from tunesmith.models.quantize.whole import make_whole
 from tunesmith.models.reasons import few, reason_of
+from tunesmith.models.remote import not_built_in
 from tunesmith.models.rope import stretch
 from tunesmith.models.score import SCORE
 from tunesmith.recipe.quantize import Quantize
@@ -212,6 +213,8 @@ def quiet_libraries() -> None:
     hush()
     # PEFT still uses the name that transformers 6 will drop.
     warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
+    # Of experts, where patterns of ours were checked before.
+    warnings.filterwarnings("ignore", message=r"The following \w+_pattern keys did not match")
     # Which it would do otherwise than we do.
     warnings.filterwarnings("ignore", message="Using Rank-Stabilized LoRA with rank_pattern")
 
@@ -240,12 +243,8 @@ def load_config(folder: Path, rope: RopeScaling | None = None) -> PreTrainedConf
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
     kind = check_files(folder, weights=False).get("model_type")
-    if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
-        raise ModelError(
-            f"the architecture {kind!r} is not a causal language model that transformers knows",
-            hint="use a model of another family, or a newer tunesmith",
-            where=str(folder / "config.json"),
-        )
+    if not isinstance(kind, str) or kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        raise not_built_in(folder / "config.json", kind)
     config = read_architecture(folder)
     if rope is not None:
         stretch(config, rope)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tunesmith.errors import ModelError
 from tunesmith.hardware import Precision, choose_device, choose_precision
 from tunesmith.models.adapter import merge_adapters, restore_adapter
+from tunesmith.models.beneath import NOTHING, Beneath
 from tunesmith.models.beside import load_beside
 from tunesmith.models.chat import find_beneath
 from tunesmith.models.classifier import load_classifier_model
@@ -104,12 +105,19 @@ def check_reference(recipe: Recipe, reader: AnyReader) -> None:
         )
 
 
-def load_reference(folder: Path, recipe: Recipe, roles: Roles) -> torch.nn.Module:
-    """Load the model that answers are compared with, beside the policy."""
+def load_reference(
+    folder: Path, recipe: Recipe, roles: Roles, beneath: Beneath = NOTHING
+) -> torch.nn.Module:
+    """Load the model that answers are compared with, beside the policy.
+
+    Args:
+        beneath: what was changed of it before training began, if it is the base.
+    """
     from tunesmith.models.few_passes import use_few_passes
 
     dtype = base_dtype(recipe, roles.precision)
-    model = load_model(folder, dtype=dtype, device=roles.device)
+    plain = load_model(folder, dtype=dtype, device=roles.device, rope=beneath.rope)
+    model = merge_adapters(plain, folder, beneath)
     assert isinstance(roles.reader, Reader)
     check_vocabulary(folder, len(roles.reader.tokenizer), count_embeddings(model))
     use_few_passes(model)

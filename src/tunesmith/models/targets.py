@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 ALL = "all-linear"
+CHOOSERS = ("Router", "GroupedLinear")
+"""How the names of linear layers end that give more than a product; no matrix fits beside one."""
+MIXERS = ("Mamba", "FalconH1Mixer")
+"""How layers are called whose fast kernels take the weights of `out_proj` past an adapter."""
 
 
 def choose_layers(model: PreTrainedModel, tuning: Adapter) -> str | list[str]:
@@ -28,8 +32,8 @@ def choose_layers(model: PreTrainedModel, tuning: Adapter) -> str | list[str]:
     layers = find_linear(model)
     if tuning.target_pattern is None:
         check_targets(model, layers, tuning.targets)
-        if ALL in tuning.targets:  # PEFT's own idea of all would take in a head for images
-            return sorted(layers) if reads_images(model) else ALL
+        if ALL in tuning.targets:
+            return sorted(layers) if reads_images(model) else _name_all(model, layers)
         return list(tuning.targets)
     pattern = _compile(tuning.target_pattern, "tuning.target_pattern")
     found = [name for name in layers if pattern.fullmatch(name)]
@@ -42,6 +46,14 @@ def choose_layers(model: PreTrainedModel, tuning: Adapter) -> str | list[str]:
     for name in found:
         _refuse_tied(model, layers[name], name, "tuning.target_pattern")
     return found
+
+
+def _name_all(model: PreTrainedModel, layers: dict[str, torch.nn.Module]) -> str | list[str]:
+    """Name all layers but the head where PEFT's own idea of all would take in others."""
+    head = token_ends(model)[1]
+    if len(layers) == len(_all_linear(model)):
+        return ALL
+    return sorted(name for name, layer in layers.items() if layer is not head)
 
 
 def find_targets(model: PreTrainedModel, tuning: Adapter) -> list[str]:
@@ -67,6 +79,15 @@ def is_transposed(layer: torch.nn.Module) -> bool:
 
 def find_linear(model: PreTrainedModel) -> dict[str, torch.nn.Module]:
     """Find the layers that matrices can be added to, by name."""
+    past = _read_past(model)
+    return {
+        name: module
+        for name, module in _all_linear(model).items()
+        if name not in past and not type(module).__name__.endswith(CHOOSERS)
+    }
+
+
+def _all_linear(model: PreTrainedModel) -> dict[str, torch.nn.Module]:
     import torch
     from transformers.pytorch_utils import Conv1D
 
@@ -74,6 +95,15 @@ def find_linear(model: PreTrainedModel) -> dict[str, torch.nn.Module]:
         name: module
         for name, module in model.named_modules()
         if isinstance(module, torch.nn.Linear | Conv1D) and name.split(".")[0] not in HEADS
+    }
+
+
+def _read_past(model: PreTrainedModel) -> set[str]:
+    """Name the layers whose weights fast kernels read past what is added to them."""
+    return {
+        f"{name}.out_proj"
+        for name, module in model.named_modules()
+        if any(kind in type(module).__name__ for kind in MIXERS)
     }
 
 
@@ -87,6 +117,11 @@ def check_targets(
         found = [name for name in layers if is_called(name, target)]
         if target == ALL:
             continue
+        if not found and any(is_called(name, target) for name in _all_linear(model)):
+            raise _bad_target(
+                f"{target} cannot be adapted: the model reads past what an adapter adds to it",
+                "leave it out, or write tuning.kind: full",
+            )
         if not found:
             near = near_name(target, layers, tails=True)
             known = ", ".join(sorted({name.rsplit(".", 1)[-1] for name in layers}))

@@ -60,7 +60,7 @@ def _thin_products(layer: Any, x: torch.Tensor, weight: torch.Tensor | Whole) ->
     bias, dropout = layer.base_layer.bias, layer.lora_dropout[name]
     dtype = product_type(x)
     dropped = x if isinstance(dropout, torch.nn.Identity) or not layer.training else dropout(x)
-    return _Products.apply(  # type: ignore[no-any-return,no-untyped-call]
+    out: torch.Tensor = _Products.apply(  # type: ignore[no-untyped-call]
         x.to(dtype),
         None if dropped is x else dropped.to(dtype),
         weight,
@@ -69,6 +69,7 @@ def _thin_products(layer: Any, x: torch.Tensor, weight: torch.Tensor | Whole) ->
         layer.lora_B[name].weight.to(dtype),
         float(layer.scaling[name]),
     )
+    return out.view(*x.shape[:-1], out.shape[-1])  # here, or no model could change it in place
 
 
 def use_thin_products(model: torch.nn.Module) -> None:
@@ -82,7 +83,7 @@ def use_thin_products(model: torch.nn.Module) -> None:
 
 
 class _Products(torch.autograd.Function):
-    """x W' + bias + scale (dropped x) A' B', with W and the bias frozen."""
+    """x W' + bias + scale (dropped x) A' B', with W and the bias frozen; [rows, out]."""
 
     @staticmethod
     def forward(
@@ -107,12 +108,12 @@ class _Products(torch.autograd.Function):
         kept = read if learns_down else None
         ctx.save_for_backward(kept, thin, None if ctx.quantized else weight, down, up)
         ctx.scale, ctx.shape, ctx.drops = scale, x.shape, dropped is not None
-        return out.view(*x.shape[:-1], out.shape[-1])
+        return out
 
     @staticmethod
     def backward(ctx: Any, *upper: torch.Tensor) -> Any:
         read, thin, weight, down, up = ctx.saved_tensors
-        gradient = upper[0].reshape(-1, upper[0].shape[-1])
+        (gradient,) = upper
         to_thin = (gradient @ up).mul_(ctx.scale)
         to_up = (thin.t() @ gradient).t()  # the thin matrix first: the faster way round
         to_down = to_thin.t() @ read if ctx.needs_input_grad[4] else None

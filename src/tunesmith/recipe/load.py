@@ -133,15 +133,23 @@ def _path_places(raw: dict[str, Any]) -> Iterator[tuple[Any, Any]]:
         yield from ((adapters, place) for place, name in enumerate(adapters))
     yield from _reward_places(sections.get("method", {}).get("rewards"))
     for option in ("train", "validation"):
-        value = sections.get("data", {}).get(option)
-        sources = value if isinstance(value, list) else [value]
-        yield from (
-            (source, "path") for source in sources if isinstance(source, dict) and "path" in source
-        )
-        if isinstance(value, list):
-            yield from ((value, place) for place, s in enumerate(value) if isinstance(s, str))
-        elif isinstance(value, str):
-            yield sections["data"], option
+        yield from _source_places(sections.get("data", {}), option)
+
+
+def _source_places(data: dict[str, Any], option: str) -> Iterator[tuple[Any, Any]]:
+    """Yield the places of sources: one, a list of them, or held-out ones by their names."""
+    value = data.get(option)
+    places: list[tuple[Any, Any]] = [(data, option)]
+    if isinstance(value, list):
+        places = [(value, at) for at in range(len(value))]
+    elif isinstance(value, dict) and "path" not in value:
+        places = [(value, name) for name in value]
+    for holder, key in places:
+        source = holder.get(key) if isinstance(holder, dict) else holder[key]
+        if isinstance(source, dict) and "path" in source:
+            yield source, "path"
+        elif isinstance(source, str):
+            yield holder, key
 
 
 def _reward_places(rewards: Any) -> Iterator[tuple[Any, Any]]:

@@ -165,7 +165,7 @@ class GRPO(Section):
     """Answers written to each question; an update holds `optimizer.batch_size` questions."""
     answer_tokens: Count = 256
     """Longest answer; `data.max_tokens` is the longest question, with what was said before it."""
-    temperature: Positive = Field(default=1.0, le=10)
+    temperature: Number = Field(default=1.0, ge=0.01, le=10)
     """How freely answers are drawn; held-out questions are answered with the likeliest tokens."""
     beta: NotNegative = 0.0
     """Strength of the pull to the model before training, 0 for none; 0.001 to 0.1 usual."""
@@ -193,7 +193,7 @@ class PPO(Section):
     weighted scores are added up."""
     answer_tokens: Count = 256
     """Longest answer; `data.max_tokens` is the longest question, with what was said before it."""
-    temperature: Positive = Field(default=1.0, le=10)
+    temperature: Number = Field(default=1.0, ge=0.01, le=10)
     """How freely answers are drawn; held-out questions are answered with the likeliest tokens."""
     beta: NotNegative = 0.05
     """Strength of the pull to the model before training, taken off the reward of each token; 0 for

@@ -15,8 +15,8 @@ class Common(Section):
     name: str
     learning_rate: Positive = 2e-4
     """Peak learning rate, after warm-up; 1e-4 to 5e-4 usual for LoRA, 1e-5 for full tuning. Methods
-    that learn from preferences take 5e-5, or 5e-6 where whole weights move, and a reward model
-    twice as much, unless told otherwise."""
+    that learn from preferences or rewards take 5e-5, or 5e-6 where whole weights move, and a reward
+    model twice as much, unless told otherwise."""
     batch_size: Count = 8
     """Rows of an update, times `accumulation`. How many of them are computed at once is
     `compute.tokens_per_batch`."""

@@ -7,15 +7,13 @@ from typing import Any
 
 from tunesmith.recipe.options import Recipe
 
-REWARD = "eval_reward"
-"""What runs are watched by that measure no loss; more is better."""
-
 
 def held_out_figure(record: Mapping[str, Any], watched: str = "eval_loss") -> float | None:
     """Return what a run is measured by, lower is better: held-out loss, or a reward, negated."""
+    reward = watched.removesuffix("loss") + "reward"
     if watched in record:
         return float(record[watched])
-    return -float(record[REWARD]) if REWARD in record else None
+    return -float(record[reward]) if reward in record else None
 
 
 def best_step(history: Sequence[Mapping[str, Any]], watched: str) -> int | None:

@@ -14,7 +14,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 
 from tunesmith.hardware import GIB, Precision, choose_device, choose_precision
-from tunesmith.logs import logger
+from tunesmith.logs import logger, without_word_of
 from tunesmith.models.adapter import WEIGHTS
 from tunesmith.models.beside import compares, find_beside
 from tunesmith.models.chat import find_beneath
@@ -48,6 +48,7 @@ from tunesmith.training.optimizers.memory import Memory, count_memory
 from tunesmith.training.optimizers.weights import list_weights
 
 log = logger(__name__)
+FAKE = FakeTensorMode.__module__
 ENDING = {"use_cache": False, "logits_to_keep": 1}
 """How a language model is asked for no more than is needed."""
 UNCOUNTED = 1.05
@@ -271,9 +272,10 @@ class _Sizes:
 def _read_sizes(model: Any, precision: Precision) -> _Sizes:
     config = model.config.get_text_config().to_dict()
     hidden = int(config.get("hidden_size") or config.get("n_embd") or 1)
+    inner = config.get("intermediate_size") or 4 * hidden
     return _Sizes(
         hidden=hidden,
-        inner=int(config.get("intermediate_size") or 4 * hidden),
+        inner=max(map(int, inner)) if isinstance(inner, list) else int(inner),
         layers=int(config.get("num_hidden_layers") or config.get("n_layer") or 1),
         width=4 if precision == "fp32" else 2,
     )
@@ -304,7 +306,7 @@ def _trials(
     def kept(checkpointing: bool) -> Kept:
         before = kept(False) if checkpointing else None
         try:
-            with mode, kernels():
+            with mode, kernels(), without_word_of(FAKE):
                 if before is None:
                     _give_fake_numbers(model)
                 else:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tunesmith.data.labels import find_labels, number_all
 from tunesmith.data.prepare import Splits, prepare
+from tunesmith.data.rows import Prompt
 from tunesmith.errors import DataError, RecipeError
 from tunesmith.hardware import num_cores
 from tunesmith.logs import logger
@@ -16,6 +17,7 @@ from tunesmith.methods.classify import learn_of
 from tunesmith.methods.online import OnlineMethod
 from tunesmith.methods.ranks import ALONE, Ranks
 from tunesmith.methods.rewards import check_rewards
+from tunesmith.methods.rewards.rules import lacking
 from tunesmith.models.adapter import check_beneath
 from tunesmith.models.beside import check_beside
 from tunesmith.models.chat import Subject, find_beneath, full_name
@@ -30,6 +32,7 @@ from tunesmith.models.roles import check_reference, find_reference, load_reader
 from tunesmith.models.rope import settle_rope
 from tunesmith.recipe.method import Classify, Distill, Preference
 from tunesmith.recipe.options import Recipe
+from tunesmith.recipe.rewards import ExactMatch, NumberMatch
 from tunesmith.recipe.rope import RopeScaling
 from tunesmith.recipe.rules import check_rules
 from tunesmith.recipe.rules.defaults import has_default, usual_rate
@@ -83,6 +86,7 @@ def prepare_run(recipe: Recipe) -> Prepared:
         check_rewards(method.rewards)
     learn = learn_of(method, reader)
     splits = prepare(recipe.data, learn, reader.tokenizer, reader.template, seed=recipe.run.seed)
+    check_answers(method, splits)
     if isinstance(reader, Reader):
         written = num_answer_tokens(method)
         check_lengths(reader.folder, splits, recipe.model.rope_scaling, written)
@@ -96,6 +100,26 @@ def prepare_run(recipe: Recipe) -> Prepared:
 def num_answer_tokens(method: Method) -> int:
     """Count the tokens that rows may grow by when they are answered."""
     return method.writing.max_tokens if isinstance(method, OnlineMethod) else 0
+
+
+def check_answers(method: Method, splits: Splits) -> None:
+    """Refuse questions without the answer that a reward compares with.
+
+    Raises:
+        DataError: naming the first.
+    """
+    rewards = method.rewards if isinstance(method, OnlineMethod) else ()
+    comparing = [each for each in rewards if isinstance(each, ExactMatch | NumberMatch)]
+    parts = [part for part in (splits.train, splits.validation) if part is not None and comparing]
+    for row in (part.conversation(number) for part in parts for number in range(len(part))):
+        assert isinstance(row, Prompt)  # what is learned from is questions
+        for each in comparing:
+            if missing := lacking(each, row.reference):
+                raise DataError(
+                    f"the row {missing}, and the reward {each.kind} compares with it",
+                    hint="give the question its answer, or leave it or the reward out",
+                    where=str(row.place),
+                )
 
 
 def longest_row(prepared: Prepared) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,10 +13,12 @@ import orjson
 
 from tunesmith.data.rows import Prompt
 from tunesmith.data.token_rows import UNLEARNED, TokenRows
+from tunesmith.errors import TrainingError
 from tunesmith.inference.engine import Engine, OwnModel
 from tunesmith.inference.generate import Answer
 from tunesmith.inference.sampling import Sampling
 from tunesmith.methods.averages import Averages
+from tunesmith.methods.held_out import split_by_set
 from tunesmith.methods.method import Batch, Joining, LossSum, Row
 from tunesmith.methods.online import (
     Columns,
@@ -30,7 +32,7 @@ from tunesmith.methods.online import (
 )
 from tunesmith.methods.ranks import ALONE, Share
 from tunesmith.methods.rewards import Sample, build_rewards
-from tunesmith.models.chat import ChatModel
+from tunesmith.models.chat import ChatModel, find_beneath
 from tunesmith.models.reader import Reader
 from tunesmith.models.roles import Roles, load_reference
 from tunesmith.runs.write import write_bytes
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
 
 FILE = "rollout.json"
 """Where answers lie that are still learned from after a checkpoint."""
+NO_ODDS = ("probability tensor contains", "device-side assert")
+"""How drawing a token fails where its odds are no numbers, on a CPU and on a GPU."""
 ALIKE = 1e-9
 """Rewards of a group that deviate less are all the same."""
 
@@ -123,24 +127,33 @@ class Rollouts:
         """Answer each held-out question with the likeliest tokens, and average the rewards.
 
         Returns:
-            None if it gave up.
+            those of a set after its name too; None if it gave up.
         """
-        assert self.validation is not None
-        share, size = Share(self.ranks, give_up), self.recipe.evaluate.batch_size
-        averages, gave_up = Averages(), False
+        questions = self.validation
+        assert questions is not None
+        share, gave_up = Share(self.ranks, give_up), False
+        averages = {name: Averages() for name in ("", *questions.sets)}
+        for each in averages.values():
+            each.add(self._measures([]))
+        parts = split_by_set(questions, self.recipe.evaluate.batch_size)
         sampling = Sampling(max_tokens=self.method.writing.max_tokens)
-        averages.add(self._measures([]))
         with self._measuring():
-            for start in share.of(range(0, len(self.validation), size)):
+            for name, asked in [
+                (name, one) for name, part in parts.items() for one in share.of(part)
+            ]:
                 gave_up = gave_up or give_up()
                 if gave_up:
                     break
-                asked = range(start, min(start + size, len(self.validation)))
-                rows = self._answer(self.validation, asked, sampling)
-                averages.add(self._measures(rows))
+                summed = self._measures(self._answer(questions, asked, sampling))
+                for key in {"", name}:
+                    averages[key].add(summed)
         if self.ranks.any(gave_up):
             return None
-        return averages.take(self.ranks)
+        found = {name: each.take(self.ranks) for name, each in averages.items()}
+        more = {
+            f"{name}_{key}": value for name in questions.sets for key, value in found[name].items()
+        }
+        return {**found[""], **more}
 
     def save(self, folder: Path, step: int) -> None:
         """Keep what the method remembers, and answers that updates after this one learn from."""
@@ -179,7 +192,7 @@ class Rollouts:
         if not asked:
             return []
         prompts = [rows[row]["input_ids"] for row in asked]
-        answers = self.engine.write(prompts, sampling)
+        answers = self._write(prompts, sampling)
         samples = [
             self._sample(rows.conversation(row), prompt, given)
             for row, prompt, given in zip(asked, prompts, answers, strict=True)
@@ -197,6 +210,23 @@ class Rollouts:
             row["reward"] += sum(each[place] for each in more.values())
             row["rewards"] = {name: each[place] for name, each in (known | more).items()}
         return written
+
+    def _write(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[Answer]:
+        """Write an answer to each prompt.
+
+        Raises:
+            TrainingError: if no token can be drawn any more.
+        """
+        try:
+            return self.engine.write(prompts, sampling)
+        except RuntimeError as problem:
+            if not any(sign in str(problem) for sign in NO_ODDS):
+                raise
+            raise TrainingError(
+                "no answer can be drawn: what the model expects is not a number any more",
+                hint="lower optimizer.learning_rate; the checkpoints before this step are kept",
+                where="optimizer.learning_rate",
+            ) from problem
 
     def _sample(self, row: Any, prompt: Sequence[int], given: Answer) -> Sample:
         assert isinstance(row, Prompt)
@@ -298,16 +328,13 @@ class Reference:
 
     def observe(self, rows: list[Row], how: Joining, tokens: int) -> list[Row]:
         """Add to rows log p of each learned token."""
-        from peft import PeftModel
-
-        model = self.model
-        alone = model.disable_adapter() if isinstance(model, PeftModel) else nullcontext()
+        from tunesmith.models.adapter import without_adapter
 
         def look(model: torch.nn.Module, batch: Batch) -> Columns:
             return {"reference_logps": token_logps(model, batch, self.temperature)}
 
-        with alone:
-            return observe_rows(model, rows, look, how=how, tokens=tokens)
+        with without_adapter(self.model):
+            return observe_rows(self.model, rows, look, how=how, tokens=tokens)
 
 
 def build_reference(prepared: Prepared, roles: Roles, method: OnlineMethod) -> Reference | None:
@@ -320,6 +347,7 @@ def build_reference(prepared: Prepared, roles: Roles, method: OnlineMethod) -> R
         return None
     model = roles.policy
     if not isinstance(model, PeftModel):
-        model = load_reference(roles.reader.folder, prepared.recipe, roles)
+        recipe, beneath = prepared.recipe, find_beneath(prepared.recipe.model)
+        model = load_reference(roles.reader.folder, recipe, roles, beneath)
         find_layout(model)  # it lets the model attend to rows that lie end to end
     return Reference(model, method.writing.temperature)

@@ -86,5 +86,5 @@ def test_questions_are_shown_and_checked(reader: Reader, tmp_path: Path) -> None
     path = write_rows(tmp_path / "a.jsonl", [FORMS["messages"][1], FORMS["messages"][0]])
     shown = show(path, 1, reader.tokenizer, reader.template, ASKED)
     assert "0 learned" in str(render(shown))
-    report = check(path, reader.tokenizer, reader.template, "prompt")
+    report = check(path, reader.tokenizer, reader.template, ASKED)
     assert (report.num_kept, report.num_reported, report.kind) == (2, 0, "prompt")

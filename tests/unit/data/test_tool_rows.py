@@ -16,9 +16,10 @@ from tests.unit.data.tokenizers_of import make_byte_level
 from tests.unit.templates import families
 from tunesmith.data.check import check
 from tunesmith.data.meaning import find_meaning, read_set
-from tunesmith.data.rows import Call, Conversation, Learn, Message, Preference, Problem
+from tunesmith.data.rows import Call, Conversation, Learn, Message, Preference, Problem, Prompt
 from tunesmith.data.show import render, show
 from tunesmith.data.sources import RowSet
+from tunesmith.data.tokens import encode
 from tunesmith.errors import DataError
 from tunesmith.templates import named_template
 
@@ -243,7 +244,18 @@ def test_an_answer_is_weighed(tmp_path: Path, more: dict[str, Any], weight: floa
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
-        (answer(weight=-1), "`weight` of message 2 is a number, not a number from 0"),
+        (
+            answer(weight=-1),
+            "`weight` of message 2 is -1, neither 0 nor from 1e-06 to 1e+06",
+        ),
+        (
+            answer(weight=1e39),
+            "`weight` of message 2 is 1e+39, neither 0 nor from 1e-06 to 1e+06",
+        ),
+        (
+            answer(weight=10**400),
+            f"`weight` of message 2 is 1{'0' * 19}..., neither 0 nor from 1e-06 to 1e+06",
+        ),
         (answer(weight="1"), "`weight` of message 2 is '1', not a number from 0"),
         (answer(weight=1, loss=False), "message 2 has several weights: weight, loss"),
         (
@@ -310,6 +322,52 @@ def test_a_call_may_be_preferred_to_an_answer(tmp_path: Path) -> None:
         '<tool_call>\n{"name": "find", "arguments": {"city": "Rom"}}\n</tool_call><|im_end|>'
         "No idea.<|im_end|>"
     )
+
+
+def test_both_answers_of_a_pair_are_offered_the_tools(tmp_path: Path) -> None:
+    reader = make_byte_level(tmp_path / "model", named_template("chatml"))
+    row = {
+        "conversations": SHAREGPT[:1],
+        "chosen": "There.",
+        "rejected": "No idea.",
+        "tools": json.dumps([TOOL]),
+    }
+    data = write_rows(tmp_path / "rows.jsonl", [row])
+    train = prepare_files(reader, data, learn=Learn("preference")).train
+    assert reader.template is not None
+    asked = encode(reader.tokenizer, reader.template.render_prompt([USER], [FUNCTION]))
+    assert train[0]["answers"][0] == len(asked)  # the question once, with the tools
+    assert train[0]["input_ids"][: len(asked)] == asked
+
+
+LED: list[dict[str, Any]] = [SHAREGPT[0], {"from": "gpt", "value": "I look."}, *SHAREGPT[1:]]
+
+
+@pytest.mark.parametrize(
+    ("fields", "last", "reference"),
+    [
+        ({"conversations": LED}, "tool", "There."),
+        ({"conversations": LED[:4]}, "tool", None),
+        ({"conversations": SHAREGPT[:2]}, "user", '["find", {"city": "Rom"}]'),
+        ({"prompt": "Where?", "answer": "There."}, "user", "There."),
+    ],
+)
+def test_a_question_is_read_with_its_tools(
+    tmp_path: Path, fields: dict[str, Any], last: str, reference: str | None
+) -> None:
+    reader = make_byte_level(tmp_path / "model", named_template("chatml"))
+    data = write_rows(tmp_path / "rows.jsonl", [{**fields, "tools": [TOOL]}])
+    row = prepare_files(reader, data, learn=Learn("prompt", history=False)).train.conversation(0)
+    assert isinstance(row, Prompt)
+    assert (row.messages[-1].role, row.reference) == (last, reference)
+    assert row.tools == (FUNCTION,)
+
+
+def test_a_pair_may_follow_a_call_after_a_text(tmp_path: Path) -> None:
+    row = {"conversations": LED[:4], "chosen": "There.", "rejected": "No idea."}
+    pair = kept(tmp_path, row)
+    assert isinstance(pair, Preference)
+    assert [message.role for message in pair.messages] == ["user", "assistant", "tool", "assistant"]
 
 
 def test_a_row_whose_template_knows_no_tools_says_what_to_do(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from tests.tiny import write_rows
 from tests.unit.data.preparing import check_counts, prepare_files, spell_learned
 from tests.unit.data.tokenizers_of import make_byte_level
 from tests.unit.templates import families
+from tunesmith.data.check import check
 from tunesmith.data.rows import Learn
 from tunesmith.data.token_rows import TokenRows
 from tunesmith.errors import DataError
@@ -111,3 +112,18 @@ def test_a_cut_keeps_the_weights_of_what_is_left(tmp_path: Path, reader: Reader)
     length = len(whole[0]["input_ids"])
     cut = prepare_files(reader, data, max_tokens=length - 2).train
     assert cut[0]["weights"] == whole[0]["weights"][:-1]
+
+
+def test_a_check_names_the_rows_that_are_refused_in_training(
+    tmp_path: Path, reader: Reader
+) -> None:
+    data = write_rows(tmp_path / "rows.jsonl", [talk(0, 0), talk(0, 1)])
+    learned = prepare_files(reader, data, on_bad_row="skip").report
+    report = check(data, reader.tokenizer, reader.template)
+    assert [str(problem) for problem in report.problems] == list(map(str, learned.problems))
+    assert (report.num_kept, report.num_reported) == (1, 1)
+    prompts_too = Learn("conversation", prompts=True)
+    assert check(data, reader.tokenizer, reader.template, prompts_too).num_kept == 2
+    with pytest.raises(DataError, match="the rows are conversations") as refused:
+        check(data, reader.tokenizer, reader.template, Learn("preference"))
+    assert "method.name: sft" in refused.value.hint

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from transformers import AutoConfig
 
-from tunesmith.export.layout import spell_both_ways
+from tunesmith.export.layout import add_older_names, spell_both_ways
 
 LLAMA3 = {
     "rope_type": "llama3",
@@ -136,3 +136,35 @@ def test_transformers_reads_both_spellings_as_the_same_model(
         return
     old = {name: value for name, value in spelled.items() if name != "rope_parameters"}
     assert reread(old, tmp_path).rope_parameters == config.rope_parameters
+
+
+YARN = {
+    "rope_type": "yarn",
+    "factor": 4.0,
+    "original_max_position_embeddings": 64,
+    "rope_theta": 1e6,
+}
+TURNED = {"rope_type": "proportional", "partial_rotary_factor": 0.25, "rope_theta": 1e6}
+LOCALLY = {"rope_type": "default", "rope_theta": 1e4}
+
+
+@pytest.mark.parametrize(
+    ("kind", "rope", "is_spelled"),
+    [
+        ("llama", YARN, True),
+        ("gpt_neox", {**YARN, "partial_rotary_factor": 0.25}, False),
+        ("gemma4_text", {"full_attention": TURNED, "sliding_attention": LOCALLY}, False),
+    ],
+)
+def test_an_older_name_that_would_be_read_as_another_rope_is_left_out(
+    tmp_path: Path, kind: str, rope: dict[str, Any], is_spelled: bool
+) -> None:
+    fields = {"num_key_value_heads": None} if kind == "gpt_neox" else {}
+    config, content = written(kind, tmp_path, rope_parameters=rope, **fields)
+    content = {**content, "dtype": "bfloat16"}
+    (tmp_path / "config.json").write_text(json.dumps(content), "utf-8")
+    add_older_names(tmp_path)
+    after = json.loads((tmp_path / "config.json").read_text("utf-8"))
+    assert ("rope_scaling" in after) is is_spelled
+    assert after["torch_dtype"] == "bfloat16"
+    assert AutoConfig.from_pretrained(tmp_path).rope_parameters == config.rope_parameters

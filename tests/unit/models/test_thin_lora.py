@@ -138,6 +138,19 @@ def test_a_frozen_first_matrix_gets_no_gradient_and_keeps_no_input() -> None:
     assert kept == [True, False]
 
 
+def test_a_model_may_change_a_product_in_place() -> None:
+    theirs, ours = pair()
+    x, other = torch.randn(2, 3, 12), torch.randn(2, 3, 20)
+    found = []
+    for model in (theirs, ours):
+        out = model.base_model.model.first(x).add_(other)
+        out.square().sum().backward()
+        weight = model.base_model.model.first.lora_B["default"].weight
+        found.append((out.detach(), weight.grad))
+    torch.testing.assert_close(found[1][0], found[0][0])
+    torch.testing.assert_close(found[1][1], found[0][1], rtol=1e-4, atol=1e-4)
+
+
 def test_only_plain_linear_layers_are_changed() -> None:
     class Special(torch.nn.Linear):
         """As a quantized layer is."""

@@ -15,7 +15,7 @@ from tunesmith.models.layout import find_layout
 from tunesmith.models.load import load_model
 from tunesmith.models.reader import find_reader
 from tunesmith.models.targets import find_tokens
-from tunesmith.models.tuning import apply_tuning, is_full, num_trainable
+from tunesmith.models.tuning import add_lora, apply_tuning, is_full, num_trainable
 from tunesmith.recipe.tuning import Freeze, Full, Init, LoRA, Tuning
 
 LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -311,3 +311,28 @@ def test_runs_of_full_and_frozen_tuning_save_whole_models() -> None:
     assert is_full(Full())
     assert is_full(Freeze())
     assert not is_full(LoRA())
+
+
+@pytest.mark.parametrize(
+    ("family", "layer", "beside"),
+    [
+        ("Llama 4", "router", "q_proj"),
+        ("Phi MoE", "router", "q_proj"),
+        ("Mamba", "out_proj", "in_proj"),
+        ("Falcon H1", "out_proj", "o_proj"),
+    ],
+)
+def test_layers_that_are_read_past_an_adapter_get_none(
+    tmp_path: Path, family: str, layer: str, beside: str
+) -> None:
+    folder = tiny.make_model(tmp_path / "model", family)
+
+    def load() -> Any:
+        return load_model(folder, dtype=torch.float32, device=torch.device("cpu"))
+
+    adapted = add_lora(load(), LoRA(rank=2))
+    names = [name for name, _ in adapted.named_parameters() if ".lora_A." in name]
+    assert any(f".{beside}." in name for name in names)
+    assert not any(f".{layer}." in name for name in names)
+    with pytest.raises(RecipeError, match=f"{layer} cannot be adapted"):
+        add_lora(load(), LoRA(rank=2, targets=(layer,)))

@@ -141,6 +141,17 @@ def test_paths_in_overrides_are_looked_for_here(
     assert recipe.data.validation[0].path == str(tmp_path / "here.jsonl")
 
 
+def test_paths_of_held_out_sets_with_names_are_looked_for_beside_the_file(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        write(tmp_path / f"{name}.jsonl", "")
+    held = "{one: b.jsonl, two: {path: c.jsonl, max_rows: 2}}"
+    text = f"model: {{name: starter}}\ndata: {{train: {{path: a.jsonl}}, validation: {held}}}"
+    data = load_recipe(write(tmp_path / "r.yaml", text)).data
+    found = [source.path for source in (*data.train, *data.validation)]
+    assert found == [str(tmp_path / f"{name}.jsonl") for name in ("a", "b", "c")]
+    assert [source.name for source in data.validation] == ["one", "two"]
+
+
 def test_a_path_too_long_for_a_path_is_left_alone() -> None:
     assert build_recipe({**LEAST, "model": {"name": "x" * 5000}}).model.name == "x" * 5000
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -91,3 +95,31 @@ def test_a_process_alone_asks_nobody() -> None:
     assert ALONE.any(True)
     assert not ALONE.any(False)
     assert ALONE.totals({"loss": 0.5}) == {"loss": 0.5}
+
+
+@dataclass(frozen=True)
+class Together(Ranks):
+    """Processes that are threads of one."""
+
+    table: list[Any] = field(default_factory=list)
+    barrier: threading.Barrier = field(default_factory=lambda: threading.Barrier(2))
+
+    def total(self, given: torch.Tensor) -> torch.Tensor:
+        self.table[self.rank] = given.clone()
+        self.barrier.wait(10)
+        summed = sum(self.table)
+        self.barrier.wait(10)
+        return given.copy_(summed)
+
+
+def test_processes_may_have_measured_other_things_in_another_order() -> None:
+    shared: tuple[list[Any], threading.Barrier] = ([None, None], threading.Barrier(2))
+    figures = ({"loss": 1.0, "kl": 2.0, ("reward", "total"): 4.0}, {("reward", "total"): 0.5})
+    with ThreadPoolExecutor(2) as pool:
+        asked = [
+            pool.submit(Together(rank, 2, *shared).totals, told)
+            for rank, told in enumerate(figures)
+        ]
+        first, second = (each.result() for each in asked)
+    assert first == {"loss": 1.0, "kl": 2.0, ("reward", "total"): 4.5}
+    assert second == {("reward", "total"): 4.5}

@@ -5,9 +5,12 @@ from __future__ import annotations
 from tunesmith.data.formats.format import Classed, Fields, Format, Names, describe, read_text
 from tunesmith.data.rows import RowFault
 
+EXACT = 2**53
+"""Tables write whole numbers as such with a point; those from here on are others than they were."""
+
 
 def _matches(fields: Fields, tags: Names) -> bool:
-    return isinstance(fields.get("text"), str) and "label" in fields
+    return "text" in fields and "label" in fields
 
 
 def _read(fields: Fields, tags: Names) -> Classed:
@@ -41,7 +44,7 @@ def _read_class(fields: Fields) -> str:
     value = fields["label"]
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, float) and value.is_integer():
+    if isinstance(value, float) and value.is_integer() and abs(value) < EXACT:
         value = int(value)
     if isinstance(value, int):
         return str(value)

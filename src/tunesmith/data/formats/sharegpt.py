@@ -58,7 +58,7 @@ def _read_pair(fields: Fields, tags: Names) -> Pair:
     if asked and asked[-1].role == "assistant":
         raise RowFault("the conversation ends with an answer already, before the two")
     chosen, rejected = (_read_answer(fields, name, tags) for name in ("chosen", "rejected"))
-    return make_pair(asked, chosen, rejected)
+    return make_pair(asked, chosen, rejected, join=True)
 
 
 def _matches_judged(fields: Fields, tags: Names) -> bool:
@@ -72,7 +72,7 @@ def _read_judged(fields: Fields, tags: Names) -> Judgement:
 
 def _read_prompt(fields: Fields, tags: Names) -> Question:
     """Read the same; the last answer may be missing."""
-    return make_question(_read_messages(fields, tags))
+    return make_question(_read_messages(fields, tags), join=True)
 
 
 def _read_answer(fields: Fields, name: str, tags: Names) -> Message:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -15,6 +14,8 @@ NOTHING: tuple[object, ...] = (None, "", "[]", [])
 REASONING = ("reasoning_content", "reasoning", "thinking")
 WEIGHTS = ("weight", "loss_weight", "loss", "train")
 """What rows call the weight of an answer: numbers, or true and false."""
+LEAST_WEIGHT, MOST_WEIGHT = 1e-6, 1e6
+"""The loss is counted in 32 bits, which hold no more."""
 CALLS = ("tool_calls", "function_call")
 LARGEST = 2**63
 THOUGHT = re.compile(r"\s*(<think>.*?</think>)\s*", re.DOTALL)
@@ -135,8 +136,13 @@ def _read_weight(value: Mapping[str, Any], label: str, *, is_answer: bool) -> fl
     """Return how much an answer counts; what is no answer is not learned anyway."""
     given = {key: value[key] for key in WEIGHTS if value.get(key) is not None}
     for key, weight in given.items():
-        if not isinstance(weight, bool | int | float) or not 0 <= weight < math.inf:
+        if not isinstance(weight, bool | int | float):
             raise RowFault(f"`{key}` of {label} is {quote(weight)}, not a number from 0")
+        if weight and not LEAST_WEIGHT <= weight <= MOST_WEIGHT:
+            raise RowFault(
+                f"`{key}` of {label} is {spell(str(weight), 20)}, neither 0 nor from "
+                f"{LEAST_WEIGHT:g} to {MOST_WEIGHT:g}"
+            )
         if weight and not is_answer:
             raise RowFault(f"{label} has a `{key}`, and only answers are weighed")
     if len({float(weight) for weight in given.values()}) > 1:

@@ -107,21 +107,29 @@ class _Order:
         self._open = []
 
 
-def make_question(messages: Sequence[Message]) -> Question:
-    """Part a conversation before its last answer; it may end with a question too.
+def make_question(messages: Sequence[Message], *, join: bool = False) -> Question:
+    """Part a conversation before its last answer; it may end with a question or a result too.
+
+    Args:
+        join: see `check_turns`.
 
     Raises:
         RowFault: if there is no question, one is empty, or the messages are in no order.
     """
-    if messages and messages[-1].role == "user":
-        probed = check_turns([*messages, Message("assistant", "answer")])
+    if messages and messages[-1].role in ("user", "tool"):
+        probed = check_turns([*messages, Message("assistant", "answer")], join=join)
         return Question(probed[:-1], None)
-    *before, last = check_turns(messages)
-    return Question(tuple(before), last.content)
+    *before, last = check_turns(messages, join=join)
+    return Question(tuple(before), last.spell() if last.calls else last.content)
 
 
-def make_pair(before: Sequence[Message], chosen: Message, rejected: Message) -> Pair:
+def make_pair(
+    before: Sequence[Message], chosen: Message, rejected: Message, *, join: bool = False
+) -> Pair:
     """Put two answers after the messages that both answer.
+
+    Args:
+        join: see `check_turns`.
 
     Raises:
         RowFault: if one is empty, both are the same, or the messages are in no order.
@@ -133,4 +141,5 @@ def make_pair(before: Sequence[Message], chosen: Message, rejected: Message) -> 
             raise RowFault(f"`{name}` has a weight, and pairs are judged whole")
     if chosen == rejected:
         raise RowFault("both answers are the same, so none is preferred")
-    return Pair(check_turns([*before, chosen]), check_turns([*before, rejected])[-1])
+    one, other = (check_turns([*before, answer], join=join) for answer in (chosen, rejected))
+    return Pair(one, other[-1])

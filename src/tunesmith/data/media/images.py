@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tunesmith.data.rows import RowFault
+from tunesmith.data.rows import RowFault, spell
 from tunesmith.errors import DataError
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 MOST_BYTES = 1 << 28
 MOST_PIXELS = 1 << 26
 """As many as a camera makes; more are a mistake, or meant to fill the memory."""
+LONGEST_NAME = 200
 KINDS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 """What is read; Pillow knows others, of which one starts another program."""
 FAILURES = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError)
@@ -68,7 +69,7 @@ def look_at(path: Path) -> str:
             width, height = image.size
     if width * height > MOST_PIXELS:
         raise RowFault(
-            f"the image {path.name} has {width:,} x {height:,} pixels, over {MOST_PIXELS:,}"
+            f"the image {_name(path)} has {width:,} x {height:,} pixels, over {MOST_PIXELS:,}"
         )
     return hashlib.sha256(content).hexdigest()
 
@@ -80,12 +81,17 @@ def read_image(path: Path) -> bytes:
         RowFault: if there is no such file, or it is too large.
     """
     try:
-        if path.stat().st_size > MOST_BYTES:
-            raise RowFault(f"the image {path.name} has over {MOST_BYTES:,} bytes")
+        size = path.stat().st_size
+        if not path.is_file():  # a pipe may never end
+            raise RowFault(f"the image {_name(path)} is no file")
+        if size > MOST_BYTES:
+            raise RowFault(f"the image {_name(path)} has over {MOST_BYTES:,} bytes")
         return path.read_bytes()
     except (OSError, ValueError) as problem:
         reason = problem.strerror if isinstance(problem, OSError) else problem
-        raise RowFault(f"the image {path} cannot be read: {reason}") from None
+        raise RowFault(
+            f"the image {spell(str(path), LONGEST_NAME)} cannot be read: {reason}"
+        ) from None
 
 
 def decode(content: bytes, path: Path) -> Image:
@@ -113,7 +119,11 @@ def _faults(path: Path) -> Iterator[None]:
         except (*FAILURES, DecompressionBombError) as problem:
             what = "is no image that can be read" if _is_unknown(problem) else "is damaged"
             reason = "" if _is_unknown(problem) else f": {str(problem).splitlines()[0]}"
-            raise RowFault(f"the image {path.name} {what}{reason}") from None
+            raise RowFault(f"the image {_name(path)} {what}{reason}") from None
+
+
+def _name(path: Path) -> str:
+    return spell(path.name, LONGEST_NAME)
 
 
 def _is_unknown(problem: Exception) -> bool:

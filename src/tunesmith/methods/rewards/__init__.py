@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,8 @@ RULES: dict[str, Callable[[Any, Sample], float]] = {
     "json": rules.valid_json,
     "language": rules.language,
 }
+TAKEN = ("deviation", "overlong", "cut_penalty")
+"""With them `reward_deviation` and the rewards of methods would be two measures."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ def name_rewards(options: Sequence[Reward]) -> tuple[str, ...]:
         each.function.rpartition(":")[2] if isinstance(each, Function) else each.kind
         for each in options
     ]
-    seen: Counter[str] = Counter()
+    seen = Counter(TAKEN)
     for place, name in enumerate(names):
         seen[name] += 1
         names[place] = f"{name}_{seen[name]}" if seen[name] > 1 else name
@@ -148,13 +150,15 @@ def _numbers(name: str, judge: Judge, samples: Sequence[Sample]) -> list[float]:
     """Let a reward judge, and check that it gives a number for each sample."""
     try:
         found = judge(samples)
+        if isinstance(found, Iterator):
+            found = list(found)
     except TunesmithError:
         raise
-    except Exception as problem:
+    except (Exception, SystemExit) as problem:
         raise _failed(name, judge, samples) from problem
     try:
         numbers = [float(number) for number in found]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RuntimeError):  # the last from tensors
         numbers = []
     if len(numbers) != len(samples):
         raise TrainingError(
@@ -178,8 +182,9 @@ def _failed(name: str, judge: Judge, samples: Sequence[Sample]) -> TrainingError
     culprit, why = samples[0], "it fails on several answers at once only"
     for sample in samples:
         try:
-            judge([sample])
-        except Exception as problem:  # noqa: BLE001
+            found = judge([sample])
+            list(found if isinstance(found, Iterator) else ())
+        except (Exception, SystemExit) as problem:  # noqa: BLE001
             culprit, why = sample, f"{type(problem).__name__}: {problem}"
             break
     question = culprit.messages[-1]["content"] if culprit.messages else culprit.prompt

@@ -39,13 +39,19 @@ def check_address(options: Endpoint) -> None:
             hint="run the reward server here, and write url: http://127.0.0.1:8000/score",
             where="method.rewards",
         )
+    if "@" in address.netloc:
+        raise RecipeError(
+            "a reward server is asked without a name and a password",
+            hint="write url: http://127.0.0.1:8000/score",
+            where="method.rewards",
+        )
 
 
 def _is_here(host: str) -> bool:
     if host == "localhost":
         return True
     try:
-        return ipaddress.ip_address(host).is_loopback
+        return "%" not in host and ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
 

@@ -67,9 +67,10 @@ def _run(path: Path) -> Any:
     module = module_from_spec(spec)
     beside = str(path.parent)
     sys.path.insert(0, beside)
+    sys.modules[spec.name] = module  # where dataclasses and pickle look for it
     try:
         spec.loader.exec_module(module)
-    except Exception as problem:
+    except (Exception, SystemExit) as problem:
         raise RecipeError(
             f"the file of the reward cannot be run: {type(problem).__name__}: {problem}",
             hint=f"mend it until `python {path.name}` runs",
@@ -83,7 +84,20 @@ def _run(path: Path) -> Any:
 def _names_of(function: Callable[..., Any], path: Path) -> list[str]:
     """List what a function is given: what it names, or all if it takes any keyword."""
     kinds = inspect.Parameter
-    asked = inspect.signature(function).parameters.values()
+    try:
+        asked = inspect.signature(function).parameters.values()
+    except ValueError as problem:
+        raise RecipeError(
+            f"nobody knows what the reward takes: {problem}",
+            hint="name a function that is written in Python",
+            where=str(path),
+        ) from None
+    if inspect.iscoroutinefunction(function):
+        raise RecipeError(
+            "the reward is an async function, and nobody would wait for what it returns",
+            hint="write def instead of async def, and asyncio.run inside of it",
+            where=str(path),
+        )
     if any(each.kind is kinds.VAR_KEYWORD for each in asked):
         taken = list(GIVEN)
     else:

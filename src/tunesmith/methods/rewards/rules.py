@@ -13,6 +13,7 @@ from tunesmith.recipe.rewards import (
     Length,
     NumberMatch,
     Pattern,
+    Reward,
     ValidJSON,
 )
 
@@ -35,6 +36,16 @@ def number_match(options: NumberMatch, sample: Sample) -> float:
         raise ValueError(f"the row's answer holds no number: {sample.reference!r}")
     given = last_number(sample.completion)
     return float(given is not None and abs(given - wanted) <= options.tolerance)
+
+
+def lacking(options: Reward, reference: str | None) -> str:
+    """Say what a row lacks that a reward compares with; empty if nothing."""
+    if not isinstance(options, ExactMatch | NumberMatch):
+        return ""
+    if reference is None:
+        return "has no answer of its own"
+    numbers = isinstance(options, ExactMatch) or last_number(reference) is not None
+    return "" if numbers else "has an answer without a number"
 
 
 def pattern(options: Pattern, sample: Sample) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tunesmith.recipe.method import Preference
+from tunesmith.recipe.method import Online, Preference
 from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.schema import spell
 
@@ -19,16 +19,17 @@ def has_default(recipe: Recipe, option: str) -> bool:
 
 
 def fill_defaults(recipe: Recipe) -> Recipe:
-    """Write in the learning rate of preferences, whose steps are smaller, if none was chosen."""
-    optimizer = recipe.optimizer
-    if not isinstance(recipe.method, Preference) or "learning_rate" in optimizer.model_fields_set:
+    """Write in the learning rate of preferences and rewards, smaller steps, if none was chosen."""
+    optimizer, method = recipe.optimizer, recipe.method
+    small = isinstance(method, Preference | Online)
+    if not small or "learning_rate" in optimizer.model_fields_set:
         return recipe
     rate = {"learning_rate": usual_rate(recipe.method.name, recipe.tuning.kind)}
     return recipe.model_copy(update={"optimizer": optimizer.model_copy(update=rate)})
 
 
 def usual_rate(method: str, tuning: str) -> float:
-    """Choose a usual learning rate; preferences are learned in small steps."""
+    """Choose a usual learning rate; preferences and rewards are learned in small steps."""
     if method == "reward":
         return 1e-5 if tuning in WHOLE else 1e-4
     if method in ("sft", "pretrain", "distill", "classify"):

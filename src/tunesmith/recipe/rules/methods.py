@@ -22,8 +22,8 @@ from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.rules.defaults import has_default
 from tunesmith.recipe.tuning import LoRA
 
-TAKEN = ("rewards",)
-"""With it `eval_rewards_margin` would be two measures."""
+TAKEN = ("reward", "rewards")
+"""With them `eval_rewards_margin`, or `eval_reward_cut`, would be two measures."""
 
 
 def preferences_begin_with_answers(recipe: Recipe) -> None:

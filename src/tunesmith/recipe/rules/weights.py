@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tunesmith.errors import RecipeError
-from tunesmith.recipe.method import Classify
+from tunesmith.recipe.method import Classify, Online
 from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.rope import Llama3
-from tunesmith.recipe.rules.methods import has_reference
+from tunesmith.recipe.rules.methods import asks_the_base, has_reference
 from tunesmith.recipe.tuning import Freeze, Full
 
 
@@ -91,7 +91,11 @@ def groups_are_smaller_than_rows(recipe: Recipe) -> None:
             f"write {group + 1}",
         ),
         f"does not go with {recipe.method.name}, whose reference sees whole rows": (
-            has_reference(recipe.method),
+            has_reference(recipe.method) or asks_the_base(recipe.method),
+            "remove it",
+        ),
+        f"does not go with {recipe.method.name}, whose answers are written with whole rows": (
+            isinstance(recipe.method, Online),
             "remove it",
         ),
     }

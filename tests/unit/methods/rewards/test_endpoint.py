@@ -106,6 +106,8 @@ def test_a_server_that_is_not_there_is_told() -> None:
         ("http://10.0.0.1:8000", "not this machine"),
         ("http://localhost.example.com", "not this machine"),
         ("http://127.0.0.1@example.com/", "example.com is not this machine"),
+        ("http://name:word@127.0.0.1:8000/", "without a name and a password"),
+        ("http://[::1%25eth0]:8000/", "not this machine"),
         ("http://0.0.0.0:8000", "not this machine"),
         ("file:///etc/passwd", "is no address"),
         ("127.0.0.1:8000", "is no address"),

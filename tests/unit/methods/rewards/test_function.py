@@ -9,7 +9,7 @@ import pytest
 
 from tests.unit.methods.rewards.test_rules import CPU, sample
 from tunesmith.errors import RecipeError, TrainingError
-from tunesmith.methods.rewards import build_rewards, check_rewards, describe_rewards
+from tunesmith.methods.rewards import build_rewards, check_rewards, describe_rewards, name_rewards
 from tunesmith.recipe.load import find_paths
 from tunesmith.recipe.rewards import Function
 
@@ -58,6 +58,9 @@ def test_it_may_take_all_and_import_what_lies_beside_it(tmp_path: Path) -> None:
         ("import nothing_of_that_name", "ModuleNotFoundError"),
         ("def polite(completions, prompts): ...", "asks for prompts, which it is not given"),
         ("def polite(completions, /): ...", "asks for completions"),
+        ("raise SystemExit(2)", "cannot be run: SystemExit: 2"),
+        ("async def polite(completions): ...", "async function"),
+        ("polite = max", "nobody knows what the reward takes"),
     ],
 )
 def test_what_cannot_judge_is_refused_before_anything_runs(
@@ -65,6 +68,25 @@ def test_what_cannot_judge_is_refused_before_anything_runs(
 ) -> None:
     with pytest.raises(RecipeError, match=said):
         check_rewards([written(tmp_path, text)])
+
+
+def test_its_file_may_hold_dataclasses(tmp_path: Path) -> None:
+    option = written(
+        tmp_path,
+        "from __future__ import annotations\n"
+        "from dataclasses import dataclass\n"
+        "@dataclass\n"
+        "class Rule:\n"
+        "    word: str = 'please'\n"
+        "def polite(completions):\n"
+        "    return (Rule().word in text for text in completions)\n",
+    )
+    assert score(option, "please", "no") == [1.0, 0.0]
+
+
+def test_a_reward_is_not_named_as_a_measure_is() -> None:
+    option = Function(function="rewards.py:deviation")
+    assert name_rewards([option, option]) == ("deviation_2", "deviation_3")
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
@@ -80,6 +102,9 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         ("1", "one number for each of 2 answers, but 1"),
         ("[None for text in completions]", "one number for each of 2 answers"),
         ("[float('nan') if text == 'bad' else 0 for text in completions]", "gave nan .*'bad'"),
+        ("(1 / (text != 'bad') for text in completions)", "ZeroDivisionError.*'bad'"),
+        ("__import__('sys').exit(0)", "SystemExit: 0.*'good'"),
+        ("__import__('torch').ones(2, 2, 1)", "one number for each of 2 answers"),
         ("1 / (len(completions) < 2)", "several answers at once only"),
     ],
 )
