@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,14 @@ from tests import tiny
 from tests.command import Command
 from tests.pipelines.test_going_on import stop_at
 from tests.pipelines.test_preferences import PAIRS, train_pairs
+from tunesmith.cli.show_run import show_end
 from tunesmith.errors import DataError, ModelError, RecipeError
 from tunesmith.evaluation.evaluate import evaluate
 from tunesmith.inference.score import score
 from tunesmith.models.chat import find_subject, load_chat_model, load_reward_model
+from tunesmith.recipe.load import load_recipe
 from tunesmith.runs.run import Run
+from tunesmith.runs.store import create_run
 from tunesmith.training.samples import read_samples
 from tunesmith.training.train import resume
 
@@ -132,3 +136,22 @@ def test_what_is_no_reward_model_and_what_is_no_answer_is_refused(
         score(model, conversation(0, "chosen")[:1])
     with pytest.raises(RecipeError, match=r"evaluate\.sample_rows has no effect"):
         train_rewarded(tmp_path, tiny_model, evaluate={"sample_rows": 2})
+
+
+@pytest.mark.parametrize(
+    ("method", "ways"),
+    [
+        ("sft", {"chat", "evaluate", "export", "serve"}),
+        ("classify", {"classify", "evaluate", "export"}),
+        ("reward", {"evaluate"}),
+    ],
+)
+def test_what_to_type_next_is_what_such_a_model_can_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], method: str, ways: set[str]
+) -> None:
+    given = {"method": {"name": method}, "evaluate": {"sample_rows": 0, "sample_tokens": 64}}
+    recipe = load_recipe(tiny.write_recipe(tmp_path / "r.json", "starter", "rows.jsonl", **given))
+    run = create_run(recipe)
+    run.write_status(state="done", message="")
+    show_end(run)
+    assert set(re.findall(r"tunesmith (\w+) ", capsys.readouterr().out)) == ways

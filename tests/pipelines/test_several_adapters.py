@@ -16,8 +16,10 @@ from tests.pipelines.test_tunings import HELD_OUT, adapter, close, logits, watch
 from tunesmith.errors import ModelError, RecipeError
 from tunesmith.evaluation.evaluate import evaluate
 from tunesmith.export.export import export
+from tunesmith.models.adapter import merge_adapters
+from tunesmith.models.beneath import Beneath
 from tunesmith.models.chat import find_subject, load_chat_model, put_together
-from tunesmith.models.load import load_model
+from tunesmith.models.load import load_model, load_scorer
 from tunesmith.recipe.load import load_recipe
 from tunesmith.runs.run import Run
 from tunesmith.runs.store import list_runs
@@ -100,6 +102,18 @@ def test_sums_in_bf16_are_rounded_once(tmp_path: Path, tiny_model: Path) -> None
     wanted = merged(half, first.model).model.layers[0].mlp.up_proj.weight
     assert lies.dtype == torch.bfloat16
     assert torch.equal(lies, wanted.bfloat16())
+
+
+def test_a_head_that_scores_begins_on_adapters_of_a_model_that_writes(
+    tmp_path: Path, tiny_model: Path
+) -> None:
+    first = run_on(tmp_path / "a", tiny_model)
+    where = {"dtype": torch.float32, "device": torch.device("cpu"), "new_head": True}
+    beneath = Beneath((first.model,))
+    added = merge_adapters(load_scorer(tiny_model, **where), tiny_model, beneath)
+    wanted = dict(merged(plain(tiny_model), first.model).named_parameters())
+    for name, weight in added.named_parameters():
+        assert name == "score.weight" or close(weight.detach(), wanted[name].detach(), 1e-6), name
 
 
 def test_an_adapter_lies_on_the_base_it_was_trained_on(tmp_path: Path, tiny_model: Path) -> None:

@@ -171,11 +171,16 @@ def load_adapter(
 
 
 def _put_on(model: PreTrainedModel, folder: Path) -> PeftModel:
-    from peft import PeftModel
+    from peft import PeftConfig, PeftModel
 
     stored = _stored_shapes(folder)
     try:
-        adapted = PeftModel.from_pretrained(model, str(folder), local_files_only=True)
+        config = PeftConfig.from_pretrained(str(folder), local_files_only=True)
+        if config.task_type == "CAUSAL_LM" and find_score(model) is not None:
+            config.task_type = None  # else PEFT asks for what only a model that writes has
+        adapted = PeftModel.from_pretrained(
+            model, str(folder), config=config, local_files_only=True
+        )
     except Exception as problem:  # the library raises many kinds for a misfit
         raise ModelError(
             f"the adapter does not fit its base: {reason_of(problem)}",
