@@ -38,23 +38,25 @@ def compare(runs: list[Run]) -> Comparison:
         results={
             name: [figure.get(name) for figure in figures]
             for name in dict.fromkeys(name for figure in figures for name in figure)
-            if "reward" not in name or any(figure.get(name) is not None for figure in figures)
         },
     )
 
 
 def summary(run: Run) -> dict[str, float | None]:
-    """Read the figures that tell how a run went."""
+    """Read the figures that tell how a run went; of rewards and classes only if it has them."""
     records = run.metrics()
-    losses = [record["loss"] for record in records if "loss" in record]
-    held_out = [record["eval_loss"] for record in records if "eval_loss" in record]
-    rewards = [record["reward"] for record in records if "reward" in record]
-    held_out_rewards = [record["eval_reward"] for record in records if "eval_reward" in record]
+
+    def series(name: str) -> list[float]:
+        return [record[name] for record in records if name in record]
+
+    losses, held_out, rewards = series("loss"), series("eval_loss"), series("reward")
     speeds = [record["tokens_per_second"] for record in records if "loss" in record]
-    classes = {
-        f"last held-out {spelled}": [record[name] for record in records if name in record][-1]
-        for name, spelled in (("eval_accuracy", "accuracy"), ("eval_macro_f1", "macro-F1"))
-        if any(name in record for record in records)
+    more = {
+        "first reward": rewards[:1],
+        "last reward": rewards,
+        "last held-out reward": series("eval_reward"),
+        "last held-out accuracy": series("eval_accuracy"),
+        "last held-out macro-F1": series("eval_macro_f1"),
     }
     return {
         "steps": float(max((record["step"] for record in records), default=0)),
@@ -62,10 +64,7 @@ def summary(run: Run) -> dict[str, float | None]:
         "last loss": losses[-1] if losses else None,
         "best held-out loss": min(held_out) if held_out else None,
         "last held-out loss": held_out[-1] if held_out else None,
-        "first reward": rewards[0] if rewards else None,
-        "last reward": rewards[-1] if rewards else None,
-        "last held-out reward": held_out_rewards[-1] if held_out_rewards else None,
-        **classes,
+        **{name: values[-1] for name, values in more.items() if values},
         "tokens a second": sum(speeds) / len(speeds) if speeds else None,
     }
 

@@ -320,6 +320,8 @@ def test_where_no_matrix_learns_nothing_can_be_saved_on_it(model: nn.Module, nam
 @pytest.mark.parametrize("name", ["adam_mini", "badam"])
 def test_a_model_whose_parts_have_strange_names_is_refused(tmp_path: Path, name: str) -> None:
     class Strange(nn.Module):
+        main_input_name = "input_ids"
+
         def __init__(self) -> None:
             super().__init__()
             self.one, self.two = nn.Embedding(3, 4), nn.Linear(4, 3)
