@@ -161,8 +161,10 @@ def test_the_starter_model_learns_the_manner_of_the_example(
     run = train(load_recipe(ROOT / "examples" / "grpo.yaml"))
     trained = [record for record in run.metrics() if "reward" in record]
     assert sum(record["reward"] for record in trained[:3]) / 3 < 0.3
-    assert sum(record["reward"] for record in trained[-3:]) / 3 > 0.8
-    assert trained[-1]["kl"] < 1.0
+    assert sum(record["reward"] for record in trained[-10:]) / 10 > 0.8
+    held_out = [record["eval_reward"] for record in run.metrics() if "eval_reward" in record]
+    assert held_out[-1] > 0.8
+    assert max(record["kl"] for record in trained) < 1.0
 
 
 def test_a_resume_refuses_a_reward_that_judges_otherwise(
