@@ -39,10 +39,10 @@ class Settings:
 
 SETTINGS = {
     "dpo": Settings(2e-4, batch_size=8, data={"max_tokens": 256, "validation_share": 0.2}),
-    "orpo": Settings(3e-4, method={"beta": 0.5}),
-    "simpo": Settings(2e-4),
-    "cpo": Settings(2e-4),
-    "reward": Settings(2e-4),
+    "orpo": Settings(5e-4, steps=60, method={"beta": 0.5}),
+    "simpo": Settings(5e-4, steps=60),
+    "cpo": Settings(1e-3, steps=60),
+    "reward": Settings(5e-4, steps=80),
     "kto": Settings(1e-3, steps=40, batch_size=8, rows="kto_en_demo", data={"max_tokens": 128}),
 }
 
@@ -96,7 +96,7 @@ def test_held_out_rewards_part_as_people_judged(tmp_path: Path, shared: Path, na
         print(f"{name} held-out {measure} {one:.4f} -> {other:.4f}")
     assert after[0] < before[0]
     assert after[1] > before[1]
-    assert after[2] >= before[2]  # of some forty pairs, one is three hundredths
+    assert after[2] > before[2]
     if name not in ("dpo", "kto"):
         return
     scores = evaluate(run.path, max_rows=1)  # which asks the reference itself
