@@ -104,6 +104,14 @@ def use_memory(*, keep: bool) -> None:
         mallopt(MALLOC_MAP, 2**20)
 
 
+def give_back_memory() -> None:
+    """Give the system what was freed, where the C library is GNU's and kept it."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (AttributeError, OSError, TypeError):
+        return
+
+
 def disk_free(path: Path) -> int:
     """Measure the free bytes of the disk that holds `path`, or would hold it."""
     existing = path.absolute()

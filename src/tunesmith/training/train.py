@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tunesmith.errors import RunError, TrainingError
-from tunesmith.hardware import use_memory
+from tunesmith.hardware import give_back_memory, use_memory
 from tunesmith.logs import logger, remembering, telling
 from tunesmith.methods.online import OnlineMethod
 from tunesmith.methods.ranks import ALONE, Ranks
@@ -113,6 +113,8 @@ def learn(run: Run, prepared: Prepared, stop: StopRequest) -> None:
     ranks = prepared.ranks
     with collecting_late():
         roles = load_policy(prepared)
+    if prepared.recipe.model.quantize is not None:  # whole weights were there for a moment
+        give_back_memory()
     check_alike(roles, ranks)
     if ranks.is_first and not run.samples_file.exists():
         answer_samples(run, roles, prepared.splits, prepared.recipe, when="before")
