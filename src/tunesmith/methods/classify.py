@@ -30,11 +30,6 @@ class ClassifyMethod(Method):
         """Which tokens of a row are learned."""
         return Learn(kind="labelled")
 
-    @property
-    def needs_reference(self) -> bool:
-        """Whether rows carry what the model said of them before training."""
-        return False
-
     def collate(self, rows: Sequence[Row], how: Joining) -> Batch:
         """Join rows into one batch; images are decoded here.
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from tunesmith.data.rows import Learn
-from tunesmith.methods.batches import count_learned, join
+from tunesmith.methods.answers import AnswerMethod
 from tunesmith.methods.beside import ask_other
 from tunesmith.methods.divergence import divergences
 from tunesmith.methods.learned import predict
-from tunesmith.methods.method import Batch, Joining, LossSum, Method, Row
+from tunesmith.methods.method import Batch, LossSum
 from tunesmith.methods.next_token import next_token_loss
 from tunesmith.recipe.method import Distill
 
@@ -21,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class DistillMethod(Method):
+class DistillMethod(AnswerMethod):
     """Next-token loss and divergence from a teacher on the answers of conversations.
 
     The answers are those of the rows: off-policy, as in arXiv:1503.02531.
@@ -33,32 +31,9 @@ class DistillMethod(Method):
     options: Distill
     teacher: torch.nn.Module | None = None
 
-    @property
-    def learn(self) -> Learn:
-        """Which tokens of a row are learned."""
-        return Learn(
-            kind="conversation",
-            prompts=self.options.learn_prompts,
-            history=self.options.learn_history,
-            pack=False,
-        )
-
-    @property
-    def needs_reference(self) -> bool:
-        """Whether rows carry what the model said of them before training."""
-        return False
-
     def beside(self, other: torch.nn.Module | None) -> DistillMethod:
         """Take the teacher."""
         return replace(self, teacher=other)
-
-    def collate(self, rows: Sequence[Row], how: Joining) -> Batch:
-        """Join rows into one batch."""
-        return join(rows, how)
-
-    def count(self, batch: Batch) -> float:
-        """Count the learned tokens of a batch, each by its weight."""
-        return count_learned(batch)
 
     def loss(self, model: torch.nn.Module, batch: Batch) -> LossSum:
         """Sum the loss over the learned tokens of a batch.

@@ -61,7 +61,8 @@ class Method(Protocol):
 
     @property
     def needs_reference(self) -> bool:
-        """Whether rows carry what the model said of them before training."""
+        """Whether rows carry what the model said of them before training; most need none."""
+        return False
 
     def collate(self, rows: Sequence[Row], how: Joining) -> Batch:
         """Join rows into one batch."""

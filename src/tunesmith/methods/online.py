@@ -80,11 +80,6 @@ class OnlineMethod(Method):
         return Learn(kind="prompt", history=False)
 
     @property
-    def needs_reference(self) -> bool:
-        """Whether rows carry what the model said of them before training."""
-        return False
-
-    @property
     @abstractmethod
     def writing(self) -> Writing:
         """How the policy answers."""

@@ -23,11 +23,6 @@ class PairMethod(Method):
         """Which tokens of a row are learned."""
         return Learn(kind="preference", history=False)
 
-    @property
-    def needs_reference(self) -> bool:
-        """Whether rows carry what the model said of them before training."""
-        return False
-
     def collate(self, rows: Sequence[Row], how: Joining) -> Batch:
         """Join rows into one batch, and what a reference said of them, if it did, [rows, 2]."""
         import torch

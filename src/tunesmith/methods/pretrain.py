@@ -27,11 +27,6 @@ class PretrainMethod(Method):
         """Which tokens of a row are learned."""
         return Learn(kind="text", prompts=True, history=True, pack=self.options.pack)
 
-    @property
-    def needs_reference(self) -> bool:
-        """Whether rows carry what the model said of them before training."""
-        return False
-
     def collate(self, rows: Sequence[Row], how: Joining) -> Batch:
         """Join rows into one batch."""
         return join(rows, how)
