@@ -20,7 +20,6 @@ from tunesmith.methods.online import (
 )
 from tunesmith.methods.ranks import ALONE, Ranks
 from tunesmith.recipe.method import GRPO, GroupLoss
-from tunesmith.recipe.rewards import Rewards
 
 if TYPE_CHECKING:
     import torch
@@ -48,16 +47,6 @@ class GRPOMethod(OnlineMethod):
             rows=options.rollout_rows,
             iterations=options.iterations,
         )
-
-    @property
-    def rewards(self) -> Rewards:
-        """What the answers are worth."""
-        return self.options.rewards
-
-    @property
-    def asks_reference(self) -> bool:
-        """Whether rows carry what the model before training says of their answers."""
-        return self.options.beta > 0
 
     @property
     def _notes(self) -> bool:

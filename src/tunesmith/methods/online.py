@@ -14,6 +14,7 @@ from tunesmith.methods.learned import predict
 from tunesmith.methods.method import Batch, Joining, Method, Row
 from tunesmith.methods.ranks import ALONE, Ranks
 from tunesmith.methods.rewards import Sample
+from tunesmith.recipe.method import GRPO, PPO
 from tunesmith.recipe.rewards import Rewards
 
 if TYPE_CHECKING:
@@ -74,6 +75,8 @@ class OnlineMethod(Method):
     `collate`, `count` and `loss` see them as they see rows of a file.
     """
 
+    options: GRPO | PPO
+
     @property
     def learn(self) -> Learn:
         """Which tokens of a row are learned."""
@@ -85,14 +88,14 @@ class OnlineMethod(Method):
         """How the policy answers."""
 
     @property
-    @abstractmethod
     def rewards(self) -> Rewards:
         """What the answers are worth."""
+        return self.options.rewards
 
     @property
-    @abstractmethod
     def asks_reference(self) -> bool:
         """Whether rows carry what the model before training says of their answers."""
+        return self.options.beta > 0
 
     def own_rewards(self, rows: Sequence[Row]) -> dict[str, list[float]]:
         """Reward answers for what only the method looks at; by name, [rows] each."""

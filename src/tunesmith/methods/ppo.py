@@ -20,7 +20,6 @@ from tunesmith.methods.online import (
 )
 from tunesmith.methods.ranks import ALONE, Ranks
 from tunesmith.recipe.method import PPO
-from tunesmith.recipe.rewards import Rewards
 
 if TYPE_CHECKING:
     import torch
@@ -47,16 +46,6 @@ class PPOMethod(OnlineMethod):
             iterations=options.iterations,
             minibatches=options.minibatches,
         )
-
-    @property
-    def rewards(self) -> Rewards:
-        """What the answers are worth."""
-        return self.options.rewards
-
-    @property
-    def asks_reference(self) -> bool:
-        """Whether rows carry what the model before training says of their answers."""
-        return self.options.beta > 0
 
     def own_rewards(self, rows: Sequence[Row]) -> dict[str, list[float]]:
         """Punish answers that do not end, if asked to."""
