@@ -1,18 +1,105 @@
-"""Whoever answers for a program: the model at hand, or an engine of its own."""
+"""Whoever answers: an engine takes requests and hands the pieces of answers back."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
-from tunesmith.inference.generate import Answer, answer
+from tunesmith.inference.generate import Answer, Finish, Messages, Tools
 from tunesmith.inference.sampling import Sampling
-from tunesmith.models.chat import ChatModel
+
+
+@dataclass(frozen=True)
+class Token:
+    """A token of an answer.
+
+    Attributes:
+        logprob: its log-probability in nats; None unless it was asked for.
+        likeliest: the likeliest tokens in its place and their log-probabilities, best first.
+    """
+
+    id: int
+    logprob: float | None = None
+    likeliest: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What is certain of an answer since the last piece.
+
+    Attributes:
+        tokens: the tokens written since then; their text may come with a later piece.
+        finish: why the answer ended; None for all but the last piece.
+    """
+
+    text: str
+    tokens: tuple[Token, ...] = ()
+    finish: Finish | None = None
+
+
+Hear = Callable[[Piece | Exception], None]
+"""Called from the engine's thread, never at the same time for one request, and quick."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """An answer to be written.
+
+    Attributes:
+        prompt: token ids.
+        model: which of the engine's models answers; the first if empty.
+    """
+
+    prompt: Sequence[int]
+    sampling: Sampling
+    model: str = ""
+
+
+class Work(Protocol):
+    """An answer in work."""
+
+    def cancel(self) -> None:
+        """Stop within a step; nothing more is heard."""
+
+
+class Speech(Protocol):
+    """How one model is spoken with.
+
+    Attributes:
+        longest: tokens of prompt and answer together.
+        stop_ids: tokens that end an answer.
+        defaults: the model's own way of sampling.
+        can_chat: whether it has a template for conversations.
+    """
+
+    longest: int
+    stop_ids: tuple[int, ...]
+    defaults: Sampling
+    can_chat: bool
+
+    def render(self, messages: Messages, tools: Tools, options: Mapping[str, Any]) -> list[int]:
+        """Write a conversation as the model's template does; tokenize it.
+
+        Args:
+            options: what the template is told besides, such as `enable_thinking`.
+        """
+
+    def encode(self, text: str) -> list[int]:
+        """Tokenize a text to be continued."""
+
+    def decode(self, tokens: Sequence[int], *, keep_special: bool = False) -> str:
+        """Return the text of tokens."""
 
 
 class Engine(Protocol):
-    """Answers many prompts with the weights that the model has at that moment."""
+    """Answers many requests with the weights that it has at that moment."""
+
+    def models(self) -> Mapping[str, Speech]:
+        """Return the models that answer, by the names clients call them; the first is the main."""
+
+    def start(self, request: Request, hear: Hear) -> Work:
+        """Begin an answer; whoever hears is told its pieces, or what went wrong."""
 
     def write(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[Answer]:
         """Answer each prompt; the same draws for the same prompts, sampling and weights.
@@ -21,18 +108,5 @@ class Engine(Protocol):
             prompts: token ids; one that comes several times is answered several times.
         """
 
-
-@dataclass(frozen=True)
-class OwnModel(Engine):
-    """A model of this process.
-
-    Attributes:
-        rows: answers written at the same time.
-    """
-
-    model: ChatModel
-    rows: int
-
-    def write(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[Answer]:
-        """Answer each prompt."""
-        return answer(self.model, prompts, sampling, rows=self.rows)
+    def close(self) -> None:
+        """End all work and free the weights."""

@@ -14,8 +14,9 @@ import orjson
 from tunesmith.data.rows import Prompt
 from tunesmith.data.token_rows import UNLEARNED, TokenRows
 from tunesmith.errors import TrainingError
-from tunesmith.inference.engine import Engine, OwnModel
+from tunesmith.inference.engine import Engine
 from tunesmith.inference.generate import Answer
+from tunesmith.inference.own_model import OwnModel
 from tunesmith.inference.sampling import Sampling
 from tunesmith.methods.averages import Averages
 from tunesmith.methods.held_out import split_by_set

@@ -1,0 +1,48 @@
+"""How a loaded model is spoken with: its tokenizer and its template."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tunesmith.data.tokens import encode
+from tunesmith.inference.engine import Speech
+from tunesmith.inference.generate import Messages, Tools, encode_prompt, max_positions
+from tunesmith.inference.sampling import default_sampling
+from tunesmith.models.chat import ChatModel
+
+
+class ModelSpeech(Speech):
+    """Speech of a model of this process; the tokenizer serves one thread at a time.
+
+    Raises:
+        ModelError: if the model's own way of sampling means nothing.
+    """
+
+    def __init__(self, model: ChatModel) -> None:
+        self._model, self._lock = model, threading.Lock()
+        self.longest, self.stop_ids = max_positions(model), model.stop_ids
+        self.defaults = default_sampling(model.folder)
+        self.can_chat = model.template is not None
+
+    def render(self, messages: Messages, tools: Tools, options: Mapping[str, Any]) -> list[int]:
+        """Write a conversation as the model's template does; tokenize it."""
+        with self._lock:
+            return encode_prompt(self._model, messages, tools)
+
+    def encode(self, text: str) -> list[int]:
+        """Tokenize a text to be continued."""
+        with self._lock:
+            return encode(self._model.tokenizer, text)
+
+    def decode(self, tokens: Sequence[int], *, keep_special: bool = False) -> str:
+        """Return the text of tokens."""
+        with self._lock:
+            return str(
+                self._model.tokenizer.decode(
+                    list(tokens),
+                    skip_special_tokens=not keep_special,
+                    clean_up_tokenization_spaces=False,
+                )
+            )
