@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tunesmith.inference.generate import Answer, Finish, Messages, Tools
 from tunesmith.inference.sampling import Sampling
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,19 @@ Hear = Callable[[Piece | Exception], None]
 """Called from the engine's thread, never at the same time for one request, and quick."""
 
 
+class Form(Protocol):
+    """The form one answer must have, and how far it got; called from the engine's thread."""
+
+    def mask(self) -> torch.Tensor:
+        """Tell which tokens may come next, bool [vocab]; the ids past its end may not."""
+
+    def take(self, token: int) -> None:
+        """Go on by a token that was allowed."""
+
+    def is_over(self) -> bool:
+        """Whether nothing may follow but the end."""
+
+
 @dataclass(frozen=True)
 class Request:
     """An answer to be written.
@@ -49,11 +65,13 @@ class Request:
     Attributes:
         prompt: token ids.
         model: which of the engine's models answers; the first if empty.
+        form: what the answer must look like, made for this request; None for anything.
     """
 
     prompt: Sequence[int]
     sampling: Sampling
     model: str = ""
+    form: Form | None = None
 
 
 class Work(Protocol):
