@@ -13,12 +13,16 @@ from tunesmith.inference.sampling import Sampling
 if TYPE_CHECKING:
     import torch
 
+UNKNOWN = -1
+"""Id of a token of which an engine elsewhere tells only that it was written."""
+
 
 @dataclass(frozen=True)
 class Token:
     """A token of an answer.
 
     Attributes:
+        id: may be UNKNOWN.
         logprob: its log-probability in nats; None unless it was asked for.
         likeliest: the likeliest tokens in its place and their log-probabilities, best first.
     """
@@ -35,11 +39,14 @@ class Piece:
     Attributes:
         tokens: the tokens written since then; their text may come with a later piece.
         finish: why the answer ended; None for all but the last piece.
+        counted: tokens of the prompt and of the answer, said with the last piece by an engine
+            elsewhere that counts for itself.
     """
 
     text: str
     tokens: tuple[Token, ...] = ()
     finish: Finish | None = None
+    counted: tuple[int, int] | None = None
 
 
 Hear = Callable[[Piece | Exception], None]
