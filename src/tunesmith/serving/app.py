@@ -13,14 +13,22 @@ from starlette.types import ASGIApp
 from tunesmith import __version__
 from tunesmith.serving.front import in_front
 from tunesmith.serving.guard import Guard
+from tunesmith.serving.judge import Judge
 from tunesmith.serving.metrics import Metrics
 from tunesmith.serving.note import Note
 from tunesmith.serving.problems import add_problem_replies
 from tunesmith.serving.request_log import RequestLog
+from tunesmith.serving.routes.adapters import add_adapters
 from tunesmith.serving.routes.chat import add_chat
+from tunesmith.serving.routes.completions import add_completions
+from tunesmith.serving.routes.embeddings import add_embeddings
 from tunesmith.serving.routes.generate import add_generate
+from tunesmith.serving.routes.score import add_score
 from tunesmith.serving.routes.state import add_metrics, add_state
+from tunesmith.serving.routes.tokens import add_tokens
 from tunesmith.serving.service import Service
+
+ROUTES = (add_generate, add_chat, add_completions, add_embeddings, add_tokens, add_adapters)
 
 
 class Problem(BaseModel):
@@ -40,8 +48,8 @@ class Problems(BaseModel):
     error: Problem
 
 
-def build_app(service: Service, guard: Guard, log: RequestLog | None = None) -> ASGIApp:
-    """Build the application around an engine; its docs page needs no other host.
+def build_app(answers: Service | Judge, guard: Guard, log: RequestLog | None = None) -> ASGIApp:
+    """Build the application around an engine or a reward model; its docs page needs no other host.
 
     Its description names the key that the guard asks for, so that the docs page can send it.
     """
@@ -51,20 +59,23 @@ def build_app(service: Service, guard: Guard, log: RequestLog | None = None) -> 
     app: FastAPI = FastAPIOffline(
         title="tunesmith",
         version=__version__,
-        summary=f"The model {service.name}.",
+        summary=f"The model {answers.name}.",
         dependencies=[Depends(HTTPBearer(auto_error=False))] if guard.access.keys else [],
         responses=failures,
     )
     add_problem_replies(app)
-    add_state(app, service)
-    add_generate(app, service)
-    add_chat(app, service)
-    metrics = Metrics(service)
+    metrics = Metrics(answers)
+    add_state(app, answers)
     add_metrics(app, metrics)
+    if isinstance(answers, Judge):
+        add_score(app, answers)
+    else:
+        for add in ROUTES:
+            add(app, answers)
 
     def ended(note: Note, route: str, status: int) -> None:
         metrics.count(note, route, status)
         if log is not None:
             log.write(note, route, status)
 
-    return in_front(guard.around(app, service), ended)
+    return in_front(guard.around(app, answers), ended)

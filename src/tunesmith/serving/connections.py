@@ -104,7 +104,7 @@ class PatientProtocol(H11Protocol):
 
     def _watch(self, received: int) -> None:
         """Set a time for what is still to come: the head of a request, or the rest of its body."""
-        if self.cycle is None or self.cycle.response_complete:
+        if self.cycle is None or self.cycle.response_complete:  # type: ignore[redundant-expr]
             awaited, seconds = "head", SECONDS_FOR_HEAD
         elif self.cycle.more_body:
             awaited, seconds = "body", SECONDS_FOR_BODY

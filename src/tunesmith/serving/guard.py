@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,12 +12,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tunesmith.errors import RequestError, TunesmithError
 from tunesmith.paths import expand
-from tunesmith.serving.access import NEEDED, Access, is_open
-from tunesmith.serving.limits import MAX_BODY_BYTES, MAX_DEPTH, MAX_HEADERS
+from tunesmith.serving.access import NEEDED, USUAL, Access, is_open
+from tunesmith.serving.limits import MAX_BODY_BYTES, MAX_DEPTH, MAX_HEADER_BYTES, MAX_HEADERS
 from tunesmith.serving.note import note_of
+from tunesmith.serving.queue import Busy, Queue
 from tunesmith.serving.replies.errors import body_of, error_body
 from tunesmith.serving.replies.events import Json
-from tunesmith.serving.service import Busy, Service, Stopping
 
 Refusal = tuple[int, str, str, str]
 """Status, message, where and hint."""
@@ -27,7 +27,7 @@ TOO_LARGE: Refusal = (
     "body",
     f"send at most {MAX_BODY_BYTES:,} bytes",
 )
-ANSWERS = frozenset(path for path, scope in NEEDED.items() if scope == "chat")
+ANSWERS = frozenset(path for path, scope in NEEDED.items() if scope in USUAL)
 STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"?', re.DOTALL)
 BRACKETS = re.compile(rb"[\[\]{}]")
 KINDS = {401: ("authentication_error", "invalid_api_key"), 403: ("permission_error", "")}
@@ -45,7 +45,7 @@ class Guard:
     access: Access
     loopback: bool
 
-    def around(self, app: ASGIApp, service: Service) -> ASGIApp:
+    def around(self, app: ASGIApp, queue: Queue) -> ASGIApp:
         """Put the guard in front of an application."""
 
         async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
@@ -55,7 +55,7 @@ class Guard:
             try:
                 refusal = self.refuse(scope)
                 if refusal is None:
-                    _check_room(scope["path"], service)
+                    _check_room(scope["path"], queue)
                     body = await _read_body(receive)
                     refusal = TOO_LARGE if body is None else refuse_depth(body)
             except TunesmithError as problem:
@@ -72,9 +72,8 @@ class Guard:
     def refuse(self, scope: Scope) -> Refusal | None:
         """Say why a request is not to be let in, if it is not; note the key it came with."""
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
-        if len(scope["headers"]) > MAX_HEADERS:
-            hint = f"send at most {MAX_HEADERS}"
-            return 431, f"there are {len(scope['headers'])} headers", "headers", hint
+        if refusal := _refuse_headers(scope["headers"]):
+            return refusal
         host = headers.get(b"host", "")
         if self.loopback and not is_loopback(_without_port(host)):
             return 400, f"this server is not called {host!r}", "Host", "ask for 127.0.0.1"
@@ -97,23 +96,33 @@ class Guard:
         return None
 
 
+def _refuse_headers(headers: Sequence[tuple[bytes, bytes]]) -> Refusal | None:
+    if len(headers) > MAX_HEADERS:
+        return 431, f"there are {len(headers)} headers", "headers", f"send at most {MAX_HEADERS}"
+    size = sum(len(name) + len(value) for name, value in headers)
+    if size > MAX_HEADER_BYTES:
+        hint = f"send at most {MAX_HEADER_BYTES:,}"
+        return 431, f"the headers have {size:,} bytes", "headers", hint
+    return None
+
+
 def _refuse_length(headers: Mapping[bytes, str]) -> Refusal | None:
     length = headers.get(b"content-length", "0")
     fine = length.isascii() and length.isdigit()
     return None if fine and int(length) <= MAX_BODY_BYTES else TOO_LARGE
 
 
-def _check_room(path: str, service: Service) -> None:
+def _check_room(path: str, queue: Queue) -> None:
     """Turn requests away before their bodies are read.
 
     Raises:
         Stopping: if the server is on its way out.
         Busy: if too many wait.
     """
-    if service.stopping and path not in ("/health", "/ready"):
-        raise Stopping("the server stops", hint="ask another one, or later")
+    if path not in ("/health", "/ready"):
+        queue.check_stopping()
     if path in ANSWERS:
-        service.check_room()
+        queue.check_room()
 
 
 async def _read_body(receive: Receive) -> bytes | None:
@@ -160,8 +169,6 @@ def _reply(refusal: Refusal) -> Json:
     status, message, where, hint = refusal
     kind, code = KINDS.get(status, ("invalid_request_error", ""))
     headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
-    if status == 413:  # the rest of the body is not read
-        headers["Connection"] = "close"
     return Json(error_body(message, where, hint, kind=kind, code=code), status, headers)
 
 

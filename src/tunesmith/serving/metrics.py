@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 from tunesmith.serving.front import seconds_of
 from tunesmith.serving.note import Note
-from tunesmith.serving.service import Service
+from tunesmith.serving.queue import Queue
 
 WAITS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 PER_TOKEN = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
@@ -18,8 +18,8 @@ PER_TOKEN = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
 class Metrics:
     """What is counted of one server."""
 
-    def __init__(self, service: Service) -> None:
-        self._service, self._registry = service, CollectorRegistry()
+    def __init__(self, queue: Queue) -> None:
+        self._queue, self._registry = queue, CollectorRegistry()
         counted = partial(Counter, namespace="tunesmith", registry=self._registry)
         took = partial(Histogram, namespace="tunesmith", registry=self._registry)
         now = partial(Gauge, namespace="tunesmith", registry=self._registry)
@@ -33,7 +33,9 @@ class Metrics:
         self._written = counted("written_tokens", "Tokens written", ["model"])
         self._running = now("running", "Answers that are being written")
         self._waiting = now("waiting", "Answers that wait")
-        self._cache = now("cache_used", "Part of the engine's cache in use, 0 to 1")
+        self._cache: Gauge | None = None
+        if queue.load().cache is not None:
+            self._cache = now("cache_used", "Part of the engine's cache in use, 0 to 1")
 
     def count(self, note: Note, route: str, status: int) -> None:
         """Count a request whose answer is over."""
@@ -50,9 +52,9 @@ class Metrics:
 
     def text(self) -> bytes:
         """Return all figures as Prometheus reads them."""
-        load = self._service.load()
+        load = self._queue.load()
         self._running.set(load.running)
         self._waiting.set(load.waiting)
-        if load.cache is not None:
+        if self._cache is not None and load.cache is not None:
             self._cache.set(load.cache)
         return generate_latest(self._registry)

@@ -26,7 +26,8 @@ class Note:
         written: tokens that were written.
         begun: when it came, in seconds of a clock that never goes back.
         first: when the first token was there.
-        prompt: what was asked, and what was answered; kept only where the log is to hold it.
+        prompt: what was asked.
+        answer: what was answered, where it was not streamed.
         ends: closed when the answer is over or nobody waits for it any longer.
     """
 
@@ -37,8 +38,8 @@ class Note:
     written: int = 0
     begun: float = field(default_factory=time.monotonic)
     first: float | None = None
-    prompt: list[str] = field(default_factory=list)
-    answer: list[str] = field(default_factory=list)
+    prompt: Any = None
+    answer: Any = None
     ends: ExitStack = field(default_factory=ExitStack)
 
     def hear(self, num_tokens: int) -> None:

@@ -46,7 +46,7 @@ class RequestLog:
                 "written_tokens": note.written,
                 "first_token": first,
             }
-        if self.prompts and note.prompt:
+        if self.prompts and note.prompt is not None:
             line |= {"prompt": note.prompt, "answer": note.answer}
         try:
             self._to.write(orjson.dumps(line).decode() + "\n")

@@ -19,7 +19,7 @@ from tunesmith.errors import RequestError
 from tunesmith.paths import exists, expand
 from tunesmith.serving.connections import PatientProtocol
 from tunesmith.serving.limits import MAX_HEADER_BYTES, SECONDS_TO_DRAIN
-from tunesmith.serving.service import Service
+from tunesmith.serving.queue import Queue
 
 SECONDS_TO_CLOSE = 1
 """What connections get to send their last bytes, once all answers are over or were ended."""
@@ -28,9 +28,9 @@ SECONDS_TO_CLOSE = 1
 class DrainingServer(uvicorn.Server):
     """A server that, told to stop, refuses new requests and lets those in work end."""
 
-    def __init__(self, config: uvicorn.Config, service: Service, ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, queue: Queue, ready: Callable[[], None]) -> None:
         super().__init__(config)
-        self._service, self._ready = service, ready
+        self._queue, self._ready = queue, ready
         self._ends: float | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -44,7 +44,7 @@ class DrainingServer(uvicorn.Server):
             super().handle_exit(sig, frame)
             return
         self._captured_signals.append(sig)
-        self._service.stopping, self._ends = True, time.monotonic() + SECONDS_TO_DRAIN
+        self._queue.stopping, self._ends = True, time.monotonic() + SECONDS_TO_DRAIN
 
     async def on_tick(self, counter: int) -> bool:
         """Say whether it is time to close, ten times a second."""
@@ -52,14 +52,12 @@ class DrainingServer(uvicorn.Server):
         if over or self._ends is None:
             return over
         if time.monotonic() > self._ends:
-            self._service.stop()
+            self._queue.stop()
             return True
-        return not self._service.taken
+        return not self._queue.taken
 
 
-def run_app(
-    app: ASGIApp, service: Service, listener: socket.socket, ready: Callable[[], None]
-) -> None:
+def run_app(app: ASGIApp, queue: Queue, listener: socket.socket, ready: Callable[[], None]) -> None:
     """Answer requests until SIGTERM or SIGINT.
 
     Args:
@@ -76,7 +74,7 @@ def run_app(
         h11_max_incomplete_event_size=MAX_HEADER_BYTES,
         timeout_graceful_shutdown=SECONDS_TO_CLOSE,
     )
-    DrainingServer(config, service, ready).run(sockets=[listener])
+    DrainingServer(config, queue, ready).run(sockets=[listener])
 
 
 @contextmanager

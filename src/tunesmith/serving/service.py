@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 from tunesmith.errors import RequestError
 from tunesmith.inference.engine import Engine, Load, Request, Speech
@@ -17,22 +17,7 @@ from tunesmith.serving.limits import (
     SECONDS_TO_TOKENIZE,
     TOKENIZERS,
 )
-from tunesmith.serving.note import Note
-from tunesmith.serving.timed import TimedPool
-
-Made = TypeVar("Made")
-
-
-class Busy(RequestError):
-    """More requests wait than will be answered soon."""
-
-
-class Stopping(RequestError):
-    """The server is on its way out."""
-
-
-class UnknownModel(RequestError):
-    """A request names a model that is not served."""
+from tunesmith.serving.queue import Queue
 
 
 @dataclass(frozen=True)
@@ -49,30 +34,26 @@ class Speaker:
     speech: Speech
 
 
-class Service:
-    """Answer requests at once as far as the engine goes, and keep a bounded number waiting.
+class Service(Queue):
+    """Answer with an engine.
 
     Attributes:
         name: what clients call the main model.
-        stopping: whether no further request is taken.
     """
 
     def __init__(self, engine: Engine, name: str, *, max_waiting: int = MAX_WAITING) -> None:
-        self.engine, self.name, self.stopping = engine, name, False
-        self.post = Post()
-        self._max_waiting = max_waiting
-        self._jobs: set[Job] = set()
-        self._pool = TimedPool(TOKENIZERS, "tokenize")
+        super().__init__(TOKENIZERS, max_waiting=max_waiting)
+        self.engine, self.name = engine, name
+        self._post = Post()
 
     @property
-    def places(self) -> int:
-        """How many answers may be in work or wait."""
-        return self.engine.width + self._max_waiting
+    def width(self) -> int:
+        """How many answers the engine writes at the same time."""
+        return self.engine.width
 
-    @property
-    def taken(self) -> int:
-        """How many of the places are taken."""
-        return sum(job.count for job in self._jobs)
+    def names(self) -> list[str]:
+        """List what clients may call the models."""
+        return [speaker.name for speaker in self.speakers()]
 
     def speakers(self) -> list[Speaker]:
         """List the models, the main one first."""
@@ -88,56 +69,18 @@ class Service:
         Raises:
             UnknownModel: if there is none of that name.
         """
-        speakers = self.speakers()
-        for speaker in speakers:
+        for speaker in self.speakers():
             if name in (None, speaker.name):
                 return speaker
-        names = ", ".join(repr(speaker.name) for speaker in speakers)
-        told = "the one that is served is" if len(speakers) == 1 else "there are"
-        raise UnknownModel(
-            f"there is no model {name!r} here", hint=f"{told} {names}", where="model"
-        )
-
-    def enter(self, note: Note, count: int = 1) -> Job:
-        """Take places in the queue until the request is over.
-
-        Raises:
-            Busy: if too many wait.
-        """
-        if count > self.places:
-            raise RequestError(
-                f"{count} answers at once are more than the {self.places} that may wait",
-                hint="ask for fewer",
-                where="n",
-            )
-        self.check_room(count)
-        job = Job(note, count, self._jobs.discard)
-        self._jobs.add(job)
-        note.ends.callback(job.close)
-        return job
-
-    def check_room(self, count: int = 1) -> None:
-        """Refuse requests that would wait too long.
-
-        Raises:
-            Busy: if too many wait.
-        """
-        if self.taken + count > self.places:
-            raise Busy(
-                f"{max(self.taken - self.engine.width, 0)} requests wait already",
-                hint="try again in a second",
-                where="queue",
-            )
+        raise self.unknown(name or "")
 
     def load(self) -> Load:
-        """Tell how many answers are in work and wait; what the engine does not tell is counted."""
-        found = self.engine.load()
-        running = min(self.taken, self.engine.width)
-        return Load(running, self.taken - running, found.cache)
+        """Tell how busy it is, and how full the engine's cache."""
+        return replace(super().load(), cache=self.engine.load().cache)
 
     def start(self, job: Job, requests: Sequence[Request]) -> None:
         """Let the engine begin to answer."""
-        job.start(self.engine, self.post, requests)
+        job.start(self.engine, self._post, requests)
 
     async def render(
         self,
@@ -181,21 +124,6 @@ class Service:
         speech = speaker.speech
         return await self._tokenize(speech, len(text), lambda: speech.encode(text), where)
 
-    async def work(self, made: Callable[[], Made], seconds: float, where: str) -> Made:
-        """Do some work beside the event loop.
-
-        Raises:
-            RequestError: if it takes too long.
-        """
-        try:
-            return await self._pool.run(made, seconds)
-        except TimeoutError:
-            raise RequestError(
-                f"preparing {where} took more than {seconds:.0f} seconds",
-                hint="shorten it",
-                where=where,
-            ) from None
-
     async def _tokenize(
         self, speech: Speech, size: int, made: Callable[[], list[int]], where: str
     ) -> list[int]:
@@ -234,14 +162,9 @@ class Service:
         within = replace(sampling, max_tokens=min(sampling.max_tokens, room))
         return Request(prompt, within, speaker.model)
 
-    def stop(self) -> None:
-        """End all answers that are still in work."""
-        for job in tuple(self._jobs):
-            job.fail(Stopping("the server stops", hint="ask another one, or later"))
-
     def close(self) -> None:
         """Free the engine."""
-        self._pool.close()
+        super().close()
         self.engine.close()
 
 

@@ -46,7 +46,7 @@ async def begin(body: ChatRequest, note: Note, service: Service) -> Talk:
     count = body.n or 1
     job = service.enter(note, count)
     prompt = await service.render(speaker, messages, tools, options)
-    note.model = speaker.name
+    note.model, note.prompt = speaker.name, messages
     request = service.request(speaker, prompt, sampling)
     service.start(job, several(request, count))
     makes = [Message() for _ in range(count)]
@@ -54,7 +54,12 @@ async def begin(body: ChatRequest, note: Note, service: Service) -> Talk:
 
 
 class Talk:
-    """The answers to a conversation while they are written."""
+    """The answers to a conversation while they are written.
+
+    Attributes:
+        job: tells their pieces.
+        messages: what is put together of the pieces, one for each answer.
+    """
 
     def __init__(
         self,
@@ -65,44 +70,45 @@ class Talk:
         *,
         tells_logprobs: bool,
     ) -> None:
-        self._speech: Speech = speaker.speech
-        self._job, self._note, self._messages = job, note, messages
-        self._tells_logprobs = tells_logprobs
+        self.speech: Speech = speaker.speech
+        self.job, self.note, self.messages = job, note, messages
+        self.tells_logprobs = tells_logprobs
         self._completion = Completion(speaker.name)
 
     async def whole(self) -> dict[str, Any]:
         """Wait for all answers and spell them."""
-        tokens: list[list[Token]] = [[] for _ in self._messages]
-        finishes = ["stop"] * len(self._messages)
-        async for index, piece in self._job:
-            self._messages[index].push(piece.text)
+        tokens: list[list[Token]] = [[] for _ in self.messages]
+        finishes = ["stop"] * len(self.messages)
+        async for index, piece in self.job:
+            self.messages[index].push(piece.text)
             tokens[index] += piece.tokens
             if piece.finish:
-                self._messages[index].end()
-                finishes[index] = self._messages[index].finish(piece.finish)
+                self.messages[index].end()
+                finishes[index] = self.messages[index].finish(piece.finish)
+        self.note.answer = [message.whole() for message in self.messages]
         choices = [
             choice(index, message.whole(), self._logprobs(tokens[index]), finishes[index])
-            for index, message in enumerate(self._messages)
+            for index, message in enumerate(self.messages)
         ]
-        return self._completion.whole(choices, self._note)
+        return self._completion.whole(choices, self.note)
 
     async def events(self, body: ChatRequest) -> AsyncGenerator[bytes, None]:
         """Tell the answers as they are written."""
         wanted = body.stream_options
         counts = bool(wanted and wanted.continuous_usage_stats)
-        for index in range(len(self._messages)):
+        for index in range(len(self.messages)):
             first = {"role": "assistant", "content": ""}
             yield event(self._completion.chunk(index, first))
-        async for index, piece in self._job:
+        async for index, piece in self.job:
             for chunk in self._chunks(index, piece):
-                yield event({**chunk, "usage": usage(self._note)} if counts else chunk)
+                yield event({**chunk, "usage": usage(self.note)} if counts else chunk)
         if wanted and wanted.include_usage:
-            yield self._completion.usage_chunk(self._note)
+            yield self._completion.usage_chunk(self.note)
         yield DONE
 
     def _chunks(self, index: int, piece: Piece) -> list[dict[str, Any]]:
         """Spell what an answer gains by a piece; its tokens go with the first of it."""
-        message, logprobs = self._messages[index], self._logprobs(piece.tokens)
+        message, logprobs = self.messages[index], self._logprobs(piece.tokens)
         deltas = message.push(piece.text)
         if piece.finish:
             deltas += message.end()
@@ -118,4 +124,4 @@ class Talk:
         return chunks
 
     def _logprobs(self, tokens: Any) -> dict[str, Any] | None:
-        return logprobs_of(tokens, self._speech) if self._tells_logprobs else None
+        return logprobs_of(tokens, self.speech) if self.tells_logprobs else None

@@ -42,7 +42,7 @@ async def _generate(
         prompt = await service.render(speaker, plain_messages(asked))
     else:
         prompt = await _encode(asked, speaker, service)
-    note.model = speaker.name
+    note.model, note.prompt = speaker.name, body.model_dump(include={"prompt", "messages"})
     service.start(job, [service.request(speaker, prompt, sampling)])
     return await answered(_collect(job, note), request)
 

@@ -11,10 +11,10 @@ from starlette.responses import Response
 
 from tunesmith import __version__
 from tunesmith.serving.metrics import Metrics
-from tunesmith.serving.service import Service, Stopping
+from tunesmith.serving.queue import Queue
 
 
-def add_state(app: FastAPI, service: Service) -> None:
+def add_state(app: FastAPI, queue: Queue) -> None:
     """Let an application tell how it is."""
     born = int(time.time())
 
@@ -26,8 +26,7 @@ def add_state(app: FastAPI, service: Service) -> None:
     @app.get("/ready")
     async def ready() -> dict[str, str]:
         """Say whether requests are taken."""
-        if service.stopping:
-            raise Stopping("the server stops", hint="ask another one, or later")
+        queue.check_stopping()
         return {"status": "ready"}
 
     @app.get("/version")
@@ -38,13 +37,15 @@ def add_state(app: FastAPI, service: Service) -> None:
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
         """List the models."""
-        entries = [model_entry(speaker.name, born) for speaker in service.speakers()]
+        entries = [model_entry(name, born) for name in queue.names()]
         return {"object": "list", "data": entries}
 
     @app.get("/v1/models/{name:path}")
     async def model(name: str) -> dict[str, Any]:
         """Describe a model."""
-        return model_entry(service.find(name).name, born)
+        if name not in queue.names():
+            raise queue.unknown(name)
+        return model_entry(name, born)
 
 
 def add_metrics(app: FastAPI, metrics: Metrics) -> None:
