@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from tunesmith.errors import RequestError
 from tunesmith.inference.choosing import Way
 from tunesmith.inference.engine import Hear, Piece, Request, Token, Work
-from tunesmith.inference.generate import Answer, Finish
+from tunesmith.inference.generate import Answer, Finish, check_room
+from tunesmith.inference.sampling import Sampling
 from tunesmith.inference.text_stream import TextStream
+from tunesmith.models.chat import ChatModel
+from tunesmith.models.inner import token_ends
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -19,6 +25,7 @@ class Row(Work):
 
     Attributes:
         tokens: the prompt and what was written.
+        limit: how many tokens may be written.
         way: how it goes on.
         model: which adapter answers; the base if empty.
         is_over: whether nothing is to be written any more, whatever the reason.
@@ -35,13 +42,13 @@ class Row(Work):
         limit: int,
     ) -> None:
         self.tokens, self.num_prompt = list(request.prompt), len(request.prompt)
+        self.limit = limit
         self.model, self.remembers, self.is_over = "", True, False
         self.way = Way(request.prompt, request.sampling, request.form)
         self.finish: Finish | None = None
         self.end: int | None = None
         self.text = ""
         self._hear, self._stop_ids = hear, frozenset(stop_ids)
-        self._limit = self.num_prompt + limit
         self._stream = TextStream(tokenizer, request.sampling.stop)
         self._untold: list[Token] = []
 
@@ -86,7 +93,7 @@ class Row(Work):
         form = self.way.form
         if self._stream.stopped or (form is not None and form.is_over()):
             self.finish = "stop"
-        elif len(self.tokens) >= self._limit:
+        elif len(self.tokens) >= self.num_prompt + self.limit:
             self.finish = "length"
         if self.finish:
             return self._last(text)
@@ -110,3 +117,54 @@ class Row(Work):
             self._hear(heard)
         except Exception:  # noqa: BLE001  theirs, and no other answer's
             self.is_over = True
+
+
+class Awaited:
+    """Somebody who hears an answer and waits for its end."""
+
+    def __init__(self) -> None:
+        self._over = threading.Event()
+        self._problem: Exception | None = None
+
+    def hear(self, told: Piece | Exception) -> None:
+        """Note the end, or what went wrong."""
+        if isinstance(told, Exception):
+            self._problem = told
+        if isinstance(told, Exception) or told.finish:
+            self._over.set()
+
+    def wait(self) -> None:
+        """Wait for the end.
+
+        Raises:
+            Exception: what went wrong.
+        """
+        self._over.wait()
+        if self._problem is not None:
+            raise self._problem
+
+
+def check_request(model: ChatModel, request: Request) -> int:
+    """Return how many tokens may be written.
+
+    Raises:
+        RequestError: if the request asks for what cannot be given.
+    """
+    request.sampling.check()
+    room = check_room(model, request.prompt)
+    vocab = len(token_ends(model.model)[0].weight)
+    for where, tokens in (("prompt", request.prompt), ("logit_bias", request.sampling.logit_bias)):
+        if tokens and not 0 <= min(tokens) <= max(tokens) < vocab:
+            raise RequestError(
+                f"{where} holds token ids that the model does not have",
+                hint=f"its ids go from 0 to {vocab - 1:,}",
+                where=where,
+            )
+    return min(request.sampling.max_tokens, room)
+
+
+def sampling_of(sampling: Sampling, place: int) -> Sampling:
+    """Let each of several answers draw for itself, and the same each time."""
+    if sampling.seed is None:
+        return sampling
+    return replace(sampling, seed=(sampling.seed * 1_000_003 + place) % (1 << 63))

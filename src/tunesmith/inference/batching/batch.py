@@ -107,12 +107,12 @@ class Batch:
                 reading[slot] = min(slot.left, left)
                 left -= reading[slot]
         while left and self.waiting and len(self.slots) < self.most:
-            slot = self._admit()
-            if slot is None:
+            admitted = self._admit()
+            if admitted is None:
                 break
-            if slot.left > 1:
-                reading[slot] = min(slot.left, left)
-                left -= reading[slot]
+            if admitted.left > 1:
+                reading[admitted] = min(admitted.left, left)
+                left -= reading[admitted]
         return reading
 
     def _admit(self) -> Slot | None:

@@ -6,27 +6,29 @@ import copy
 import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tunesmith.errors import RequestError
-from tunesmith.hardware import memory_gib
+from tunesmith.hardware import GIB, memory_gib
 from tunesmith.inference.batching.adapters import Adapters
 from tunesmith.inference.batching.batch import Batch
 from tunesmith.inference.batching.forward import Forward
 from tunesmith.inference.batching.prefixes import Prefixes
+from tunesmith.inference.batching.served import ServedModels
 from tunesmith.inference.batching.shelves import SHORTEST, Shelves
 from tunesmith.inference.batching.weights import Weights, take_weights
-from tunesmith.inference.engine import Engine, Hear, Piece, Request, Speech, Work
-from tunesmith.inference.generate import Answer, check_room
-from tunesmith.inference.row import Row
+from tunesmith.inference.embed import embed
+from tunesmith.inference.engine import Engine, Hear, Load, Request, Speech, Work
+from tunesmith.inference.generate import Answer
+from tunesmith.inference.row import Awaited, Row, check_request, sampling_of
 from tunesmith.inference.sampling import Sampling
-from tunesmith.inference.speech import ModelSpeech
-from tunesmith.models.chat import ChatModel
+from tunesmith.models.chat import ChatModel, Subject, find_subject
 
 if TYPE_CHECKING:
     import torch
-GIB = 1 << 30
+
+ROWS_OF_CPU, ROWS_OF_GPU = 64, 256
+CHUNK_OF_CPU, CHUNK_OF_GPU = 256, 2048
 MEMORY_SHARE = 0.4
 """Of the memory that is free when an engine is made, what its cache may take."""
 PREFIX_SHARE = 0.25
@@ -37,6 +39,7 @@ class BatchingEngine(Engine):
     """Writes many answers at once, in a thread of its own.
 
     Args:
+        subject: what the model was loaded from; adapters are compared with it.
         rows: answers in work at the same time; others wait. None for what suits the device.
         memory: GiB that keys and values may take; None for a share of what is free.
 
@@ -45,19 +48,19 @@ class BatchingEngine(Engine):
     """
 
     def __init__(
-        self, model: ChatModel, *, rows: int | None = None, memory: float | None = None
+        self,
+        model: ChatModel,
+        subject: Subject | None = None,
+        *,
+        rows: int | None = None,
+        memory: float | None = None,
     ) -> None:
         weights = take_weights(model.model)
-        on_cpu = weights.device.type == "cpu"
+        self.width = rows or (ROWS_OF_CPU if weights.device.type == "cpu" else ROWS_OF_GPU)
         self._model, self._tokenizer = model, copy.deepcopy(model.tokenizer)
-        self._speeches: dict[str, ModelSpeech] = {model.name: ModelSpeech(model)}
-        self._adapters = Adapters()
-        self._batch = build_batch(
-            weights,
-            self._adapters,
-            rows=rows or (64 if on_cpu else 256),
-            memory=memory,
-        )
+        base = subject or Subject(model.name, model.folder)
+        self._served = ServedModels(model, base, weights)
+        self._batch = build_batch(weights, self._served.adapters, rows=self.width, memory=memory)
         self._inbox: deque[Row] = deque()
         self._changed = threading.Condition()
         self._closed = False
@@ -66,7 +69,7 @@ class BatchingEngine(Engine):
 
     def models(self) -> Mapping[str, Speech]:
         """Return the models that answer; the first is the main."""
-        return dict(self._speeches)
+        return dict(self._served.speeches())
 
     def start(self, request: Request, hear: Hear) -> Work:
         """Begin an answer as soon as there is room for it.
@@ -74,36 +77,51 @@ class BatchingEngine(Engine):
         Raises:
             RequestError: if it asks for what cannot be given.
         """
-        request.sampling.check()
-        row = self._row(request, hear)
-        self._send([row])
+        (row,) = self._send([(request, hear)])
         return row
 
     def write(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[Answer]:
         """Answer each prompt; nothing that was read for others is used."""
-        sampling.check()
-        heard: list[threading.Event] = []
-        problems: list[Exception] = []
-        rows = []
-        for place, prompt in enumerate(prompts):
-            done = threading.Event()
-            heard.append(done)
-
-            def hear(told: Piece | Exception, done: threading.Event = done) -> None:
-                if isinstance(told, Exception):
-                    problems.append(told)
-                if isinstance(told, Exception) or told.finish:
-                    done.set()
-
-            row = self._row(Request(prompt, _for_place(sampling, place)), hear)
-            row.remembers = False
-            rows.append(row)
-        self._send(rows)
-        for done in heard:
-            done.wait()
-        if problems:
-            raise problems[0]
+        answers = [Awaited() for _ in prompts]
+        requests = [
+            Request(prompt, sampling_of(sampling, place)) for place, prompt in enumerate(prompts)
+        ]
+        asked = [(request, one.hear) for request, one in zip(requests, answers, strict=True)]
+        rows = self._send(asked, remembers=False)
+        for answer in answers:
+            answer.wait()
         return [row.answer() for row in rows]
+
+    def load(self) -> Load:
+        """Tell how busy it is."""
+        batch = self._batch
+        waiting = len(self._inbox) + len(batch.waiting)
+        return Load(len(batch.slots), waiting, batch.shelves.part_in_use)
+
+    def embed(self, prompts: Sequence[Sequence[int]], model: str = "") -> list[list[float]]:
+        """Return the mean of the base's last hidden states of each prompt.
+
+        Raises:
+            RequestError: if an adapter is asked.
+        """
+        if self._served.find(model).adapter:
+            raise RequestError(
+                "adapters make no embeddings", hint=f"ask {self._model.name}", where="model"
+            )
+        return embed(self._model, prompts)
+
+    def add(self, name: str, run: str) -> None:
+        """Let the adapter of a run answer under a name."""
+        self.put_on(name, find_subject(run))
+
+    def put_on(self, name: str, subject: Subject, *, first: bool = False) -> None:
+        """Let an adapter answer under a name, as the main model if it is to be the first."""
+        self._served.put_on(name, subject, first=first)
+
+    def remove(self, name: str) -> None:
+        """Let an adapter answer no further request; those in work go on to their ends."""
+        with self._changed:
+            self._served.remove(name)
 
     def close(self) -> None:
         """End all work and free the weights."""
@@ -112,17 +130,24 @@ class BatchingEngine(Engine):
             self._changed.notify()
         self._thread.join()
 
-    def _row(self, request: Request, hear: Hear) -> Row:
-        limit = min(request.sampling.max_tokens, check_room(self._model, request.prompt))
-        row = Row(request, hear, self._tokenizer, stop_ids=self._model.stop_ids, limit=limit)
-        return row
-
-    def _send(self, rows: Sequence[Row]) -> None:
+    def _send(self, asked: Sequence[tuple[Request, Hear]], *, remembers: bool = True) -> list[Row]:
+        """Hand requests over together; an adapter cannot be freed while it is looked up."""
         with self._changed:
             if self._closed:
                 raise _closed()
+            rows = [self._row(request, hear) for request, hear in asked]
+            for row in rows:
+                row.remembers = remembers
             self._inbox.extend(rows)
             self._changed.notify()
+        return rows
+
+    def _row(self, request: Request, hear: Hear) -> Row:
+        served = self._served.find(request.model)
+        limit = check_request(served.model, request)
+        row = Row(request, hear, self._tokenizer, stop_ids=served.model.stop_ids, limit=limit)
+        row.model = served.adapter
+        return row
 
     def _work(self) -> None:
         """Go step by step as long as there is something to do."""
@@ -135,6 +160,7 @@ class BatchingEngine(Engine):
                     break
                 batch.waiting.extend(self._inbox)
                 self._inbox.clear()
+                self._served.forget(row.model for row in batch.rows)
             try:
                 batch.step()
             except Exception as problem:  # noqa: BLE001  told to all whose answers it ends
@@ -146,9 +172,7 @@ class BatchingEngine(Engine):
         batch.clear()
 
 
-def build_batch(
-    weights: Weights, adapters: Adapters, *, rows: int, memory: float | None
-) -> Batch:
+def build_batch(weights: Weights, adapters: Adapters, *, rows: int, memory: float | None) -> Batch:
     """Make room for answers.
 
     Args:
@@ -164,7 +188,7 @@ def build_batch(
         Shelves(weights, limit - prefixes.limit),
         prefixes,
         most=rows,
-        chunk=256 if weights.device.type == "cpu" else 2048,
+        chunk=CHUNK_OF_CPU if weights.device.type == "cpu" else CHUNK_OF_GPU,
     )
 
 
@@ -175,13 +199,6 @@ def free_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     return int(memory_gib() * GIB)
-
-
-def _for_place(sampling: Sampling, place: int) -> Sampling:
-    """Let each of several answers draw for itself, the same at each time."""
-    if sampling.seed is None:
-        return sampling
-    return replace(sampling, seed=(sampling.seed * 1_000_003 + place) % (1 << 63))
 
 
 def _closed() -> RequestError:

@@ -7,10 +7,12 @@ from array import array
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-
-import torch
+from typing import TYPE_CHECKING
 
 from tunesmith.inference.batching.shelves import Slot
+
+if TYPE_CHECKING:
+    import torch
 
 PIECE = 32
 """Tokens that are kept together."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import torch
@@ -53,9 +52,7 @@ class Shelf:
         """Make room; zeros, since what is masked is multiplied nevertheless."""
         weights = self.weights
         shape = (len(weights.layers), slots, 2 * weights.num_kv_heads, self.length)
-        return torch.zeros(
-            (*shape, weights.head_size), dtype=weights.dtype, device=weights.device
-        )
+        return torch.zeros((*shape, weights.head_size), dtype=weights.dtype, device=weights.device)
 
     @property
     def room(self) -> int:
@@ -123,7 +120,13 @@ class Shelves:
         """How many bytes are taken."""
         return sum(shelf.kept.nbytes for shelf in self.by_length.values())
 
-    def in_use(self) -> Iterable[Shelf]:
+    @property
+    def part_in_use(self) -> float:
+        """Tell which part of the room that may be taken holds something, 0 to 1."""
+        held = sum(len(shelf.slots) * shelf.length for shelf in list(self.by_length.values()))
+        return held * self.weights.token_bytes / self.limit
+
+    def in_use(self) -> list[Shelf]:
         """Return the shelves that hold something."""
         return [shelf for shelf in self.by_length.values() if shelf.slots]
 
