@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from tunesmith.inference.embed import embed
 from tunesmith.inference.engine import Engine, Hear, Piece, Request, Speech, Token, Work
@@ -29,6 +30,10 @@ class OwnModel(Engine):
 
     def models(self) -> Mapping[str, Speech]:
         """Return the one model."""
+        return self._speeches
+
+    @cached_property
+    def _speeches(self) -> dict[str, Speech]:
         return {self.model.name: ModelSpeech(self.model)}
 
     def start(self, request: Request, hear: Hear) -> Work:
