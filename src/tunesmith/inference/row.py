@@ -42,7 +42,7 @@ class Row(Work):
         self.text = ""
         self._hear, self._stop_ids = hear, frozenset(stop_ids)
         self._limit = self.num_prompt + limit
-        self._stream = TextStream(tokenizer, request.sampling.stop)
+        self._stream = TextStream(tokenizer, request.sampling.stop, request.keep)
         self._untold: list[Token] = []
 
     def cancel(self) -> None:
