@@ -34,6 +34,9 @@ def serve(
     max_waiting: Annotated[
         int, typer.Option(min=0, max=10_000, help="Requests that may wait; others get 429.")
     ] = 32,
+    tool_format: Annotated[
+        str, typer.Option(help="How the model writes calls of tools; found out if not given.")
+    ] = "",
     log_prompts: Annotated[
         bool, typer.Option("--log-prompts", help="Write prompts and answers to the log.")
     ] = False,
@@ -45,7 +48,13 @@ def serve(
 
     given = find_given(name, overrides or ())
     how = Serving(
-        Address(host, port), api_key_file, is_open, served_model_name, max_waiting, log_prompts
+        Address(host, port),
+        api_key_file,
+        is_open,
+        served_model_name,
+        max_waiting,
+        log_prompts,
+        tool_format,
     )
     serve_model(given.name, how, ready=_say_ready)
 

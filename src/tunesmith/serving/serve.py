@@ -9,6 +9,7 @@ from pathlib import Path
 from tunesmith.errors import RequestError, require
 from tunesmith.inference.engine import Engine
 from tunesmith.inference.own_model import OwnModel
+from tunesmith.inference.tool_calls import named_tool_format
 from tunesmith.models.chat import Subject, load_chat_model
 from tunesmith.serving.access import USUAL, Access, Key, digest_of
 from tunesmith.serving.guard import Guard, is_loopback, read_key
@@ -37,6 +38,7 @@ class Serving:
         called: what clients call the main model; the last part of its name if empty.
         max_waiting: how many requests may wait for their turn.
         log_prompts: write prompts and answers into the request log.
+        tool_format: how the models write calls of tools; found out if empty.
     """
 
     address: Address = field(default_factory=Address)
@@ -45,6 +47,7 @@ class Serving:
     called: str = ""
     max_waiting: int = MAX_WAITING
     log_prompts: bool = False
+    tool_format: str = ""
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,7 @@ def serve(
     for module in ("uvicorn", "fastapi", "fastapi_offline", "prometheus_client"):
         require(module, extra="serve")
     access = find_access(how)
+    tools = named_tool_format(how.tool_format) if how.tool_format else None
     from tunesmith.serving.app import build_app
     from tunesmith.serving.request_log import RequestLog
     from tunesmith.serving.server import ended_by_sigterm, listen, run_app, served_name, shown
@@ -87,7 +91,8 @@ def serve(
     with listen(how.address.host, how.address.port) as listener, ended_by_sigterm():
         engine = open_engine(name)
         main = next(iter(engine.models()))
-        service = Service(engine, how.called or served_name(main), max_waiting=how.max_waiting)
+        name = how.called or served_name(main)
+        service = Service(engine, name, max_waiting=how.max_waiting, tools=tools)
         guard = Guard(access, is_loopback(how.address.host))
         app = build_app(service, guard, RequestLog(prompts=how.log_prompts))
         names = [speaker.name for speaker in service.speakers()]
