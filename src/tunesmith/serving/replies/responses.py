@@ -183,7 +183,7 @@ def _usage(note: Note) -> Plain:
         "input_tokens": note.prompt_tokens,
         "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
         "output_tokens": note.written,
-        "output_tokens_details": {"reasoning_tokens": 0},
+        "output_tokens_details": {"reasoning_tokens": note.thought or 0},
         "total_tokens": note.prompt_tokens + note.written,
     }
 
