@@ -22,7 +22,7 @@ class TextStream:
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, stop: Sequence[str] = ()) -> None:
-        self._tokenizer, self._stop = tokenizer, tuple(stop)
+        self._backend, self._stop = tokenizer.backend_tokenizer, tuple(stop)
         self._ids: list[int] = []
         self._prefix = self._read = 0
         self._held = ""
@@ -48,10 +48,7 @@ class TextStream:
         return released if self.stopped else released + held
 
     def _decode(self, ids: list[int]) -> str:
-        text = self._tokenizer.decode(
-            ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
-        return str(text)
+        return str(self._backend.decode(ids, skip_special_tokens=True))
 
     def _release(self, text: str) -> str:
         if self.stopped:
