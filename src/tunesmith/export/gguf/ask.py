@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 NUM_LIKELIEST = 256
 """Tokens compared in each place; all others count as one."""
+LISTEN = Path(__file__).with_name("listen.py")
+"""Run by its path: the packages above it would load torch."""
 Pair = tuple[list[int], list[int]]
 
 
@@ -100,7 +102,7 @@ def _run(order: dict[str, Any], where: str) -> Any:
     with TemporaryDirectory(prefix="tunesmith-") as folder:
         asked, answered = Path(folder, "order.json"), Path(folder, "answers.json")
         asked.write_bytes(orjson.dumps(order))
-        command = [sys.executable, "-m", "tunesmith.export.gguf.listen", str(asked), str(answered)]
+        command = [sys.executable, "-P", str(LISTEN), str(asked), str(answered)]
         with subprocess.Popen(  # noqa: S603  it ends when its input does, whatever happens to us
             command,
             stdin=subprocess.PIPE,

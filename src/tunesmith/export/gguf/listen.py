@@ -1,4 +1,4 @@
-"""Ask llama.cpp what it would say: `python -m tunesmith.export.gguf.listen ORDER ANSWERS`.
+"""Ask llama.cpp what it would say: `python listen.py ORDER ANSWERS`.
 
 It runs in a process of its own: a file that llama.cpp cannot read may end the whole process.
 """

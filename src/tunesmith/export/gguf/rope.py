@@ -57,21 +57,19 @@ def _differ(given: Mapping[str, Any]) -> bool:
 
 
 def _describe_yarn(rope: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
-    original = rope.get("original_max_position_embeddings") or config["max_position_embeddings"]
-    usual = 0.1 * math.log(rope["factor"]) + 1
-    fields: dict[str, Any] = {
-        "rope.scaling.original_context_length": int(original),
-        "rope.scaling.yarn_beta_fast": float(rope.get("beta_fast") or 32),
-        "rope.scaling.yarn_beta_slow": float(rope.get("beta_slow") or 1),
-    }
+    """Say how far positions are stretched; llama.cpp reads no other bounds than the usual ones."""
+    betas = (rope.get("beta_fast") or 32, rope.get("beta_slow") or 1)
     strange = {"mscale", "mscale_all_dim"} & rope.keys() or rope.get("truncate") is False
-    if strange:
+    if betas != (32, 1) or strange:
         raise ExportError(
-            "llama.cpp has no yarn with mscale, or without rounding",
+            "llama.cpp has only the usual yarn: with beta_fast 32 and beta_slow 1, without mscale",
             hint="use --format safetensors",
             where="config.json: rope_parameters",
         )
+    original = rope.get("original_max_position_embeddings") or config["max_position_embeddings"]
+    fields: dict[str, Any] = {"rope.scaling.original_context_length": int(original)}
     if rope.get("attention_factor"):  # llama.cpp multiplies what it computes by this
+        usual = 0.1 * math.log(rope["factor"]) + 1
         fields["rope.scaling.attn_factor"] = float(rope["attention_factor"] / usual)
     return fields
 
