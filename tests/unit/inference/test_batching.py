@@ -93,6 +93,17 @@ def test_a_long_prompt_is_read_in_parts_while_others_are_written(one: ChatModel)
     engine.close()
 
 
+def test_a_prompt_may_end_one_token_after_a_part(one: ChatModel) -> None:
+    engine = BatchingEngine(one, rows=4)
+    engine._batch.chunk = 10
+    for size in (10, 11, 21):
+        prompt = list(range(30, 30 + size))
+        assert_same(
+            one, prompt, ask(engine, prompt, max_tokens=3).tokens(), reference(one, prompt, 3)
+        )
+    engine.close()
+
+
 def test_texts_that_begin_alike_are_read_once_and_answered_the_same(engine: BatchingEngine) -> None:
     one = engine._model
     head = random.Random(2).choices(range(3, 390), k=100)
