@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from tunesmith.errors import RequestError
 from tunesmith.inference.engine import Form, Token
-from tunesmith.inference.generate import COLDEST
-from tunesmith.inference.sampling import Sampling
+from tunesmith.inference.sampling import COLDEST, Sampling
 
 if TYPE_CHECKING:
     import torch
@@ -90,7 +89,7 @@ def likeliest(logits: torch.Tensor) -> list[int]:
     import torch
 
     if logits.device.type == "cpu" and logits.dtype == torch.float32:
-        found: list[int] = logits.numpy().argmax(-1).tolist()
+        found: list[int] = logits.contiguous().numpy().argmax(-1).tolist()
         return found
     return [int(token) for token in logits.argmax(-1).tolist()]
 
