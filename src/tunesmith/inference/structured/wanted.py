@@ -19,7 +19,7 @@ DEEPEST = 100
 
 @dataclass(frozen=True)
 class Wanted:
-    """A form that is asked for.
+    r"""A form that is asked for; in patterns, \d means 0 to 9.
 
     Attributes:
         value: a JSON schema, a pattern, choices, or a grammar (Lark, or the GBNF of llama.cpp).
@@ -60,7 +60,7 @@ class Wanted:
         if self.kind == "choice":
             return rules.add("wanted_choice", " | ".join(map(quote, self.value)))
         if self.kind == "regex":
-            spelled = require("llguidance", extra="serve").regex_to_lark(self.value, "")
+            spelled = require("llguidance", extra="serve").regex_to_lark(self.value, "d")
             return rules.add("WANTED_PATTERN", f"/{spelled}/")
         rules.beside["wanted_grammar"] = _read_gbnf(self) if "::=" in self.value else self.value
         return "@wanted_grammar"
