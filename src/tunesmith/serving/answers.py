@@ -26,7 +26,7 @@ class Answering:
         adapters: runs whose adapters answer too, by the names clients call them.
         max_active: how many answers are written at the same time; None for what suits.
         max_waiting: how many more may wait for their turn.
-        tool_format: how calls of tools are written; found out if empty.
+        tool_format: how the models write calls of tools; found out if empty.
     """
 
     called: str = ""
@@ -42,13 +42,13 @@ def open_answers(name: str | Path | Subject, how: Answering) -> Service | Judge:
     Raises:
         TunesmithError: if it, or an adapter beside it, cannot be used.
     """
-    tools = named_tool_format(how.tool_format) if how.tool_format else None
     subject = find_subject(name)
     weights = subject.adapter or subject.base
     if is_scorer(weights) and not labels_of(weights):
         _refuse_options(how)
         model = load_reward_model(subject)
         return Judge(model, how.called or served_name(model.name), max_waiting=how.max_waiting)
+    tools = named_tool_format(how.tool_format) if how.tool_format else None
     engine = build_engine(subject, rows=how.max_active).engine
     for called, run in how.adapters.items():
         engine.add(called, run)
@@ -58,15 +58,15 @@ def open_answers(name: str | Path | Subject, how: Answering) -> Service | Judge:
 
 def _refuse_options(how: Answering) -> None:
     """Refuse what means nothing to a reward model."""
-    options = {
+    refused = {
         "--adapter": how.adapters,
         "--max-active": how.max_active,
         "--tool-format": how.tool_format,
     }
-    for option, given in options.items():
+    for option, given in refused.items():
         if given:
             raise RequestError(
-                "a reward model scores one request at a time, takes no adapters and calls no tools",
+                "a reward model scores one request at a time, calls nothing and takes no adapters",
                 hint="leave it out",
                 where=option,
             )

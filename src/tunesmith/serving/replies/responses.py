@@ -163,7 +163,6 @@ class ResponseReply:
                 "effort": body.reasoning.effort if body.reasoning else None,
                 "summary": None,
             },
-            "store": False,
             "temperature": body.temperature,
             "text": {"format": {"type": "text"}} | text,
             "tool_choice": body.tool_choice or "auto",
