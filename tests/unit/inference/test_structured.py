@@ -6,10 +6,11 @@ import json
 import random
 import re
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import jsonschema
 import pytest
+from pydantic import BaseModel, ConfigDict, Field, RootModel
 from tokenizers import Tokenizer, decoders, models, normalizers, trainers
 from transformers import PreTrainedTokenizerFast
 
@@ -269,9 +270,36 @@ def test_strict_tools_may_be_called_or_not_but_never_loosely(
         assert not may(f"I look.\n{CALLED[name].replace('UPTO', '700')}")
 
 
+class Cat(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    kind: Literal["cat"]
+    lives: Literal[7, 9]
+
+
+class Dog(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    kind: Literal["dog"]
+    good: bool
+
+
+class Pet(RootModel[Annotated[Cat | Dog, Field(discriminator="kind")]]):
+    pass
+
+
+def test_alternatives_that_a_field_keeps_apart_are_drawn(
+    tokenizer: PreTrainedTokenizerFast, forms: Forms
+) -> None:
+    schema = Pet.model_json_schema()
+    assert "oneOf" in schema
+    grammar = write_grammar(Wanted("json", schema, "x"), None, None, {})
+    drawn = [Pet.model_validate_json(write(forms.build(grammar), tokenizer, n)) for n in range(20)]
+    assert {type(pet.root) for pet in drawn} == {Cat, Dog}
+
+
 REFUSED: list[tuple[str, Any, str]] = [
     ("json", {"type": "object", "not": {"type": "null"}}, "not"),
     ("json", {"type": "strin"}, "strin"),
+    ("json", {"oneOf": [{"type": "string"}, {"maxLength": 3}]}, "oneOf"),
     ("json", {"$ref": "http://example.com/x"}, "example.com"),
     ("json", {"type": "string", "pattern": "("}, "regex"),
     ("json", [1], "object"),
@@ -311,6 +339,24 @@ def test_a_tool_that_cannot_be_held_to_is_named() -> None:
     with pytest.raises(RequestError) as caught:
         write_grammar(None, Calling(FORMATS["hermes"], [odd], many=True), None, {})
     assert caught.value.where == "tools[0].function.name"
+
+
+def test_many_choices_are_no_more_work_than_few(
+    tokenizer: PreTrainedTokenizerFast, forms: Forms
+) -> None:
+    choices = [f"choice {at}" for at in range(4000)]
+    grammar = write_grammar(Wanted("choice", choices, "x"), None, None, {})
+    assert write(forms.build(grammar), tokenizer, 1) in choices
+
+
+def test_a_form_that_becomes_too_large_says_so(
+    tokenizer: PreTrainedTokenizerFast, forms: Forms
+) -> None:
+    many = {f"k{at}": {"type": "null"} for at in range(700)}
+    wanted = Wanted("json", {"type": "object", "properties": many}, "x")
+    with pytest.raises(RequestError, match="cannot be held to its form") as caught:
+        write(forms.build(write_grammar(wanted, None, None, {})), tokenizer, 1)
+    assert caught.value.hint == "ask for a simpler form"
 
 
 def test_blanks_have_an_end(tokenizer: PreTrainedTokenizerFast, forms: Forms) -> None:
