@@ -42,10 +42,16 @@ def asking(answers: Any, guard: Guard = OPEN) -> Iterator[TestClient]:
 
 @contextmanager
 def listening(answers: Any, guard: Guard = OPEN, log: RequestLog | None = None) -> Iterator[Client]:
-    """Let an application listen on a port of its own, in a thread."""
+    """Let answers be asked on a port of their own."""
+    with hosting(build_app(answers, guard, log), answers) as client:
+        yield client
+
+
+@contextmanager
+def hosting(app: Any, answers: Any) -> Iterator[Client]:
+    """Let an application listen, in a thread."""
     ready = threading.Event()
     with listen("127.0.0.1", 0) as listener:
-        app = build_app(answers, guard, log)
         server = build_server(app, answers, ready.set)
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from tunesmith.inference.engine import Piece, Speech, Token
@@ -15,16 +15,16 @@ from tunesmith.serving.note import Note, note_of
 from tunesmith.serving.parting import find_parting, parted
 from tunesmith.serving.problems import told_in_stream
 from tunesmith.serving.replies.chat import Completion, choice, logprobs_of, usage
-from tunesmith.serving.replies.events import DONE, Events, answered, event
+from tunesmith.serving.replies.events import DONE, STREAMED, Events, answered, event
 from tunesmith.serving.schema.chat import ChatRequest
 from tunesmith.serving.schema.messages import plain_messages
 from tunesmith.serving.service import Service, Speaker, choose_sampling, several
 
 
-def add_chat(app: FastAPI, service: Service) -> None:
+def add_chat(app: APIRouter, service: Service) -> None:
     """Let an application answer conversations."""
 
-    @app.post("/v1/chat/completions", response_model=None)
+    @app.post("/v1/chat/completions", response_model=None, responses=STREAMED)
     async def chat(body: ChatRequest, request: Request) -> Response:
         """Answer a conversation, whole or as a stream of server-sent events."""
         talk = await begin(body, note_of(request.scope), service)

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import replace
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from tunesmith.serving.jobs import Job
@@ -15,15 +15,15 @@ from tunesmith.serving.parting import Parting, parted
 from tunesmith.serving.problems import told_in_stream
 from tunesmith.serving.replies.chat import usage
 from tunesmith.serving.replies.completions import Text, TextCompletion
-from tunesmith.serving.replies.events import DONE, Events, answered, event
+from tunesmith.serving.replies.events import DONE, STREAMED, Events, answered, event
 from tunesmith.serving.schema.completions import CompletionRequest
 from tunesmith.serving.service import Service, Speaker, choose_sampling, several
 
 
-def add_completions(app: FastAPI, service: Service) -> None:
+def add_completions(app: APIRouter, service: Service) -> None:
     """Let an application continue texts."""
 
-    @app.post("/v1/completions", response_model=None)
+    @app.post("/v1/completions", response_model=None, responses=STREAMED)
     async def completions(body: CompletionRequest, request: Request) -> Response:
         """Continue texts, whole or as a stream of server-sent events."""
         going_on = await begin(body, note_of(request.scope), service)
