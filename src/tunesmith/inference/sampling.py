@@ -74,7 +74,9 @@ class Sampling:
             self._refuse(name, value, -2 <= value <= 2, "-2 to 2; 0 is none")
         for token, bias in self.logit_bias.items():
             fine = token >= 0 and -100 <= bias <= 100
-            self._refuse("logit_bias", {token: bias}, fine, "ids of tokens, and -100 to 100 of each")
+            self._refuse(
+                "logit_bias", {token: bias}, fine, "ids of tokens, and -100 to 100 of each"
+            )
 
     def _refuse(self, name: str, value: object, fine: bool, wanted: str) -> None:
         if not fine:

@@ -1,0 +1,141 @@
+"""Answers that another process writes: one thread an answer, which hears it and tells it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+from tunesmith.errors import RequestError
+from tunesmith.inference.elsewhere.wire import Address, Reply
+from tunesmith.inference.engine import Hear, Piece, Request, Work
+from tunesmith.inference.generate import Answer
+from tunesmith.inference.sampling import Sampling
+
+Read = Callable[[Iterable[Any]], Iterator[Piece]]
+"""Turns a server's events into pieces; may stop before the last event, which ends the work."""
+
+
+class Writing(Work):
+    """An answer that a server writes.
+
+    Args:
+        ask: the path, and what is posted there.
+    """
+
+    def __init__(
+        self, address: Address, ask: tuple[str, Mapping[str, Any]], read: Read, hear: Hear
+    ) -> None:
+        self._address, self._ask, self._read, self._hear = address, ask, read, hear
+        self._turn = threading.RLock()
+        self._reply: Reply | None = None
+        self._cancelled = False
+        threading.Thread(target=self._work, daemon=True).start()
+
+    def cancel(self) -> None:
+        """Hang up, at which the server stops; nothing more is heard."""
+        with self._turn:
+            self._cancelled = True
+            if self._reply is not None:
+                self._reply.hang_up()
+
+    def _work(self) -> None:
+        try:
+            with self._address.open(*self._ask) as reply:
+                if self._begin(reply):
+                    self._listen(reply)
+        except Exception as problem:  # noqa: BLE001  handed over to whoever hears
+            self._tell(problem)
+
+    def _begin(self, reply: Reply) -> bool:
+        with self._turn:
+            self._reply = reply
+            return not self._cancelled
+
+    def _listen(self, reply: Reply) -> None:
+        finished = False
+        for piece in self._read(reply.events()):
+            if not self._tell(piece):
+                return
+            finished = piece.finish is not None
+        if not finished:
+            raise self._address.unreachable("the answer breaks off")
+
+    def _tell(self, heard: Piece | Exception) -> bool:
+        with self._turn:
+            if not self._cancelled:
+                self._hear(heard)
+            return not self._cancelled
+
+
+def write_all(
+    write: Callable[[Sequence[int], Sampling], Answer],
+    prompts: Sequence[Sequence[int]],
+    sampling: Sampling,
+    *,
+    at_once: int,
+) -> list[Answer]:
+    """Answer several prompts, several at a time, each with draws of its own."""
+    sampling.check()
+    each = [replace(sampling, seed=seed) for seed in _seeds(sampling.seed, len(prompts))]
+    with ThreadPoolExecutor(at_once) as pool:
+        return list(pool.map(write, prompts, each))
+
+
+def _seeds(seed: int | None, count: int) -> list[int | None]:
+    if seed is None:
+        return [None] * count
+    return [(seed + place) % (1 << 63) for place in range(count)]
+
+
+def check_request(request: Request, longest: int, known: Iterable[str], engine: str) -> int:
+    """Return how many tokens may be written; refuse what an engine cannot do.
+
+    Args:
+        known: options of sampling that the engine takes.
+
+    Raises:
+        RequestError: naming the option, or if there is no room for an answer.
+    """
+    request.sampling.check()
+    taken, plain = set(known), vars(Sampling())
+    for name, value in vars(request.sampling).items():
+        if name not in taken and value != plain[name]:
+            raise RequestError(
+                f"the engine {engine} does not know {name} as we mean it",
+                hint="leave it out, or serve with another --engine",
+                where=name,
+            )
+    if request.form is not None:
+        raise RequestError(
+            f"the engine {engine} cannot hold an answer to a form",
+            hint="leave response_format out, or serve with --engine own",
+            where="response_format",
+        )
+    return min(request.sampling.max_tokens, room(request.prompt, longest))
+
+
+def room(prompt: Sequence[int], longest: int) -> int:
+    """Return how many tokens fit behind a prompt.
+
+    Raises:
+        RequestError: if there is room for none, or nothing to go on from.
+    """
+    if not prompt:
+        raise RequestError("the prompt is empty", hint="send some text to continue", where="prompt")
+    if len(prompt) >= longest:
+        raise RequestError(
+            f"the prompt has {len(prompt):,} tokens, the model takes {longest:,} with its answer",
+            hint="shorten the messages",
+            where="messages",
+        )
+    return longest - len(prompt)
+
+
+def unknown_model(name: str, known: Iterable[str]) -> RequestError:
+    """Say that an engine has no model of a name."""
+    return RequestError(
+        f"the engine has no model {name!r}", hint=f"it has {', '.join(known)}", where="model"
+    )
