@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from platformdirs import user_cache_path
+from platformdirs import user_cache_path, user_config_path
 
 from tunesmith.paths import expand
 
@@ -22,6 +22,7 @@ class Settings:
     Attributes:
         runs: folder that holds the run directories (`TUNESMITH_RUNS`, else `./runs`).
         cache: folder of what can be made again (`TUNESMITH_CACHE`).
+        config: folder of what a person set up, such as keys (`TUNESMITH_CONFIG`).
         hub_caches: folders in the Hugging Face cache layout, searched in this order
             (`HF_HUB_CACHE`, `HF_HOME`/hub, `HF_HOME`, the default place).
         vllm_python: the Python of an environment that holds vLLM (`TUNESMITH_VLLM_PYTHON`).
@@ -29,6 +30,7 @@ class Settings:
 
     runs: Path
     cache: Path
+    config: Path
     hub_caches: tuple[Path, ...]
     vllm_python: Path | None = None
 
@@ -38,6 +40,7 @@ def read_settings() -> Settings:
     environment = os.environ
     runs = Path(environment.get("TUNESMITH_RUNS") or "runs")
     cache = Path(environment.get("TUNESMITH_CACHE") or user_cache_path("tunesmith"))
+    config = Path(environment.get("TUNESMITH_CONFIG") or user_config_path("tunesmith"))
     hubs: list[Path] = []
     if environment.get("HF_HUB_CACHE"):
         hubs.append(Path(environment["HF_HUB_CACHE"]))
@@ -47,10 +50,7 @@ def read_settings() -> Settings:
         hubs.append(expand("~/.cache/huggingface/hub"))
     vllm = environment.get("TUNESMITH_VLLM_PYTHON")
     return Settings(
-        runs=expand(runs),
-        cache=expand(cache),
-        hub_caches=tuple(hubs),
-        vllm_python=expand(vllm) if vllm else None,
+        expand(runs), expand(cache), expand(config), tuple(hubs), expand(vllm) if vllm else None
     )
 
 

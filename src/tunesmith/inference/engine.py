@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from tunesmith.errors import RequestError
 from tunesmith.inference.generate import Answer, Finish, Messages, Tools
 from tunesmith.inference.sampling import Sampling
 
@@ -96,12 +97,16 @@ class Speech(Protocol):
         stop_ids: tokens that end an answer.
         defaults: the model's own way of sampling.
         can_chat: whether it has a template for conversations.
+        options: what the template can be told besides messages and tools.
+        num_tokens: how many tokens there are.
     """
 
     longest: int
     stop_ids: tuple[int, ...]
     defaults: Sampling
     can_chat: bool
+    options: frozenset[str]
+    num_tokens: int
 
     def render(self, messages: Messages, tools: Tools, options: Mapping[str, Any]) -> list[int]:
         """Write a conversation as the model's template does; tokenize it.
@@ -116,9 +121,33 @@ class Speech(Protocol):
     def decode(self, tokens: Sequence[int], *, keep_special: bool = False) -> str:
         """Return the text of tokens."""
 
+    def spell(self, token: int) -> bytes:
+        """Return what a token writes, which may be a part of a character."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """How busy an engine is.
+
+    Attributes:
+        running: answers that are being written.
+        waiting: answers that wait for their turn.
+        cache: the part of its cache that is in use, 0 to 1; None if it does not tell.
+    """
+
+    running: int = 0
+    waiting: int = 0
+    cache: float | None = None
+
 
 class Engine(Protocol):
-    """Answers many requests with the weights that it has at that moment."""
+    """Answers many requests with the weights that it has at that moment.
+
+    Attributes:
+        width: how many answers it writes at the same time at most.
+    """
+
+    width: int
 
     def models(self) -> Mapping[str, Speech]:
         """Return the models that answer, by the names clients call them; the first is the main."""
@@ -132,6 +161,36 @@ class Engine(Protocol):
         Args:
             prompts: token ids; one that comes several times is answered several times.
         """
+
+    def load(self) -> Load:
+        """Tell how busy it is, as far as it knows."""
+        return Load()
+
+    def embed(self, prompts: Sequence[Sequence[int]], model: str = "") -> list[list[float]]:
+        """Return the mean of the last hidden states of each prompt, not normalized.
+
+        Raises:
+            RequestError: if it cannot.
+        """
+        raise RequestError(
+            "the engine makes no embeddings", hint="serve a model folder with --engine own"
+        )
+
+    def add(self, name: str, run: str) -> None:
+        """Let another adapter over the same base answer under a name.
+
+        Raises:
+            TunesmithError: if it cannot, or the run is none, or trained on another base.
+        """
+        raise RequestError("the engine takes no adapters", hint="serve one adapter at a time")
+
+    def remove(self, name: str) -> None:
+        """Let an adapter that was added answer no further request.
+
+        Raises:
+            RequestError: if there is none of that name.
+        """
+        raise RequestError("the engine takes no adapters", hint="serve one adapter at a time")
 
     def close(self) -> None:
         """End all work and free the weights."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Finish = Literal["stop", "length"]
 Messages = Sequence[Mapping[str, Any]]
 Tools = Sequence[Mapping[str, Any]]
+NONE: Mapping[str, Any] = {}
 BATCH_ROWS = 16
 COLDEST = 1e-5
 """Logits divided by a lower temperature are no numbers any more; it is 0 as good as."""
@@ -55,14 +56,15 @@ class Stream:
     """An answer while it is written: iterate over it for pieces of text.
 
     Attributes:
-        num_tokens: tokens written so far.
+        tokens: what was written so far.
         finish: why it ended; None until then.
     """
 
     def __init__(
         self, model: ChatModel, prompt: Sequence[int], sampling: Sampling, limit: int
     ) -> None:
-        self.num_prompt_tokens, self.num_tokens = len(prompt), 0
+        self.num_prompt_tokens = len(prompt)
+        self.tokens: list[int] = []
         self.finish: Finish | None = None
         self._stop_ids = model.stop_ids
         self._text = TextStream(model.tokenizer, sampling.stop)
@@ -72,6 +74,11 @@ class Stream:
     def __iter__(self) -> Iterator[str]:
         """Yield pieces of text as they become certain."""
         return self._pieces
+
+    @property
+    def num_tokens(self) -> int:
+        """Count the tokens written so far."""
+        return len(self.tokens)
 
     def cancel(self) -> None:
         """Stop writing after the token in work."""
@@ -87,7 +94,7 @@ class Stream:
                 if token in self._stop_ids:
                     self.finish = "stop"
                     break
-                self.num_tokens += 1
+                self.tokens.append(token)
                 if piece := self._text.push(token):
                     yield piece
                 if self._text.stopped:
@@ -99,14 +106,19 @@ class Stream:
             self.close()
 
 
-def encode_prompt(model: ChatModel, messages: Messages, tools: Tools = ()) -> list[int]:
+def encode_prompt(
+    model: ChatModel, messages: Messages, tools: Tools = (), options: Mapping[str, Any] = NONE
+) -> list[int]:
     """Write messages, and the tools they may call, as the model's template does; tokenize them.
+
+    Args:
+        options: what the template is told besides, such as `enable_thinking`.
 
     Raises:
         ModelError: if the model has no chat template.
         DataError: if the template refuses the messages.
     """
-    return encode(model.tokenizer, template_of(model).render_prompt(messages, tools))
+    return encode(model.tokenizer, template_of(model).render_prompt(messages, tools, options))
 
 
 def template_of(model: ChatModel) -> Template:

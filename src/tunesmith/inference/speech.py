@@ -10,6 +10,7 @@ from tunesmith.data.tokens import encode
 from tunesmith.inference.engine import Speech
 from tunesmith.inference.generate import Messages, Tools, encode_prompt, max_positions
 from tunesmith.inference.sampling import default_sampling
+from tunesmith.inference.spelling import Spelling
 from tunesmith.models.chat import ChatModel
 
 
@@ -25,11 +26,14 @@ class ModelSpeech(Speech):
         self.longest, self.stop_ids = max_positions(model), model.stop_ids
         self.defaults = default_sampling(model.folder)
         self.can_chat = model.template is not None
+        self.options = model.template.options if model.template else frozenset()
+        self.num_tokens = len(model.tokenizer)
+        self._spelling = Spelling(model.tokenizer)
 
     def render(self, messages: Messages, tools: Tools, options: Mapping[str, Any]) -> list[int]:
         """Write a conversation as the model's template does; tokenize it."""
         with self._lock:
-            return encode_prompt(self._model, messages, tools)
+            return encode_prompt(self._model, messages, tools, options)
 
     def encode(self, text: str) -> list[int]:
         """Tokenize a text to be continued."""
@@ -46,3 +50,8 @@ class ModelSpeech(Speech):
                     clean_up_tokenization_spaces=False,
                 )
             )
+
+    def spell(self, token: int) -> bytes:
+        """Return what a token writes, which may be a part of a character."""
+        with self._lock:
+            return self._spelling(token)
