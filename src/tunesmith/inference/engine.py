@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from tunesmith.errors import RequestError
 from tunesmith.inference.generate import Answer, Finish, Messages, Tools
+from tunesmith.inference.manner import PLAIN, Manner
 from tunesmith.inference.sampling import Sampling
 
 if TYPE_CHECKING:
@@ -74,12 +75,14 @@ class Request:
         prompt: token ids.
         model: which of the engine's models answers; the first if empty.
         form: what the answer must look like, made for this request; None for anything.
+        keep: special tokens that are spelled in the text, as whoever reads it parts it by them.
     """
 
     prompt: Sequence[int]
     sampling: Sampling
     model: str = ""
     form: Form | None = None
+    keep: frozenset[int] = frozenset()
 
 
 class Work(Protocol):
@@ -99,6 +102,7 @@ class Speech(Protocol):
         can_chat: whether it has a template for conversations.
         options: what the template can be told besides messages and tools.
         num_tokens: how many tokens there are.
+        manner: how it marks thoughts and calls of tools, where its texts are ours to part.
     """
 
     longest: int
@@ -107,6 +111,7 @@ class Speech(Protocol):
     can_chat: bool
     options: frozenset[str]
     num_tokens: int
+    manner: Manner = PLAIN
 
     def render(self, messages: Messages, tools: Tools, options: Mapping[str, Any]) -> list[int]:
         """Write a conversation as the model's template does; tokenize it.
@@ -123,6 +128,17 @@ class Speech(Protocol):
 
     def spell(self, token: int) -> bytes:
         """Return what a token writes, which may be a part of a character."""
+
+    def form(self, grammar: str) -> Form:
+        """Read a grammar of llguidance's that an answer is to be held to; this may take long.
+
+        Raises:
+            RequestError: if it cannot.
+        """
+        raise RequestError(
+            "the engine holds answers to no form",
+            hint="serve a model folder with --engine own, or leave it out",
+        )
 
 
 @dataclass(frozen=True)

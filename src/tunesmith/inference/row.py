@@ -49,7 +49,7 @@ class Row(Work):
         self.end: int | None = None
         self.text = ""
         self._hear, self._stop_ids = hear, frozenset(stop_ids)
-        self._stream = TextStream(tokenizer, request.sampling.stop)
+        self._stream = TextStream(tokenizer, request.sampling.stop, request.keep)
         self._untold: list[Token] = []
 
     def cancel(self) -> None:

@@ -212,6 +212,14 @@ class Template:
         text = "".join(turn.text[start:end] for start, end in turn.learned)
         return text.replace(BREAK, "").removesuffix(turn.ending).strip()
 
+    @cached_property
+    def call_end(self) -> str:
+        """The special token at which an answer is over that calls a tool."""
+        try:
+            return self._render_turn(CALLED, [TOOL], 1).ending
+        except DataError:  # it writes no calls
+            return self.turn_end
+
     def _render_turn(self, messages: Messages, tools: Tools, at: int) -> Turn:
         prompt = self._render(messages[:at], tools, prompt=True).text
         full = self._render(messages[: at + 1], tools)

@@ -147,7 +147,8 @@ GOLDEN: dict[str, tuple[str, str, str, tuple[tuple[str, dict[str, Any]], ...]]] 
     "mistral": (
         "mistral",
         (
-            '[TOOL_CALLS] [{"name": "find_shop", "arguments": {"city": "北京"}, "id": "abc123def"}, '
+            '[TOOL_CALLS] [{"name": "find_shop", "arguments": {"city": "北京"}, '
+            '"id": "abc123def"}, '
             '{"name": "count", "arguments": {"upto": 3, "label": "7"}}]'
         ),
         "",

@@ -146,7 +146,7 @@ def _loaded(text: str) -> Any:
 
 def spell_value(text: str, schema: object) -> str:
     """Spell as JSON what a format writes without quotes: by its schema, else by its looks."""
-    kinds = _kinds(schema)
+    kinds = kinds_of(schema)
     if kinds == {"string"}:
         return json.dumps(text, ensure_ascii=False)
     try:
@@ -162,12 +162,12 @@ def _refuse(word: str) -> None:
     raise ValueError(word)
 
 
-def _kinds(schema: object) -> set[str]:
+def kinds_of(schema: object) -> set[str]:
     """Name the types that a schema allows; none if it does not say."""
     if not isinstance(schema, Mapping):
         return set()
     if alternatives := schema.get("anyOf") or schema.get("oneOf"):
-        found = [_kinds(each) for each in alternatives]
+        found = [kinds_of(each) for each in alternatives]
         return set().union(*found) if all(found) else set()
     if "enum" in schema or "const" in schema:
         values = schema.get("enum", [schema.get("const")])

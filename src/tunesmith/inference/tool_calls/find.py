@@ -3,39 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.errors import DataError, RequestError
 from tunesmith.inference.parts import Said, put_together
 from tunesmith.inference.tool_calls.formats import FORMATS, ToolFormat
 from tunesmith.inference.tool_calls.parser import ToolParser
+from tunesmith.inference.tool_calls.shape import NAME, TOOL, find_shape, spell_probe
 
 if TYPE_CHECKING:
     from tunesmith.templates import Template
 
-NAME, ARGUMENTS = "probe_tool", {"key": "value"}
-TOOL: dict[str, Any] = {
-    "type": "function",
-    "function": {
-        "name": NAME,
-        "description": "",
-        "parameters": {"type": "object", "properties": {"key": {"type": "string"}}},
-    },
-}
-PROBE: tuple[dict[str, Any], ...] = (
-    {"role": "user", "content": "question"},
-    {
-        "role": "assistant",
-        "content": "",
-        "tool_calls": [
-            {
-                "type": "function",
-                "id": "call00001",
-                "function": {"name": NAME, "arguments": ARGUMENTS},
-            }
-        ],
-    },
-)
 TOKENS = {"[TOOL_CALLS]": "mistral", "<|python_tag|>": "llama3", "<tool_call>": "hermes"}
 """Tokens that tell the format where the template writes no call."""
 
@@ -49,10 +28,12 @@ def find_tool_format(template: Template, vocabulary: Collection[str]) -> ToolFor
         vocabulary: the tokens that exist.
     """
     try:
-        spelled = template.spell_answer(PROBE, [TOOL])
+        spelled = spell_probe(template)
     except DataError:
         return next((FORMATS[TOKENS[each]] for each in TOKENS if each in vocabulary), None)
-    return next((each for each in FORMATS.values() if _reads(each, spelled)), None)
+    found = next((each for each in FORMATS.values() if _reads(each, spelled)), None)
+    shape = find_shape(template) if found else None
+    return replace(found, shape=shape) if found and shape else found
 
 
 def named_tool_format(name: str) -> ToolFormat:

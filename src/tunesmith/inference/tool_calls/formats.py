@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tunesmith.inference.tool_calls.announce import Calls, long_id, short_id, spell_value
+from tunesmith.inference.tool_calls.shape import Shape
 from tunesmith.inference.tool_calls.source import Broken, Reading
 
 
@@ -20,6 +21,7 @@ class ToolFormat:
         bare: whether a call may open an answer without a mark.
         marks: tokens that belong to calls and never to what is said.
         line: whether an opening counts only at the beginning of a line.
+        shape: how calls are spelled where their arguments are JSON.
     """
 
     name: str
@@ -28,6 +30,7 @@ class ToolFormat:
     bare: bool = False
     marks: tuple[str, ...] = ()
     line: bool = False
+    shape: Shape | None = None
     new_id: Callable[[], str] = long_id
 
 
@@ -189,10 +192,19 @@ def _read_react(calls: Calls) -> Reading[None]:
 
 
 TAGS = ("<tool_call>", "</tool_call>")
+HERMES = Shape(
+    '<tool_call>\n{"name": "',
+    '", "arguments": ',
+    "}\n</tool_call>",
+    '}\n</tool_call>\n<tool_call>\n{"name": "',
+)
+LLAMA3 = Shape('{"name": "', '", "parameters": ', "}", '}; {"name": "')
+MISTRAL = Shape('[TOOL_CALLS] [{"name": "', '", "arguments": ', "}]", '}, {"name": "')
+REACT = Shape("Action: ", "\nAction Input: ", "", "\nAction: ")
 FORMATS = {
     each.name: each
     for each in (
-        ToolFormat("hermes", _read_hermes, TAGS[:1], marks=TAGS),
+        ToolFormat("hermes", _read_hermes, TAGS[:1], marks=TAGS, shape=HERMES),
         ToolFormat("qwen_xml", _read_qwen_xml, TAGS[:1], marks=TAGS),
         ToolFormat(
             "glm_xml",
@@ -205,13 +217,26 @@ FORMATS = {
             _read_mistral,
             ("[TOOL_CALLS]",),
             marks=("[TOOL_CALLS]", "[ARGS]", "[CALL_ID]"),
+            shape=MISTRAL,
             new_id=short_id,
         ),
         ToolFormat(
-            "llama3", _read_llama3, ("<|python_tag|>",), bare=True, marks=("<|python_tag|>",)
+            "llama3",
+            _read_llama3,
+            ("<|python_tag|>",),
+            bare=True,
+            marks=("<|python_tag|>",),
+            shape=LLAMA3,
         ),
-        ToolFormat("glm4", _read_glm4, ("<|assistant|>",), bare=True, marks=("<|assistant|>",)),
-        ToolFormat("react", _read_react, ("Action:",), line=True),
+        ToolFormat(
+            "glm4",
+            _read_glm4,
+            ("<|assistant|>",),
+            bare=True,
+            marks=("<|assistant|>",),
+            shape=Shape("", "\n", "", "<|assistant|>"),
+        ),
+        ToolFormat("react", _read_react, ("Action:",), line=True, shape=REACT),
     )
 }
 """By the names of `--tool-format`."""
