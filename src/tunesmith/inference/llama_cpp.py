@@ -18,11 +18,12 @@ from tunesmith.hardware import num_cores
 from tunesmith.inference.elsewhere.child import Child
 from tunesmith.inference.elsewhere.gguf_speech import GgufSpeech
 from tunesmith.inference.elsewhere.wire import Address
-from tunesmith.inference.elsewhere.writing import Writing, check_request, unknown_model, write_all
+from tunesmith.inference.elsewhere.writing import Open, check_request, unknown_model, write_all
 from tunesmith.inference.engine import (
     UNKNOWN,
     Engine,
     Hear,
+    Load,
     Piece,
     Request,
     Speech,
@@ -70,6 +71,7 @@ class LlamaCppOptions:
         cache: numbers that keys and values are kept in; f32 takes twice the memory, and writes
             the same tokens as fp32 elsewhere.
         threads: all cores if 0.
+        tool_format: how the model writes calls of tools; None to find out.
     """
 
     adapters: Mapping[str, Path] = field(default_factory=dict)
@@ -77,6 +79,7 @@ class LlamaCppOptions:
     longest: int = 0
     cache: Literal["f16", "f32"] = "f16"
     threads: int = 0
+    tool_format: str | None = None
 
 
 class LlamaCpp(Engine):
@@ -93,11 +96,19 @@ class LlamaCpp(Engine):
         header = read_gguf_header(path)
         if importlib.util.find_spec("xllamacpp") is None:
             require("xllamacpp", extra="gguf")
+        self.width = self.options.slots
         self._names = (name or path.stem, *self.options.adapters)
+        self._open = Open()
         longest = self._longest(header, path)
         self._child, self._address = self._start(path, longest)
         try:
-            self._speech = GgufSpeech(header, self._names[0], self._address, longest)
+            self._speech = GgufSpeech(
+                header,
+                self._names[0],
+                self._address,
+                longest,
+                tool_format=self.options.tool_format,
+            )
         except BaseException:
             self._child.close()
             raise
@@ -110,16 +121,22 @@ class LlamaCpp(Engine):
         """Begin an answer; llama.cpp lets it wait until a slot is free."""
         sampling = request.sampling
         limit = check_request(request, self._speech.longest, KNOWN, NAME)
-        asked = {**self._body(request.prompt, sampling, limit, request.model), "stream": True}
+        asked = self._body(request.prompt, sampling, limit, request.model)
+        kept = [self._speech.spell(token).decode() for token in sorted(request.keep)]
+        asked |= {"stream": True, "preserved_tokens": kept}
 
         def read(events: Iterable[Any]) -> Iterator[Piece]:
             return _pieces(events, sampling.logprobs, self._speech.stop_ids)
 
-        return Writing(self._address, ("/completion", asked), read, hear)
+        return self._open.start(self._address, ("/completion", asked), read, hear)
 
     def write(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[Answer]:
         """Answer each prompt, as many at a time as there are slots."""
         return write_all(self._write, prompts, sampling, at_once=self.options.slots)
+
+    def load(self) -> Load:
+        """Tell how many answers it writes, and how many wait."""
+        return self._open.load(self.width)
 
     def close(self) -> None:
         """End llama.cpp."""

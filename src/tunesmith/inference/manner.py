@@ -44,12 +44,22 @@ def find_manner(
     Raises:
         RequestError: if there is no such format.
     """
+    added = tokenizer.added_tokens_decoder.items()
+    specials = {str(token): number for number, token in added if token.special}
+    return manner_of(template, tokenizer.get_vocab(), specials, tool_format)
+
+
+def manner_of(
+    template: Template | None,
+    vocabulary: Mapping[str, int],
+    specials: Mapping[str, int],
+    tool_format: str | None = None,
+) -> Manner:
+    """Find the same from a vocabulary, and the tokens of it that have no text."""
     named = named_tool_format(tool_format) if tool_format else None
     if template is None:
         return Manner(named)
-    added = tokenizer.added_tokens_decoder.items()
-    specials = {str(token): number for number, token in added if token.special}
-    tools = named or find_tool_format(template, tokenizer.get_vocab())
+    tools = named or find_tool_format(template, vocabulary)
     thinking = find_thinking(template.source)
     marks = {*(tools.marks if tools else ())}
     if thinking is not None:

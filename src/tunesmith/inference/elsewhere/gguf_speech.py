@@ -9,7 +9,9 @@ from tunesmith.errors import ModelError
 from tunesmith.inference.elsewhere.wire import Address
 from tunesmith.inference.engine import Speech
 from tunesmith.inference.generate import Messages, Tools
+from tunesmith.inference.manner import manner_of
 from tunesmith.inference.sampling import Sampling
+from tunesmith.inference.spelling import BYTE, byte_values
 from tunesmith.templates import BREAK, Template, build_template
 
 CONTROL, USER_DEFINED = 3, 4
@@ -28,7 +30,13 @@ class GgufSpeech(Speech):
     """
 
     def __init__(
-        self, header: Mapping[str, Any], name: str, address: Address, longest: int
+        self,
+        header: Mapping[str, Any],
+        name: str,
+        address: Address,
+        longest: int,
+        *,
+        tool_format: str | None = None,
     ) -> None:
         self._name, self._address, self.longest = name, address, longest
         texts: Sequence[str] = header.get("tokenizer.ggml.tokens", ())
@@ -39,13 +47,16 @@ class GgufSpeech(Speech):
                 hint="export it again with its tokenizer",
                 where=name,
             )
-        kind_of = dict(enumerate(kinds))
-        self._controls = frozenset(token for token, kind in kind_of.items() if kind == CONTROL)
-        whole = [texts[at] for at, kind in kind_of.items() if kind in (CONTROL, USER_DEFINED)]
-        self._template = _build(header, texts, whole, name)
-        self.stop_ids = _stop_ids(header, texts, self._template)
-        self.defaults = Sampling()
-        self.can_chat = self._template is not None
+        self._texts, self._kinds, self.num_tokens = texts, kinds, len(texts)
+        self._is_bytes = header.get("tokenizer.ggml.model") == "gpt2"
+        whole = [texts[at] for at, kind in enumerate(kinds) if kind in (CONTROL, USER_DEFINED)]
+        self._template = template = _build(header, texts, whole, name)
+        self.stop_ids = _stop_ids(header, texts, template)
+        self.defaults, self.can_chat = Sampling(), template is not None
+        self.options = template.options if template else frozenset()
+        controls = {texts[at]: at for at, kind in enumerate(kinds) if kind == CONTROL}
+        vocabulary = {text: at for at, text in enumerate(texts)}
+        self.manner = manner_of(template, vocabulary, controls, tool_format)
 
     def render(self, messages: Messages, tools: Tools, options: Mapping[str, Any]) -> list[int]:
         """Write a conversation as the file's template does; tokenize it."""
@@ -55,7 +66,7 @@ class GgufSpeech(Speech):
                 hint="export it again from a model that has one",
                 where=self._name,
             )
-        return self.encode(self._template.render_prompt(messages, tools))
+        return self.encode(self._template.render_prompt(messages, tools, options))
 
     def encode(self, text: str) -> list[int]:
         """Tokenize a text; special tokens are read as such but where a BREAK stands in them."""
@@ -67,8 +78,20 @@ class GgufSpeech(Speech):
 
     def decode(self, tokens: Sequence[int], *, keep_special: bool = False) -> str:
         """Return the text of tokens."""
-        kept = [token for token in tokens if keep_special or token not in self._controls]
+        kept = [token for token in tokens if keep_special or self._kinds[token] != CONTROL]
         return str(self._address.ask("/detokenize", {"tokens": kept})["content"])
+
+    def spell(self, token: int) -> bytes:
+        """Return what a token writes, which may be a part of a character."""
+        text, kind = self._texts[token], self._kinds[token]
+        if kind in (CONTROL, USER_DEFINED):
+            return text.encode()
+        if self._is_bytes:
+            values = byte_values()
+            return bytes(values[letter] for letter in text if letter in values)
+        if found := BYTE.fullmatch(text):
+            return bytes([int(found.group(1), 16)])
+        return text.replace("\u2581", " ").encode()  # how SentencePiece writes a space
 
 
 def _build(

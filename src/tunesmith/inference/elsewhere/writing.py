@@ -10,29 +10,56 @@ from typing import Any
 
 from tunesmith.errors import RequestError
 from tunesmith.inference.elsewhere.wire import Address, Reply
-from tunesmith.inference.engine import Hear, Piece, Request, Work
+from tunesmith.inference.engine import Hear, Load, Piece, Request, Work
 from tunesmith.inference.generate import Answer
 from tunesmith.inference.sampling import Sampling
 
+Ask = tuple[str, Mapping[str, Any]]
+"""The path, and what is posted there."""
 Read = Callable[[Iterable[Any]], Iterator[Piece]]
 """Turns a server's events into pieces; may stop before the last event, which ends the work."""
+
+
+class Open:
+    """The answers that a server is asked for at this moment."""
+
+    def __init__(self) -> None:
+        self._works: set[Writing] = set()
+
+    def start(self, address: Address, ask: Ask, read: Read, hear: Hear) -> Work:
+        """Ask for an answer; it is open until it ends or is left."""
+        work = Writing(address, ask, read, hear, self._works.discard)
+        self._works.add(work)
+        work.thread.start()
+        return work
+
+    def load(self, width: int) -> Load:
+        """Tell how many are being written where so many at most are."""
+        count = len(self._works)
+        return Load(min(count, width), max(count - width, 0))
 
 
 class Writing(Work):
     """An answer that a server writes.
 
     Args:
-        ask: the path, and what is posted there.
+        leave: called when it is over.
     """
 
     def __init__(
-        self, address: Address, ask: tuple[str, Mapping[str, Any]], read: Read, hear: Hear
+        self,
+        address: Address,
+        ask: Ask,
+        read: Read,
+        hear: Hear,
+        leave: Callable[[Writing], None],
     ) -> None:
         self._address, self._ask, self._read, self._hear = address, ask, read, hear
+        self._leave = leave
         self._turn = threading.RLock()
         self._reply: Reply | None = None
         self._cancelled = False
-        threading.Thread(target=self._work, daemon=True).start()
+        self.thread = threading.Thread(target=self._work, daemon=True)
 
     def cancel(self) -> None:
         """Hang up, at which the server stops; nothing more is heard."""
@@ -48,6 +75,8 @@ class Writing(Work):
                     self._listen(reply)
         except Exception as problem:  # noqa: BLE001  handed over to whoever hears
             self._tell(problem)
+        finally:
+            self._leave(self)
 
     def _begin(self, reply: Reply) -> bool:
         with self._turn:
