@@ -50,6 +50,16 @@ class Address:
         with self.open(path, content) as reply:
             return reply.json()
 
+    def tell(self, path: str, content: Mapping[str, Any]) -> None:
+        """Post what is answered by no JSON.
+
+        Raises:
+            RequestError: if the server refuses it.
+            EngineError: if it cannot be reached.
+        """
+        with self.open(path, content):
+            return
+
     def open(self, path: str, content: Mapping[str, Any] | None = None) -> Reply:
         """Ask, and return the answer before it is read.
 
