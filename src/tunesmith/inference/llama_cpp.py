@@ -181,7 +181,7 @@ class LlamaCpp(Engine):
         where = urlsplit(address)
         assert where.hostname is not None
         assert where.port is not None
-        return child, Address(where.hostname, where.port, key)
+        return child, Address(where.hostname, where.port, key, said=lambda: child.lines)
 
     def _body(
         self, prompt: Sequence[int], sampling: Sampling, limit: int, model: str

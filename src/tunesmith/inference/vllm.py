@@ -152,7 +152,8 @@ class Vllm(Engine):
         )
         child = Child(python, [MODULE, *self._arguments(address.port)], environment=environment)
         asked = replace(address, seconds=SECONDS_TO_ASK)
-        return child, address, child.wait_until(lambda: self._longest(asked), self.options.seconds)
+        longest = child.wait_until(lambda: self._longest(asked), self.options.seconds)
+        return child, replace(address, said=lambda: child.lines), longest
 
     def _arguments(self, port: int) -> list[str]:
         told = {

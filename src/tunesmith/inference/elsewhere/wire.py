@@ -6,16 +6,19 @@ import http.client
 import json
 import socket
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from tunesmith.errors import EngineError, RequestError
+from tunesmith.logs import logger
 
 MOST_BYTES = 64 << 20
 LONGEST_LINE = 8 << 20
 DONE = b"[DONE]"
+LINES_TOLD = 8
+log = logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,7 @@ class Address:
         path: what stands before every path, such as `/v1`.
         key: sent as `Authorization: Bearer KEY`; none if empty.
         seconds: how long the server may say nothing.
+        said: what it wrote to its log last, where that is known.
     """
 
     host: str
@@ -34,6 +38,7 @@ class Address:
     path: str = ""
     secure: bool = False
     seconds: float = 600
+    said: Callable[[], Sequence[str]] = tuple
 
     def __str__(self) -> str:
         """Spell it without the key."""
@@ -84,7 +89,9 @@ class Address:
         return reply
 
     def unreachable(self, problem: object) -> EngineError:
-        """Say that the server does not answer as it should."""
+        """Say that the server does not answer as it should; its log is for ours only."""
+        if said := self.said()[-LINES_TOLD:]:
+            log.error("%s said last:\n%s", self, "\n".join(said))
         return EngineError(
             f"the server does not answer as it should: {problem}",
             hint="see whether it still runs, and what its log says",
