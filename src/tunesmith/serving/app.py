@@ -23,12 +23,21 @@ from tunesmith.serving.routes.chat import add_chat
 from tunesmith.serving.routes.completions import add_completions
 from tunesmith.serving.routes.embeddings import add_embeddings
 from tunesmith.serving.routes.generate import add_generate
+from tunesmith.serving.routes.responses import add_responses
 from tunesmith.serving.routes.score import add_score
 from tunesmith.serving.routes.state import add_metrics, add_state
 from tunesmith.serving.routes.tokens import add_tokens
 from tunesmith.serving.service import Service
 
-ROUTES = (add_generate, add_chat, add_completions, add_embeddings, add_tokens, add_adapters)
+ROUTES = (
+    add_generate,
+    add_chat,
+    add_completions,
+    add_responses,
+    add_embeddings,
+    add_tokens,
+    add_adapters,
+)
 
 
 class Problem(BaseModel):

@@ -62,11 +62,19 @@ class KeyStore:
             if (stamp := self._stamp()) != self._seen:
                 self._seen = stamp
                 try:
-                    self._keys = tuple(Key(**dict(entry)) for entry in self._read().keys)
+                    self._keys = self.read()
                 except RequestError as problem:
                     log.error("%s: %s", problem.where, problem.message)
                     self._keys = ()
             return self._keys
+
+    def read(self) -> tuple[Key, ...]:
+        """Read the keys.
+
+        Raises:
+            RequestError: if the file cannot be read.
+        """
+        return tuple(Key(**dict(entry)) for entry in self._read().keys)
 
     def create(self, name: str, scopes: Sequence[str]) -> str:
         """Make a key and return it; only its hash is kept.

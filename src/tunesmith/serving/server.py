@@ -16,7 +16,6 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from tunesmith.errors import RequestError
-from tunesmith.paths import exists, expand
 from tunesmith.serving.connections import PatientProtocol
 from tunesmith.serving.limits import MAX_HEADER_BYTES, SECONDS_TO_DRAIN
 from tunesmith.serving.queue import Queue
@@ -88,12 +87,6 @@ def ended_by_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def served_name(name: str) -> str:
-    """Return what clients call a model: the last part of its name or path."""
-    path = expand(name)
-    return (path.resolve() if exists(path) else path).name or name
 
 
 def listen(host: str, port: int) -> socket.socket:
