@@ -1,14 +1,13 @@
-"""Choose the engine that answers, by name or by what is served."""
+"""Choose the engine that answers, by its name or by what is served."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeGuard
 
 from tunesmith.errors import RequestError
-from tunesmith.hardware import DeviceOption, PrecisionOption
 from tunesmith.inference.batching.build import Built, build_engine
 from tunesmith.inference.generate import BATCH_ROWS
 from tunesmith.inference.own_model import OwnModel
@@ -16,7 +15,8 @@ from tunesmith.models.chat import Subject, find_subject, load_subject
 from tunesmith.models.gguf_header import is_gguf
 from tunesmith.paths import expand
 
-EngineName = Literal["auto", "own", "generate", "llama.cpp", "vllm", "remote"]
+EngineName = Literal["own", "generate", "llama.cpp", "vllm", "remote"]
+Name = str | Path | Subject
 
 
 @dataclass(frozen=True)
@@ -25,27 +25,123 @@ class Engines:
 
     Attributes:
         name: `auto` takes llama.cpp for a GGUF, and our own for the rest.
-        adapters: further runs, or files of GGUF adapters, by the names clients call them.
+        adapters: further runs, or GGUF adapters for llama.cpp, by the names clients call them.
         rows: answers written at the same time; None for what suits.
-        memory: GiB that our own may keep keys and values in; None for a share of what is free.
-        longest: tokens of prompt and answer together that llama.cpp makes room for; None for
-            what the model takes, up to 8,192.
-        cache: numbers that llama.cpp keeps keys and values in.
-        url: where a remote server's paths begin.
-        key_file: holds the key for it.
-        model: what it calls the model; the first that it lists if empty.
-        tool_format: how the model writes calls of tools; None to find out.
+        url: where the paths of a remote server begin.
+        key: sent to it; none if empty.
     """
 
-    name: EngineName = "auto"
+    name: str = "auto"
     adapters: Mapping[str, str] = field(default_factory=dict)
     rows: int | None = None
-    memory: float | None = None
-    longest: int | None = None
-    cache: Literal["f16", "f32"] | None = None
-    precision: PrecisionOption | None = None
-    device: DeviceOption | None = None
     url: str = ""
     key: str = ""
-    model: str = ""
-    tool_format: str | None = None
+
+
+def choose_engine(name: Name, how: Engines) -> Built:
+    """Load what answers.
+
+    Args:
+        name: a run, a model, a GGUF, or what a remote server calls its model.
+
+    Raises:
+        RequestError: if an option means nothing to the engine.
+        TunesmithError: if the engine cannot be had, or cannot serve it.
+    """
+    chosen = which_engine(name, how.name)
+    if chosen != "remote" and (how.url or how.key):
+        raise RequestError(
+            f"the engine {chosen} asks no other server",
+            hint="add --engine remote, or leave --remote-url and --remote-key-file out",
+            where="--remote-url",
+        )
+    return ENGINES[chosen](name, how)
+
+
+def which_engine(name: Name, wanted: str = "auto") -> EngineName:
+    """Say which engine answers.
+
+    Raises:
+        RequestError: if there is none of that name, or it cannot read what is served.
+    """
+    gguf = not isinstance(name, Subject) and is_gguf(expand(name))
+    if wanted == "auto":
+        return "llama.cpp" if gguf else "own"
+    if not _is_known(wanted):
+        raise RequestError(
+            f"there is no engine {wanted}",
+            hint=f"choose auto, {', '.join(ENGINES)}",
+            where="--engine",
+        )
+    if gguf != (wanted == "llama.cpp") and wanted != "remote":
+        raise RequestError(
+            f"the engine {wanted} reads {'no GGUF' if gguf else 'GGUF files only'}",
+            hint="leave --engine out, which takes the one that fits",
+            where="--engine",
+        )
+    return wanted
+
+
+def _is_known(name: str) -> TypeGuard[EngineName]:
+    return name in ENGINES
+
+
+def _own(name: Name, how: Engines) -> Built:
+    built = build_engine(name, rows=how.rows)
+    for called, run in how.adapters.items():
+        built.engine.add(called, run)
+    return built
+
+
+def _generate(name: Name, how: Engines) -> Built:
+    engine = OwnModel(load_subject(find_subject(name)), rows=how.rows or BATCH_ROWS)
+    for called, run in how.adapters.items():
+        engine.add(called, run)
+    return Built(engine, "generate", "transformers writes, in batches")
+
+
+def _llama_cpp(name: Name, how: Engines) -> Built:
+    from tunesmith.inference.llama_cpp import SLOTS, LlamaCpp, LlamaCppOptions
+
+    assert not isinstance(name, Subject)
+    adapters = {called: expand(path) for called, path in how.adapters.items()}
+    options = LlamaCppOptions(adapters, slots=how.rows or SLOTS)
+    return Built(LlamaCpp(expand(name), options), "llama.cpp", "llama.cpp serves the GGUF")
+
+
+def _vllm(name: Name, how: Engines) -> Built:
+    from tunesmith.inference.vllm import WIDTH, Vllm, VllmOptions
+
+    adapters = {called: find_subject(run) for called, run in how.adapters.items()}
+    engine = Vllm(find_subject(name), VllmOptions(adapters=adapters, rows=how.rows or WIDTH))
+    return Built(engine, "vllm", "vLLM serves the folder, in a process of its own")
+
+
+def _remote(name: Name, how: Engines) -> Built:
+    from tunesmith.inference.remote import Remote, RemoteOptions
+
+    if not how.url:
+        raise RequestError(
+            "no remote server is named",
+            hint="write where its paths begin: --remote-url http://127.0.0.1:8000/v1",
+            where="--remote-url",
+        )
+    if isinstance(name, Subject):
+        raise RequestError(
+            "a remote server has names of its own for its models",
+            hint="name the model as the server does",
+            where="--engine remote",
+        )
+    engine = Remote(RemoteOptions(how.url, how.key, str(name)), width=how.rows)
+    for called, run in how.adapters.items():
+        engine.add(called, run)
+    return Built(engine, "remote", "the server at the URL answers")
+
+
+ENGINES: dict[EngineName, Callable[[Name, Engines], Built]] = {
+    "own": _own,
+    "generate": _generate,
+    "llama.cpp": _llama_cpp,
+    "vllm": _vllm,
+    "remote": _remote,
+}

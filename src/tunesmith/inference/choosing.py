@@ -90,7 +90,7 @@ def likeliest(logits: torch.Tensor) -> list[int]:
     import torch
 
     if logits.device.type == "cpu" and logits.dtype == torch.float32:
-        found: list[int] = logits.numpy().argmax(-1).tolist()
+        found: list[int] = logits.contiguous().numpy().argmax(-1).tolist()
         return found
     return [int(token) for token in logits.argmax(-1).tolist()]
 

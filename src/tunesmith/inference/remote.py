@@ -87,13 +87,17 @@ class RemoteSpeech(Speech):
 class Remote(Engine):
     """One model of a server elsewhere; no other address is ever asked.
 
+    Args:
+        width: how many answers are asked for at the same time.
+
     Raises:
         RequestError: if the URL is none, or would send the key in the clear.
         EngineError: if nothing answers there.
     """
 
-    def __init__(self, options: RemoteOptions) -> None:
-        self.width, self._address, self._open = WIDTH, read_url(options.url, options.key), Open()
+    def __init__(self, options: RemoteOptions, width: int | None = None) -> None:
+        self.width, self._open = width or WIDTH, Open()
+        self._address = read_url(options.url, options.key)
         self._name = options.model or self._first()
         self._speech = RemoteSpeech()
 
@@ -121,7 +125,7 @@ class Remote(Engine):
         if not listed:
             raise EngineError(
                 "the server lists no model",
-                hint="name one with --remote-model",
+                hint="name the one to ask",
                 where=str(self._address),
             )
         return str(listed[0]["id"])

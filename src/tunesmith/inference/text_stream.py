@@ -29,7 +29,7 @@ class TextStream:
         stop: Sequence[str] = (),
         keep: Collection[int] = (),
     ) -> None:
-        self._tokenizer, self._stop = tokenizer, tuple(stop)
+        self._backend, self._stop = tokenizer.backend_tokenizer, tuple(stop)
         added = tokenizer.added_tokens_decoder.items() if keep else ()
         self._dropped = {number for number, token in added if token.special} - {*keep}
         self._keeps = bool(keep)
@@ -60,10 +60,7 @@ class TextStream:
         return released if self.stopped else released + held
 
     def _decode(self, ids: list[int]) -> str:
-        text = self._tokenizer.decode(
-            ids, skip_special_tokens=not self._keeps, clean_up_tokenization_spaces=False
-        )
-        return str(text)
+        return str(self._backend.decode(ids, skip_special_tokens=not self._keeps))
 
     def _release(self, text: str) -> str:
         if self.stopped:
