@@ -16,7 +16,12 @@ params.n_ctx = told["slots"] * told["longest"]
 params.cpuparams.n_threads = params.cpuparams_batch.n_threads = told["threads"]
 cache = {"f16": xllamacpp.ggml_type.GGML_TYPE_F16, "f32": xllamacpp.ggml_type.GGML_TYPE_F32}
 params.cache_type_k = params.cache_type_v = cache[told["cache"]]
-params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(path, 1.0) for path in told["adapters"]]
+if told["cache"] == "f32":
+    params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
+params.swa_full = True  # else beginnings could not be kept of models with sliding windows
+params.lora_adapters = [
+    xllamacpp.CommonAdapterLoraInfo(path, 1.0, "", "", None) for path in told["adapters"]
+]
 params.lora_init_without_apply = True
 params.fit_params = False  # it would choose another length than we promise
 params.api_keys = [told["key"]]
