@@ -10,7 +10,13 @@ from urllib.parse import urlsplit
 
 from tunesmith.errors import EngineError, RequestError
 from tunesmith.inference.elsewhere.wire import Address
-from tunesmith.inference.elsewhere.writing import Open, check_request, unknown_model, write_all
+from tunesmith.inference.elsewhere.writing import (
+    Open,
+    check_request,
+    understood,
+    unknown_model,
+    write_all,
+)
 from tunesmith.inference.engine import Engine, Hear, Load, Piece, Request, Speech, Work
 from tunesmith.inference.generate import Answer, Finish, Messages, Tools
 from tunesmith.inference.manner import Manner
@@ -156,10 +162,11 @@ class Remote(Engine):
 
     def _write(self, prompt: Sequence[int], sampling: Sampling) -> Answer:
         with self._address.open(*self._ask(Request(prompt, sampling))) as reply:
-            pieces = list(_pieces(reply.events()))
-        text, last = "".join(piece.text for piece in pieces), pieces[-1]
-        if last.finish is None:
+            pieces = list(understood(_pieces(reply.events()), self._address))
+        if not pieces or pieces[-1].finish is None:
             raise self._address.unreachable("the answer breaks off")
+        text, last = "".join(piece.text for piece in pieces), pieces[-1]
+        assert last.finish is not None
         asked = last.counted[0] if last.counted else len(prompt)
         return Answer(text, tuple(self._speech.encode(text)), last.finish, asked)
 

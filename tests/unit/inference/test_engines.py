@@ -159,7 +159,9 @@ def test_a_bias_decides(answering: Answering) -> None:
 def test_draws_are_repeatable_by_their_seed(answering: Answering) -> None:
     prompt = answering.ask(LONG)
     texts = [
-        answering.engine.write([prompt], Sampling(max_tokens=24, temperature=1.5, seed=seed))[0].text
+        answering.engine.write([prompt], Sampling(max_tokens=24, temperature=1.5, seed=seed))[
+            0
+        ].text
         for seed in (7, 7, 8, 9)
     ]
     assert texts[0] == texts[1]

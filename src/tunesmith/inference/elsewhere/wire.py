@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import http.client
-import json
 import socket
 import ssl
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
+
+import orjson
 
 from tunesmith.errors import EngineError, RequestError
 from tunesmith.logs import logger
@@ -73,18 +74,20 @@ class Address:
             EngineError: if it cannot be reached.
         """
         connection = self._connection()
+        reply: Reply | None = None
         try:
             connection.connect()
             reply = Reply(self, connection)
-            body = None if content is None else json.dumps(content).encode()
+            body = None if content is None else orjson.dumps(content)
             method = "GET" if content is None else "POST"
             connection.request(method, self.path + path, body, self._headers())
             reply.begin()
-        except (OSError, http.client.HTTPException) as problem:
+        except BaseException as problem:
             connection.close()
-            raise self.unreachable(problem) from None
-        except BaseException:
-            connection.close()
+            if reply is not None:
+                reply.close()
+            if isinstance(problem, OSError | http.client.HTTPException):
+                raise self.unreachable(problem) from None
             raise
         return reply
 
@@ -119,12 +122,16 @@ class Reply:
     def __init__(self, address: Address, connection: http.client.HTTPConnection) -> None:
         self._address, self._connection = address, connection
         self._socket: socket.socket = connection.sock
-        self._response: http.client.HTTPResponse
+        self._response = http.client.HTTPResponse(self._socket)
 
     def __enter__(self) -> Reply:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Read no more."""
         self._response.close()
         self._connection.close()
 
@@ -152,7 +159,7 @@ class Reply:
         """
         try:
             body = self._response.read(MOST_BYTES)
-            return json.loads(body)
+            return orjson.loads(body)
         except (OSError, ValueError, http.client.HTTPException) as problem:
             raise self._address.unreachable(problem) from None
 
@@ -172,7 +179,7 @@ class Reply:
                     continue
                 if value.strip() == DONE:
                     return
-                event = json.loads(value)
+                event = orjson.loads(value)
                 if isinstance(event, dict) and event.get("error"):
                     raise self._address.unreachable(_message(event))
                 yield event
@@ -186,7 +193,7 @@ class Reply:
 
     def _complaint(self) -> str:
         try:
-            return _message(json.loads(self._response.read(LONGEST_LINE)))
+            return _message(orjson.loads(self._response.read(LONGEST_LINE)))
         except (OSError, ValueError, http.client.HTTPException):
             return self._response.reason
 

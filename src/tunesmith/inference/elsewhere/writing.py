@@ -85,7 +85,7 @@ class Writing(Work):
 
     def _listen(self, reply: Reply) -> None:
         finished = False
-        for piece in self._read(reply.events()):
+        for piece in understood(self._read(reply.events()), self._address):
             if not self._tell(piece):
                 return
             finished = piece.finish is not None
@@ -97,6 +97,18 @@ class Writing(Work):
             if not self._cancelled:
                 self._hear(heard)
             return not self._cancelled
+
+
+def understood(pieces: Iterator[Piece], address: Address) -> Iterator[Piece]:
+    """Pass pieces on.
+
+    Raises:
+        EngineError: if what they are made of is not what such a server should say.
+    """
+    try:
+        yield from pieces
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as problem:
+        raise address.unreachable(f"{type(problem).__name__} {problem}") from problem
 
 
 def write_all(
