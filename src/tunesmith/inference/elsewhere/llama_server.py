@@ -19,9 +19,7 @@ params.cache_type_k = params.cache_type_v = cache[told["cache"]]
 if told["cache"] == "f32":
     params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
 params.swa_full = True  # else beginnings could not be kept of models with sliding windows
-params.lora_adapters = [
-    xllamacpp.CommonAdapterLoraInfo(path, 1.0, "", "", None) for path in told["adapters"]
-]
+params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(path, 1.0) for path in told["adapters"]]
 params.lora_init_without_apply = True
 params.fit_params = False  # it would choose another length than we promise
 params.api_keys = [told["key"]]
