@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Literal, Optional
 
 import typer
 
@@ -39,6 +39,9 @@ def serve(
     max_waiting: Annotated[
         int, typer.Option(min=0, max=10_000, help="Answers that may wait; others get 429.")
     ] = 32,
+    tool_format: Annotated[
+        str, typer.Option(help="How the model writes calls of tools; found out if not given.")
+    ] = "",
     api_key_file: Annotated[
         Optional[Path],
         typer.Option(help="File with a key that clients may send, besides `tunesmith keys`."),
@@ -55,6 +58,10 @@ def serve(
             help="What writes: own, generate, llama.cpp, vllm or remote; auto takes llama.cpp for "
             "a GGUF, else our own."
         ),
+    ] = "auto",
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16"],
+        typer.Option(help="Numbers to count in; of llama.cpp fp32 means its cache."),
     ] = "auto",
     remote_url: Annotated[
         str, typer.Option(help="With --engine remote: where the server's paths begin.")
@@ -84,7 +91,9 @@ def serve(
         adapters,
         max_active,
         max_waiting,
+        tool_format,
         engine=engine,
+        precision=precision,
         url=remote_url,
         key_file=remote_key_file,
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal, TypeGuard
 
 from tunesmith.errors import RequestError
+from tunesmith.hardware import PrecisionOption
 from tunesmith.inference.batching.build import Built, build_engine
 from tunesmith.inference.generate import BATCH_ROWS
 from tunesmith.inference.own_model import OwnModel
@@ -17,6 +18,8 @@ from tunesmith.paths import expand
 
 EngineName = Literal["own", "generate", "llama.cpp", "vllm", "remote"]
 Name = str | Path | Subject
+DTYPES = {"auto": "auto", "fp32": "float32", "bf16": "bfloat16"}
+"""What vLLM calls them."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,7 @@ class Engines:
         name: `auto` takes llama.cpp for a GGUF, and our own for the rest.
         adapters: further runs, or GGUF adapters for llama.cpp, by the names clients call them.
         rows: answers written at the same time; None for what suits.
+        precision: numbers that our own and vLLM count in, and whose cache llama.cpp keeps.
         url: where the paths of a remote server begin.
         key: sent to it; none if empty.
     """
@@ -34,6 +38,7 @@ class Engines:
     name: str = "auto"
     adapters: Mapping[str, str] = field(default_factory=dict)
     rows: int | None = None
+    precision: PrecisionOption = "auto"
     url: str = ""
     key: str = ""
 
@@ -87,14 +92,15 @@ def _is_known(name: str) -> TypeGuard[EngineName]:
 
 
 def _own(name: Name, how: Engines) -> Built:
-    built = build_engine(name, rows=how.rows)
+    built = build_engine(name, precision=how.precision, rows=how.rows)
     for called, run in how.adapters.items():
         built.engine.add(called, run)
     return built
 
 
 def _generate(name: Name, how: Engines) -> Built:
-    engine = OwnModel(load_subject(find_subject(name)), rows=how.rows or BATCH_ROWS)
+    model = load_subject(find_subject(name), how.precision)
+    engine = OwnModel(model, rows=how.rows or BATCH_ROWS)
     for called, run in how.adapters.items():
         engine.add(called, run)
     return Built(engine, "generate", "transformers writes, in batches")
@@ -104,8 +110,11 @@ def _llama_cpp(name: Name, how: Engines) -> Built:
     from tunesmith.inference.llama_cpp import SLOTS, LlamaCpp, LlamaCppOptions
 
     assert not isinstance(name, Subject)
+    if how.precision == "bf16":
+        raise _without_precision("the numbers of a GGUF are those of its file")
     adapters = {called: expand(path) for called, path in how.adapters.items()}
-    options = LlamaCppOptions(adapters, slots=how.rows or SLOTS)
+    cache: Literal["f16", "f32"] = "f32" if how.precision == "fp32" else "f16"
+    options = LlamaCppOptions(adapters, slots=how.rows or SLOTS, cache=cache)
     return Built(LlamaCpp(expand(name), options), "llama.cpp", "llama.cpp serves the GGUF")
 
 
@@ -113,7 +122,10 @@ def _vllm(name: Name, how: Engines) -> Built:
     from tunesmith.inference.vllm import WIDTH, Vllm, VllmOptions
 
     adapters = {called: find_subject(run) for called, run in how.adapters.items()}
-    engine = Vllm(find_subject(name), VllmOptions(adapters=adapters, rows=how.rows or WIDTH))
+    options = VllmOptions(
+        adapters=adapters, rows=how.rows or WIDTH, arguments=("--dtype", DTYPES[how.precision])
+    )
+    engine = Vllm(find_subject(name), options)
     return Built(engine, "vllm", "vLLM serves the folder, in a process of its own")
 
 
@@ -126,6 +138,8 @@ def _remote(name: Name, how: Engines) -> Built:
             hint="write where its paths begin: --remote-url http://127.0.0.1:8000/v1",
             where="--remote-url",
         )
+    if how.precision != "auto":
+        raise _without_precision("a remote server counts as it was told to")
     if isinstance(name, Subject):
         raise RequestError(
             "a remote server has names of its own for its models",
@@ -136,6 +150,10 @@ def _remote(name: Name, how: Engines) -> Built:
     for called, run in how.adapters.items():
         engine.add(called, run)
     return Built(engine, "remote", "the server at the URL answers")
+
+
+def _without_precision(why: str) -> RequestError:
+    return RequestError(why, hint="leave --precision out", where="--precision")
 
 
 ENGINES: dict[EngineName, Callable[[Name, Engines], Built]] = {

@@ -71,7 +71,6 @@ class LlamaCppOptions:
         cache: numbers that keys and values are kept in; f32 takes twice the memory, and writes
             the same tokens as fp32 elsewhere.
         threads: all cores if 0.
-        tool_format: how the model writes calls of tools; None to find out.
     """
 
     adapters: Mapping[str, Path] = field(default_factory=dict)
@@ -79,7 +78,6 @@ class LlamaCppOptions:
     longest: int = 0
     cache: Literal["f16", "f32"] = "f16"
     threads: int = 0
-    tool_format: str | None = None
 
 
 class LlamaCpp(Engine):
@@ -102,13 +100,7 @@ class LlamaCpp(Engine):
         longest = self._longest(header, path)
         self._child, self._address = self._start(path, longest)
         try:
-            self._speech = GgufSpeech(
-                header,
-                self._names[0],
-                self._address,
-                longest,
-                tool_format=self.options.tool_format,
-            )
+            self._speech = GgufSpeech(header, self._names[0], self._address, longest)
         except BaseException:
             self._child.close()
             raise

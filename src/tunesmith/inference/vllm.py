@@ -45,7 +45,6 @@ class VllmOptions:
         rows: answers written at the same time.
         seconds: how long it may take until it answers.
         arguments: what vLLM is told besides, as its command line takes it.
-        tool_format: how the model writes calls of tools; None to find out.
     """
 
     python: Path | None = None
@@ -53,7 +52,6 @@ class VllmOptions:
     rows: int = WIDTH
     seconds: float = SECONDS_TO_LOAD
     arguments: Sequence[str] = ()
-    tool_format: str | None = None
 
 
 class Vllm(Engine):
@@ -76,7 +74,7 @@ class Vllm(Engine):
         self._child, self._address, longest = self._start()
         try:
             bare = without_weights(replace(subject, name=self._base, adapter=None))
-            self._speech = TokenSpeech(bare, longest, self.options.tool_format)
+            self._speech = TokenSpeech(bare, longest=longest)
         except BaseException:
             self._child.close()
             raise

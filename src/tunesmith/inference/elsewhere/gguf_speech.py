@@ -35,8 +35,6 @@ class GgufSpeech(Speech):
         name: str,
         address: Address,
         longest: int,
-        *,
-        tool_format: str | None = None,
     ) -> None:
         self._name, self._address, self.longest = name, address, longest
         texts: Sequence[str] = header.get("tokenizer.ggml.tokens", ())
@@ -56,7 +54,7 @@ class GgufSpeech(Speech):
         self.options = template.options if template else frozenset()
         controls = {texts[at]: at for at, kind in enumerate(kinds) if kind == CONTROL}
         vocabulary = {text: at for at, text in enumerate(texts)}
-        self.manner = manner_of(template, vocabulary, controls, tool_format)
+        self.manner = manner_of(template, vocabulary, controls)
 
     def render(self, messages: Messages, tools: Tools, options: Mapping[str, Any]) -> list[int]:
         """Write a conversation as the file's template does; tokenize it."""

@@ -9,14 +9,7 @@ from tunesmith.models.reader import find_reader
 
 
 class TokenSpeech(ModelSpeech):
-    """Speech of a model without weights here.
-
-    Args:
-        longest: tokens of prompt and answer together.
-    """
-
-    def __init__(self, model: ChatModel, longest: int, tool_format: str | None = None) -> None:
-        super().__init__(model, tool_format, longest=longest)
+    """Speech of a model without weights here."""
 
     def form(self, grammar: str) -> Form:
         """Refuse: masks over tokens cannot be sent to another process.

@@ -120,11 +120,9 @@ def _depth(value: Any) -> int:
 
 
 def _read_gbnf(wanted: Wanted) -> str:
-    require("llguidance", extra="serve")
-    from llguidance.gbnf_to_lark import gbnf_to_lark
-
+    reader = require("llguidance.gbnf_to_lark", extra="serve")
     try:
-        return str(gbnf_to_lark(wanted.value))
+        return str(reader.gbnf_to_lark(wanted.value))
     except Exception as problem:  # noqa: BLE001  the library raises many kinds
         raise _refuse(str(problem), "mend it, or write it in Lark's dialect", wanted) from None
 

@@ -71,9 +71,7 @@ class Telling:
     def _read(self, piece: Piece) -> Iterator[Plain]:
         talk = self._talk
         (message,) = talk.messages
-        deltas = message.push(piece.text)
-        if piece.finish:
-            deltas += message.end()
+        deltas = talk.read(0, piece)
         logprobs = logprobs_of(piece.tokens, talk.speech)["content"] if talk.tells_logprobs else []
         for delta in deltas:
             yield from self._items.push(delta, logprobs)
