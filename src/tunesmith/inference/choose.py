@@ -18,7 +18,7 @@ from tunesmith.paths import expand
 
 EngineName = Literal["own", "generate", "llama.cpp", "vllm", "remote"]
 Name = str | Path | Subject
-DTYPES = {"auto": "auto", "fp32": "float32", "bf16": "bfloat16"}
+DTYPES = {"auto": "auto", "fp32": "float32", "bf16": "bfloat16", "pure_bf16": "bfloat16"}
 """What vLLM calls them."""
 
 
@@ -110,7 +110,7 @@ def _llama_cpp(name: Name, how: Engines) -> Built:
     from tunesmith.inference.llama_cpp import SLOTS, LlamaCpp, LlamaCppOptions
 
     assert not isinstance(name, Subject)
-    if how.precision == "bf16":
+    if how.precision not in ("auto", "fp32"):
         raise _without_precision("the numbers of a GGUF are those of its file")
     adapters = {called: expand(path) for called, path in how.adapters.items()}
     cache: Literal["f16", "f32"] = "f32" if how.precision == "fp32" else "f16"

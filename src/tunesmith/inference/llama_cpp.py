@@ -30,8 +30,8 @@ from tunesmith.inference.engine import (
     Token,
     Work,
 )
-from tunesmith.inference.generate import COLDEST, Answer, Finish
-from tunesmith.inference.sampling import Sampling
+from tunesmith.inference.generate import Answer, Finish
+from tunesmith.inference.sampling import COLDEST, Sampling
 from tunesmith.models.gguf_header import read_gguf_header
 from tunesmith.settings import environment_offline
 

@@ -15,8 +15,8 @@ from tunesmith.inference.elsewhere.token_speech import TokenSpeech, without_weig
 from tunesmith.inference.elsewhere.wire import Address
 from tunesmith.inference.elsewhere.writing import Open, check_request, unknown_model, write_all
 from tunesmith.inference.engine import Engine, Hear, Load, Piece, Request, Speech, Token, Work
-from tunesmith.inference.generate import COLDEST, Answer, Finish
-from tunesmith.inference.sampling import MOST_LOGPROBS, Sampling
+from tunesmith.inference.generate import Answer, Finish
+from tunesmith.inference.sampling import COLDEST, MOST_LOGPROBS, Sampling
 from tunesmith.inference.text_stream import TextStream
 from tunesmith.models.adapter import check_base
 from tunesmith.models.beneath import NOTHING
