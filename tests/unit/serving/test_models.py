@@ -210,10 +210,10 @@ def test_a_template_that_loops_is_broken_off_and_others_are_served(tmp_path: Pat
         reply = client.post(CHAT, {"messages": [{"role": "user", "content": "loop"}]})
         seconds = time.monotonic() - start
         assert (reply.status, reply.error["where"]) == (400, "messages")
-        assert seconds < 6
+        assert seconds < 10
         start = time.monotonic()
         assert client.post(CHAT, {"messages": MESSAGES, "max_tokens": 2}).status == 200
-        assert time.monotonic() - start < 3
+        assert time.monotonic() - start < 10
         assert service.taken == 0
 
 
