@@ -39,6 +39,9 @@ def serve(
     max_waiting: Annotated[
         int, typer.Option(min=0, max=10_000, help="Answers that may wait; others get 429.")
     ] = 32,
+    tool_format: Annotated[
+        str, typer.Option(help="How the model writes calls of tools; found out if not given.")
+    ] = "",
     api_key_file: Annotated[
         Optional[Path],
         typer.Option(help="File with a key that clients may send, besides `tunesmith keys`."),
@@ -64,7 +67,8 @@ def serve(
     if print_client:
         _print_client(print_client, given.name, served_model_name, doors)
         return
-    how = Answering(served_model_name, _read_adapters(adapter or ()), max_active, max_waiting)
+    adapters = _read_adapters(adapter or ())
+    how = Answering(served_model_name, adapters, max_active, max_waiting, tool_format)
     serve_model(given.name, how, doors, ready=_say_ready)
 
 

@@ -19,21 +19,18 @@ from tunesmith.models.chat import ChatModel
 class ModelSpeech(Speech):
     """Speech of a model of this process; the tokenizer serves one thread at a time.
 
-    Args:
-        tool_format: how the model writes calls; None to find out.
-
     Raises:
         ModelError: if the model's own way of sampling means nothing.
     """
 
-    def __init__(self, model: ChatModel, tool_format: str | None = None) -> None:
+    def __init__(self, model: ChatModel) -> None:
         self._model, self._lock = model, threading.Lock()
         self.longest, self.stop_ids = max_positions(model), model.stop_ids
         self.defaults = default_sampling(model.folder)
         self.can_chat = model.template is not None
         self.options = model.template.options if model.template else frozenset()
         self.num_tokens = len(model.tokenizer)
-        self.manner = find_manner(model.template, model.tokenizer, tool_format)
+        self.manner = find_manner(model.template, model.tokenizer)
         self._spelling = Spelling(model.tokenizer)
         self._forms = Forms(model.tokenizer, model.stop_ids)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tunesmith.errors import RequestError
 from tunesmith.inference.batching.build import build_engine
+from tunesmith.inference.tool_calls import named_tool_format
 from tunesmith.models.chat import Subject, find_subject, load_reward_model
 from tunesmith.models.inspect import is_scorer, labels_of
 from tunesmith.paths import exists, expand
@@ -25,12 +26,14 @@ class Answering:
         adapters: runs whose adapters answer too, by the names clients call them.
         max_active: how many answers are written at the same time; None for what suits.
         max_waiting: how many more may wait for their turn.
+        tool_format: how the models write calls of tools; found out if empty.
     """
 
     called: str = ""
     adapters: Mapping[str, str] = field(default_factory=dict)
     max_active: int | None = None
     max_waiting: int = MAX_WAITING
+    tool_format: str = ""
 
 
 def open_answers(name: str | Path | Subject, how: Answering) -> Service | Judge:
@@ -45,19 +48,25 @@ def open_answers(name: str | Path | Subject, how: Answering) -> Service | Judge:
         _refuse_options(how)
         model = load_reward_model(subject)
         return Judge(model, how.called or served_name(model.name), max_waiting=how.max_waiting)
+    tools = named_tool_format(how.tool_format) if how.tool_format else None
     engine = build_engine(subject, rows=how.max_active).engine
     for called, run in how.adapters.items():
         engine.add(called, run)
     main = how.called or served_name(next(iter(engine.models())))
-    return Service(engine, main, max_waiting=how.max_waiting)
+    return Service(engine, main, max_waiting=how.max_waiting, tools=tools)
 
 
 def _refuse_options(how: Answering) -> None:
     """Refuse what means nothing to a reward model."""
-    for given, option in ((how.adapters, "--adapter"), (how.max_active, "--max-active")):
+    refused = {
+        "--adapter": how.adapters,
+        "--max-active": how.max_active,
+        "--tool-format": how.tool_format,
+    }
+    for option, given in refused.items():
         if given:
             raise RequestError(
-                "a reward model scores one request at a time, and takes no adapters",
+                "a reward model scores one request at a time, calls nothing and takes no adapters",
                 hint="leave it out",
                 where=option,
             )
