@@ -34,7 +34,7 @@ def export(
         float, typer.Option(help="How much of the run's own adapter is added, beside --also.")
     ] = 1.0,
     form: Annotated[
-        Literal["safetensors", "gguf", "adapter", "gguf-adapter"],
+        Literal["safetensors", "gguf", "ollama", "adapter", "gguf-adapter"],
         typer.Option("--format", help="What is written."),
     ] = "safetensors",
     quantize: Annotated[

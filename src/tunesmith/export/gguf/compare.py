@@ -102,18 +102,24 @@ def _pairs(reference: Reference, chat: ChatModel) -> list[Scored]:
     Raises:
         ExportError: if nothing does.
     """
-    model, config, family = open_model(chat)
-    context = describe_model(family, config)[f"{family.name}.context_length"]
-    assert isinstance(context, int)
+    context = context_of(chat)
     whole = zip(reference.prompts, reference.answers, reference.logits, strict=True)
     found = [one for one in whole if one[1] and len(one[0]) + len(one[1]) <= context]
     if not found:
         raise ExportError(
             f"no prompt of the run fits into the {context} tokens that llama.cpp takes of it",
             hint="use --format safetensors",
-            where=type(model).__name__,
+            where=chat.name,
         )
     return found
+
+
+def context_of(chat: ChatModel) -> int:
+    """Return how many tokens llama.cpp takes of a model."""
+    _, config, family = open_model(chat)
+    context = describe_model(family, config)[f"{family.name}.context_length"]
+    assert isinstance(context, int)
+    return context
 
 
 def _check_tokens(chat: ChatModel, texts: Sequence[str], heard: Sequence[list[int]]) -> None:
