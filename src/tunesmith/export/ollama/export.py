@@ -35,7 +35,7 @@ def export_ollama(order: Order) -> Exported:
         exported = write_proven(order, merged, packing, aside)
         (aside / MODELFILE).write_text(text, "utf-8")
         exported = replace(exported, num_bytes=size_of(aside))
-        write_report(order, exported, aside)
+        write_report(order, exported, aside, PACKINGS[packing].limits)
     return exported
 
 
