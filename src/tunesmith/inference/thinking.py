@@ -36,22 +36,20 @@ class ThoughtSplitter:
     Line ends around the marks belong to neither.
 
     Attributes:
-        thinking: whether what comes next still belongs to the thought, as far as is known.
+        num_read: how many characters the thought has so far, with its marks.
     """
 
     def __init__(self, marks: Thinking, *, opened: bool) -> None:
         self._marks, self._held = marks, ""
         self._state = "thought" if opened else "start"
         self._begun = False
-
-    @property
-    def thinking(self) -> bool:
-        """Whether the thought is not over."""
-        return self._state == "thought"
+        self.num_read = 0
 
     def push(self, text: str) -> list[Part]:
         """Add a text and return what is now certain."""
         self._held += text
+        if self._state == "thought":
+            self.num_read += len(text)
         return self._go_on(ended=False)
 
     def end(self) -> list[Part]:
@@ -75,6 +73,7 @@ class ThoughtSplitter:
     def _start(self, *, ended: bool) -> None:
         opening, seen = self._marks.opening, self._held.lstrip()
         if seen.startswith(opening):
+            self.num_read = len(self._held)
             self._held, self._state = seen[len(opening) :], "thought"
         elif ended or not opening.startswith(seen):
             self._state = "said"
@@ -86,6 +85,7 @@ class ThoughtSplitter:
             thought = thought.lstrip("\r\n")
         if mark:
             self._held, self._state = rest, "rest"
+            self.num_read -= len(rest)
             thought = thought.rstrip()
         elif ended:
             self._held = ""

@@ -63,6 +63,8 @@ def _without_limits(tokenizer: PreTrainedTokenizerFast) -> str:
 class GrammarForm(Form):
     """How far one answer got in its grammar.
 
+    The first mask is made at once: it takes the longest, and shows what is too large.
+
     Raises:
         RequestError: if the grammar is none, or is too large; so does `mask` where an answer
             cannot go on for that reason.
@@ -71,9 +73,13 @@ class GrammarForm(Form):
     def __init__(self, matcher: Any, num_tokens: int) -> None:
         self._matcher, self._num_tokens = matcher, num_tokens
         self._check()
+        self._ready: torch.Tensor | None = self._mask()
 
     def mask(self) -> torch.Tensor:
         """Tell which tokens may come next, bool [vocab]."""
+        return self._mask() if self._ready is None else self._ready
+
+    def _mask(self) -> torch.Tensor:
         import torch
 
         bits = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
@@ -83,6 +89,7 @@ class GrammarForm(Form):
 
     def take(self, token: int) -> None:
         """Go on by a token that was allowed."""
+        self._ready = None
         self._matcher.consume_token(token)
         self._check()
 

@@ -12,6 +12,8 @@ from fastapi import HTTPException, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+STREAMED: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {}}}}
+"""What a description says of an answer that may come in pieces."""
 DONE = b"data: [DONE]\n\n"
 CLIENT_GONE = 499
 """What web servers note when nobody is left to answer to."""
