@@ -72,7 +72,7 @@ def test_a_head_that_does_not_end_is_cut_off_in_time(hasty: Client, begun: bytes
     with connect(hasty) as connection:
         connection.sendall(begun)
         seconds, said = seconds_until_closed(connection, b"x" if begun else b"")
-    assert SECONDS <= seconds + 0.1
+    assert seconds + 0.1 >= SECONDS
     assert seconds < SECONDS + 2
     assert said.startswith(b"HTTP/1.1 408") or not said
     if said:
@@ -131,7 +131,7 @@ def test_a_client_that_does_not_read_is_let_go(service: Service) -> None:
         start = time.monotonic()
         connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert over.wait(10)
-        assert SECONDS <= time.monotonic() - start
+        assert time.monotonic() - start >= SECONDS
 
 
 def test_connections_beyond_the_limit_are_closed_and_others_served(

@@ -14,6 +14,7 @@ from tests.unit.serving.spoken import Scripted, connected
 from tunesmith.inference.speech import ModelSpeech
 from tunesmith.inference.tool_calls import named_tool_format
 from tunesmith.models.chat import load_chat_model
+from tunesmith.serving.message import Unsaid
 
 FIND: Any = {
     "type": "function",
@@ -213,3 +214,18 @@ def test_functions_are_called_in_responses_too(speech: ModelSpeech) -> None:
     assert json.loads(first.output[1].arguments) == {"city": "Ulm"}
     assert second.output_text == "A and B."
     assert "shop 1" in engine.prompt()
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("a[TOOL_CALLS]b", "ab"),
+        ("[TOOL_CALLS][TOOL_CALLS", "[TOOL_CALLS"),
+        ("[[TOOL_CALLS]TOOL", "[TOOL"),
+        ("<|a|[ARGS]>[", "<|a|>["),
+    ],
+)
+def test_special_tokens_are_left_out_wherever_a_text_is_cut(text: str, says: str) -> None:
+    for at in range(len(text) + 1):
+        unsaid = Unsaid(["[TOOL_CALLS]", "[ARGS]"])
+        assert unsaid.push(text[:at]) + unsaid.push(text[at:]) + unsaid.end() == says
