@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from tunesmith.errors import RequestError
 from tunesmith.inference.engine import Form, Token
-from tunesmith.inference.generate import COLDEST
-from tunesmith.inference.sampling import Sampling
+from tunesmith.inference.sampling import COLDEST, Sampling
 
 if TYPE_CHECKING:
     import torch

@@ -46,9 +46,16 @@ PLAIN = Manner()
 
 def find_manner(template: Template | None, tokenizer: PreTrainedTokenizerFast) -> Manner:
     """Find how a model marks thoughts and calls, from what its template writes."""
-    if template is None:
-        return PLAIN
     added = tokenizer.added_tokens_decoder.items()
     specials = {str(token): number for number, token in added if token.special}
-    tools = find_tool_format(template, tokenizer.get_vocab())
+    return manner_of(template, tokenizer.get_vocab(), specials)
+
+
+def manner_of(
+    template: Template | None, vocabulary: Mapping[str, int], specials: Mapping[str, int]
+) -> Manner:
+    """Find the same from a vocabulary, and the tokens of it that have no text."""
+    if template is None:
+        return PLAIN
+    tools = find_tool_format(template, vocabulary)
     return Manner(tools, find_thinking(template.source), specials)

@@ -19,13 +19,16 @@ from tunesmith.models.chat import ChatModel
 class ModelSpeech(Speech):
     """Speech of a model of this process; the tokenizer serves one thread at a time.
 
+    Args:
+        longest: tokens of prompt and answer together; None for what the model says.
+
     Raises:
         ModelError: if the model's own way of sampling means nothing.
     """
 
-    def __init__(self, model: ChatModel) -> None:
+    def __init__(self, model: ChatModel, *, longest: int | None = None) -> None:
         self._model, self._lock = model, threading.Lock()
-        self.longest, self.stop_ids = max_positions(model), model.stop_ids
+        self.longest, self.stop_ids = longest or max_positions(model), model.stop_ids
         self.defaults = default_sampling(model.folder)
         self.can_chat = model.template is not None
         self.options = model.template.options if model.template else frozenset()
