@@ -140,7 +140,8 @@ class Message:
 
     def _tell(self, part: Part) -> list[Part]:
         """Add a part, unless it is empty or nothing more belongs to the message."""
-        self.is_full |= self._one_call and isinstance(part, CallStart) and part.index > 0
+        if self._one_call and isinstance(part, CallStart):
+            self.is_full |= bool(put_together(self.parts).calls)
         told = [] if self.is_full or part == NOTHING else [part]
         self.parts += told
         return told

@@ -119,6 +119,15 @@ def test_one_call_at_a_time_ends_the_answer_behind_the_first(speech: ModelSpeech
             assert found[-1].choices[0].finish_reason == "tool_calls"
 
 
+def test_one_call_at_a_time_may_be_the_one_behind_a_broken_one(speech: ModelSpeech) -> None:
+    broken = '<tool_call>{"name": "find_shop", "arguments": {]</tool_call>'
+    engine = Scripted(speech, [f"{broken}{call('Ulm')}{call('Rom')}"])
+    (choice,) = create(engine, tools=[FIND], parallel_tool_calls=False).choices
+    (called,) = choice.message.tool_calls
+    assert json.loads(called.function.arguments) == {"city": "Ulm"}
+    assert choice.message.content == broken
+
+
 def test_a_broken_call_is_said(speech: ModelSpeech) -> None:
     says = '<tool_call>\n{"name": "find_shop", "arguments": {"city": }}\n</tool_call>'
     (choice,) = create(Scripted(speech, [says]), tools=[FIND]).choices
