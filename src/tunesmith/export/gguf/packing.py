@@ -33,6 +33,11 @@ class Packing:
     max_kl: float
     min_top1: float
 
+    @property
+    def limits(self) -> dict[str, float]:
+        """Return the limits by the names of the report."""
+        return {"kl": self.max_kl, "top1": self.min_top1}
+
 
 PACKINGS: dict[str, Packing] = {
     "f32": Packing("ALL_F32", "F32", "", 4, 1e-6, 1.0),
