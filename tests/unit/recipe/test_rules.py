@@ -36,6 +36,15 @@ def build(*overrides: str):  # type: ignore[no-untyped-def]
             "model.quantize",
         ),
         (["model.quantize.kind=fp4", "compute.precision=pure_bf16"], "compute.precision"),
+        (["compute.precision=fp16", "tuning.kind=adalora"], "compute.precision"),
+        (
+            [
+                "compute.precision=fp16",
+                "tuning.kind=full",
+                "optimizer={name: galore, layerwise: true, max_grad_norm: 0}",
+            ],
+            "compute.precision",
+        ),
         (["method.name=pretrain", "data.system=hi"], "data.system"),
         (["method.name=pretrain", "model.template=chatml"], "model.template"),
         (["method.name=pretrain", "data.on_long_row=skip"], "data.on_long_row"),
