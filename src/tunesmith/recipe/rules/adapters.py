@@ -37,6 +37,26 @@ def what_is_begun_goes_on(recipe: Recipe) -> None:
         )
 
 
+def rows_choose_ranks_alone(recipe: Recipe) -> None:
+    """Ranks come from the recipe or from the rows, and what the rows are asked is for eva."""
+    tuning = recipe.tuning
+    if not isinstance(tuning, LoRA):
+        return
+    for option in ("tuning.eva_rows", "tuning.eva_rho"):
+        if tuning.init != "eva" and not has_default(recipe, option):
+            raise RecipeError(
+                f"{option} has no effect without tuning.init: eva",
+                hint="write tuning.init: eva, or remove it",
+                where=option,
+            )
+    if tuning.init == "eva" and tuning.rank_pattern:
+        raise RecipeError(
+            "tuning.rank_pattern has no effect: with tuning.init: eva the rows choose ranks",
+            hint="remove one of them",
+            where="tuning.rank_pattern",
+        )
+
+
 def what_is_frozen_learns_at_no_rate(recipe: Recipe) -> None:
     """A ratio is one of two."""
     tuning = recipe.tuning
@@ -164,6 +184,7 @@ def references_begin_where_training_does(recipe: Recipe) -> None:
 RULES: tuple[Callable[[Recipe], None], ...] = (
     targets_or_a_pattern,
     what_is_begun_goes_on,
+    rows_choose_ranks_alone,
     what_is_frozen_learns_at_no_rate,
     right_angles_come_in_pairs,
     reflections_come_in_pairs,
