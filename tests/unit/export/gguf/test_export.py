@@ -43,7 +43,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def base(root: Path) -> Path:
-    folder = tiny.make_model(root / "base", hidden_size=256, intermediate_size=512)
+    folder = tiny.make_model(
+        root / "base", hidden_size=256, intermediate_size=512, num_attention_heads=16
+    )
     settings = {"do_sample": True, "temperature": 0.6, "top_k": 20, "eos_token_id": [0, 5]}
     (folder / "generation_config.json").write_text(json.dumps(settings), "utf-8")
     return folder
