@@ -176,7 +176,7 @@ def _check_ends(stops: Sequence[bool], where: str) -> None:
         )
 
 
-def measure(pairs: Sequence[Scored], heard: Sequence[Sequence[Likeliest]]) -> Distance:
+def measure(pairs: Sequence[Scored], heard: Sequence[Sequence[Likeliest]], tie: float) -> Distance:
     """Compare the log-probabilities of the likeliest tokens in each place.
 
     Args:
