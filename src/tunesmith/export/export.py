@@ -55,7 +55,7 @@ def export(
     subject = with_others(subject, blend, weight)
     to = expand(to).absolute()
     check_target(to)
-    return EXPORTERS[form.name](Order(subject, run, to, precision, form.quantize))
+    return EXPORTERS[form.name](Order(subject, run, to, precision, form.name, form.quantize))
 
 
 def with_others(subject: Subject, blend: Mapping[str, float], weight: float) -> Subject:

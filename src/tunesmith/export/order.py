@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -40,13 +40,15 @@ class Order:
         subject: of a run, with other adapters if they are added.
         to: the folder to make; nothing is there yet.
         precision: how weights are stored.
-        quantize: how they are packed; None if that was not said.
+        form: one of `EXPORTERS`.
+        quantize: how weights are packed; None if that was not said.
     """
 
     subject: Subject
     run: Run
     to: Path
     precision: Precision = "auto"
+    form: str = SAFETENSORS.name
     quantize: str | None = None
 
 
@@ -55,11 +57,13 @@ class Exported:
     """A published model.
 
     Attributes:
+        precision: how weights are stored or packed.
         near_ties: answers that differ only where two tokens were equally likely.
         distance: of the stored model from the tuned one, on the base in full precision.
         from_quantized: of the stored model from the adapter on the quantized base that it was
             trained on; None if the base was not quantized.
         labels: how many classes a classifier names; 0 for a model that answers.
+        form: one of `EXPORTERS`.
     """
 
     folder: Path
@@ -70,17 +74,23 @@ class Exported:
     distance: Distance
     from_quantized: Distance | None = None
     labels: int = 0
+    form: str = SAFETENSORS.name
 
 
 Exporter = Callable[[Order], Exported]
 
 
-def write_report(order: Order, exported: Exported, folder: Path) -> None:
+LIMITS = {"kl": parity.MAX_KL, "top1": parity.MIN_TOP1}
+
+
+def write_report(
+    order: Order, exported: Exported, folder: Path, limits: Mapping[str, float] = LIMITS
+) -> None:
     """Put the proof into the folder."""
     blend, run = order.subject.blend, order.run.name
     found: dict[str, Any] = {**asdict(exported), "run": run}
     del found["folder"]
     if blend is not None:
         found["blend"] = {run: blend.own, **{str(folder): w for folder, w in blend.others}}
-    limits = {"kl": parity.MAX_KL, "top1": parity.MIN_TOP1, "near_tie": parity.NEAR_TIE}
-    write_json(folder / REPORT, {**found, "limits": limits})
+    proof = {**found, "limits": {**limits, "near_tie": parity.NEAR_TIE}}
+    write_json(folder / REPORT, proof)

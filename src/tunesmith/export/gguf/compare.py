@@ -17,7 +17,7 @@ from tunesmith.export.gguf.families import describe_model
 from tunesmith.export.gguf.packing import PACKINGS
 from tunesmith.export.gguf.sample import SAMPLE
 from tunesmith.export.gguf.write import open_model
-from tunesmith.export.merged import Merged
+from tunesmith.export.merged import Tuned
 from tunesmith.export.parity import NEAR_TIE, Distance, Reference
 from tunesmith.inference.generate import template_of
 from tunesmith.models.chat import ChatModel
@@ -31,8 +31,13 @@ Scored = tuple[list[int], list[int], "torch.Tensor"]
 """A prompt, an answer, and the logits before each of its tokens."""
 
 
-def prove(path: Path, merged: Merged, packing: str) -> tuple[Distance, Distance | None]:
+def prove(
+    path: Path, tuned: Tuned, packing: str, adapter: Path | None = None
+) -> tuple[Distance, Distance | None]:
     """Ask llama.cpp what the run's own prompts are answered with, and refuse what differs.
+
+    Args:
+        adapter: a file that is added to the model's.
 
     Returns:
         How far it is from the tuned model, and from the one on a quantized base, if there is one.
@@ -40,24 +45,26 @@ def prove(path: Path, merged: Merged, packing: str) -> tuple[Distance, Distance 
     Raises:
         ExportError: naming the text, the template, or the weight that differs.
     """
-    chat = merged.chat
-    probes = _plain_probes(chat, merged.probes)
+    chat = tuned.chat
+    probes = _plain_probes(chat, tuned.probes)
     conversations = [probe for _, probe in probes if "messages" in probe]
-    pairs = _pairs(merged.reference, chat)
-    before = _pairs(merged.trained, chat) if merged.trained else []
+    pairs = _pairs(tuned.reference, chat)
+    before = _pairs(tuned.trained, chat) if tuned.trained else []
     questions = Questions(
         [*(text for text, _ in probes), *SAMPLE],
         [_body(probe) for probe in conversations],
         [(prompt, answer) for prompt, answer, _ in pairs + before],
         [prompt + answer[:-1] for prompt, answer, _ in pairs if answer[-1] in chat.stop_ids],
     )
-    heard = ask(path, questions, chat.tokenizer)
+    heard = ask(path, questions, chat.tokenizer, adapter)
     _check_tokens(chat, questions.texts, heard.tokens)
     _check_template(chat, conversations, heard.prompts)
     _check_ends(heard.stops, str(path))
-    distance = measure(pairs, heard.likeliest)
-    check_near(distance, path, merged, packing)
-    return distance, measure(before, heard.likeliest[len(pairs) :]) if before else None
+    tie = max(NEAR_TIE, open_model(chat)[2].exactness)
+    distance = measure(pairs, heard.likeliest, tie)
+    check_near(distance, path, tuned, packing)
+    moved = heard.likeliest[len(pairs) :]
+    return distance, measure(before, moved, tie) if before else None
 
 
 def _plain_probes(chat: ChatModel, probes: Sequence[Probe]) -> list[tuple[str, Probe]]:
@@ -97,18 +104,24 @@ def _pairs(reference: Reference, chat: ChatModel) -> list[Scored]:
     Raises:
         ExportError: if nothing does.
     """
-    model, config, family = open_model(chat)
-    context = describe_model(family, config)[f"{family.name}.context_length"]
-    assert isinstance(context, int)
+    context = context_of(chat)
     whole = zip(reference.prompts, reference.answers, reference.logits, strict=True)
     found = [one for one in whole if one[1] and len(one[0]) + len(one[1]) <= context]
     if not found:
         raise ExportError(
             f"no prompt of the run fits into the {context} tokens that llama.cpp takes of it",
             hint="use --format safetensors",
-            where=type(model).__name__,
+            where=chat.name,
         )
     return found
+
+
+def context_of(chat: ChatModel) -> int:
+    """Return how many tokens llama.cpp takes of a model."""
+    _, config, family = open_model(chat)
+    context = describe_model(family, config)[f"{family.name}.context_length"]
+    assert isinstance(context, int)
+    return context
 
 
 def _check_tokens(chat: ChatModel, texts: Sequence[str], heard: Sequence[list[int]]) -> None:
@@ -163,39 +176,43 @@ def _check_ends(stops: Sequence[bool], where: str) -> None:
         )
 
 
-def measure(pairs: Sequence[Scored], heard: Sequence[Sequence[Likeliest]]) -> Distance:
-    """Compare log-probabilities, token by token; the unlikely ones count as one token."""
+def measure(pairs: Sequence[Scored], heard: Sequence[Sequence[Likeliest]], tie: float) -> Distance:
+    """Compare the log-probabilities of the likeliest tokens in each place.
+
+    Args:
+        tie: logits closer than this are no order.
+    """
     kl, same, count, worst = 0.0, 0, 0, 0.0
     for (_, _, logits), places in zip(pairs, heard, strict=False):
         for wanted, place in zip(logits, places, strict=True):
-            found = _compare(wanted, place)
+            found = _compare(wanted, place, tie)
             kl, same, count = kl + found.kl, same + int(found.top1), count + 1
             worst = max(worst, found.max_logit_difference)
     return Distance(count, max(kl / count, 0.0), same / count, worst)
 
 
-def _compare(wanted: torch.Tensor, place: Likeliest) -> Distance:
+def _compare(wanted: torch.Tensor, place: Likeliest, tie: float) -> Distance:
     """Compare one place; the largest difference is relative to what is less likely than 1 in e."""
     import torch
 
-    ours, theirs = torch.log_softmax(wanted.double(), 0)[place.ids], torch.tensor(place.logprobs)
-    p, q = ours.exp(), theirs.double().exp()
-    rest_p, rest_q = (1 - p.sum()).clamp(min=1e-12), (1 - q.sum()).clamp(min=1e-12)
-    kl = (p * (ours - theirs)).sum() + rest_p * (rest_p.log() - rest_q.log())
+    ours = torch.log_softmax(wanted.double(), 0)[place.ids]
+    theirs = torch.tensor(place.logprobs, dtype=torch.float64)
+    p, q = ours.exp(), theirs.exp()
+    kl = (p * (ours - theirs) - p + q).sum()  # what is left out of either counts too
     first, second = wanted.topk(2).values
-    near = bool(first - second < NEAR_TIE)
+    near = bool(first - second < tie)
     same = near or int(wanted.argmax()) == place.ids[0]
     differs = ((ours - theirs).abs() / ours.abs().clamp(min=1)).max()
     return Distance(1, float(kl), float(same), float(differs))
 
 
-def check_near(distance: Distance, path: Path, merged: Merged, packing: str) -> None:
+def check_near(distance: Distance, path: Path, tuned: Tuned, packing: str) -> None:
     """Refuse a file that says something else than its packing explains.
 
     Raises:
         ExportError: with the figures, their limits, and what differs.
     """
-    limits, (_, _, family) = PACKINGS[packing], open_model(merged.chat)
+    limits, (_, _, family) = PACKINGS[packing], open_model(tuned.chat)
     most = family.exactness if packing == "f32" else math.inf
     finite = math.isfinite(distance.kl) and math.isfinite(distance.max_logit_difference)
     near = distance.kl <= limits.max_kl and distance.top1 >= limits.min_top1
@@ -205,7 +222,7 @@ def check_near(distance: Distance, path: Path, merged: Merged, packing: str) -> 
         f"in {packing} llama.cpp says something else than the tuned model: KL {distance.kl:.1e} "
         f"nats a token (limit {limits.max_kl}), same choice for {distance.top1:.1%} of the tokens "
         f"(limit {limits.min_top1:.0%}), log-probabilities {distance.max_logit_difference:.1e} "
-        f"apart{'' if math.isinf(most) else f' (limit {most})'}; {find_fault(path, merged.chat)}",
+        f"apart{'' if math.isinf(most) else f' (limit {most})'}; {find_fault(path, tuned.chat)}",
         hint="export with --quantize f32"
         if packing != "f32"
         else "this is a fault of the export; nothing was published; please report it",
