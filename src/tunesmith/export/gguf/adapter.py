@@ -80,7 +80,7 @@ def _read_changes(adapted: Any) -> Changes:
         if not isinstance(layer, LoraLayer):
             continue
         active = [each for each in layer.active_adapters if each in layer.lora_A]
-        if not active or not hasattr(layer.lora_A[active[0]], "weight"):
+        if not active or not isinstance(layer.lora_A[active[0]], torch.nn.Linear):
             raise ExportError(
                 f"llama.cpp adds nothing to {name}",
                 hint="train without it in tuning.targets, or export with --format gguf",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from tests import tiny
+from tests.command import Command as CommandLine
 from tests.faults import work
 from tests.unit.export.gguf.listening import (
     draw_tokens,
@@ -43,7 +45,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def base(root: Path) -> Path:
-    folder = tiny.make_model(root / "base", hidden_size=256, intermediate_size=512)
+    folder = tiny.make_model(
+        root / "base", hidden_size=256, intermediate_size=512, num_attention_heads=16
+    )
     settings = {"do_sample": True, "temperature": 0.6, "top_k": 20, "eos_token_id": [0, 5]}
     (folder / "generation_config.json").write_text(json.dumps(settings), "utf-8")
     return folder
@@ -76,9 +80,7 @@ def proof_in(folder: Path) -> Any:
     return json.loads((folder / "parity.json").read_text("utf-8"))
 
 
-def test_a_run_becomes_one_file_that_llama_cpp_answers_from(
-    run: Run, tuned: Any, to: Path
-) -> None:
+def test_a_run_becomes_one_file_that_llama_cpp_answers_from(run: Run, tuned: Any, to: Path) -> None:
     exported = export(run.path, to, form=Form("gguf", "f32"))
     assert sorted(path.name for path in to.iterdir()) == ["model.gguf", "parity.json"]
     assert exported.distance.top1 == 1.0
@@ -89,7 +91,7 @@ def test_a_run_becomes_one_file_that_llama_cpp_answers_from(
     assert largest_difference(theirs, score_ours(tuned.model, tokens)) < 2e-5
     proof = proof_in(to)
     assert proof["form"] == "gguf"
-    assert proof["limits"] == {"kl": 1e-6, "top1": 1.0, "near_tie": 1e-4}
+    assert proof["limits"] == {"kl": 1e-4, "top1": 1.0, "near_tie": 1e-4}
     fields = gguf.GGUFReader(str(to / "model.gguf")).fields
     template = fields["tokenizer.chat_template"].contents()
     assert "<|im_start|>" in template
@@ -133,7 +135,9 @@ def test_the_folder_for_ollama_says_what_the_run_was_trained_to_say(
     assert stops[:2] == ["<|im_end|>", "<|endoftext|>"]
 
 
-def test_an_adapter_alone_is_one_that_peft_loads(run: Run, base: Path, to: Path, tuned: Any) -> None:
+def test_an_adapter_alone_is_one_that_peft_loads(
+    run: Run, base: Path, to: Path, tuned: Any
+) -> None:
     exported = export(run.path, to, form=Form("adapter"))
     plain = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     tokens = draw_tokens(30)
@@ -147,7 +151,7 @@ def test_an_adapter_alone_is_one_that_peft_loads(run: Run, base: Path, to: Path,
     assert (to / "chat_template.jinja").is_file()
 
 
-@pytest.mark.parametrize("shape", ["qwen3", "llama"])
+@pytest.mark.parametrize("shape", ["llama", pytest.param("qwen3", marks=pytest.mark.proof)])
 def test_an_adapter_as_gguf_is_added_by_llama_cpp(tmp_path: Path, shape: str) -> None:
     base = tiny.make_model(tmp_path / "base", shape)
     run = tiny.train_run(tmp_path, base, tuning={"kind": "lora", "rslora": True})
@@ -192,10 +196,21 @@ def spoil_field(name: str, value: Any) -> Any:
     ("spoil", "says"),
     [
         (spoil_weight, "the weight model.layers.1.self_attn.v_proj.weight differs most: by 50.0%"),
-        (spoil_field("qwen3.rope.freq_base", 10.0), "all weights are those of the model"),
+        pytest.param(
+            spoil_field("qwen3.rope.freq_base", 10.0),
+            "all weights are those of the model",
+            marks=pytest.mark.proof,
+        ),
         (spoil_field("tokenizer.ggml.merges", ["a b"]), "llama.cpp makes other tokens of"),
-        (spoil_field("tokenizer.chat_template", "{{ 'hi' }}"), "renders the chat template otherwise"),
-        (spoil_field("qwen3.block_count", 3), "llama.cpp cannot use the file"),
+        (
+            spoil_field("tokenizer.chat_template", "{{ 'hi' }}"),
+            "renders the chat template otherwise",
+        ),
+        pytest.param(
+            spoil_field("qwen3.block_count", 3),
+            "llama.cpp cannot use the file",
+            marks=pytest.mark.proof,
+        ),
     ],
 )
 def test_what_llama_cpp_says_otherwise_is_not_published(
@@ -244,7 +259,9 @@ def test_a_base_that_lacks_a_file_is_refused(run: Run, base: Path, to: Path) -> 
         hidden.rename(base / "model.safetensors")
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    "form", ["gguf", *(pytest.param(form, marks=pytest.mark.proof) for form in FORMS[1:])]
+)
 def test_what_the_disk_refuses_is_not_published(run: Run, to: Path, form: str) -> None:
     with files_no_larger_than(5_000):
         problem = refusal(run.path, to, form=Form(form))
@@ -290,3 +307,42 @@ def test_a_run_of_whole_weights_has_no_adapter(tmp_path: Path) -> None:
         problem = refusal(run.path, tmp_path / "exports" / "out", form=Form(form))
         assert problem.message == "the run trained whole weights, and no adapter"
     shutil.rmtree(run.path)
+
+
+@pytest.mark.proof
+@pytest.mark.parametrize("shape", ["gemma2", "gemma3", "glm", "mistral", "mixture"])
+def test_runs_of_other_families_become_gguf(tmp_path: Path, shape: str) -> None:
+    more: dict[str, dict[str, Any]] = {
+        "gemma3": {"num_hidden_layers": 7, "layer_types": None, "query_pre_attn_scalar": 16},
+        "glm": {"head_dim": 8},
+        "mistral": {"sliding_window": 64},
+        "mixture": {"norm_topk_prob": True},
+    }
+    base = tiny.make_model(tmp_path / "base", shape, **more.get(shape, {}))
+    run = tiny.train_run(tmp_path, base, run={"steps": 3})
+    exported = export(run.path, tmp_path / "out", form=Form("ollama", "f32"))
+    assert exported.distance.top1 == 1.0
+    commands = read_modelfile((tmp_path / "out" / "Modelfile").read_text("utf-8"))
+    context = next(command.value for command in commands if command.key == "num_ctx")
+    assert context == (64 if shape == "mistral" else 256)
+
+
+@pytest.mark.proof
+@pytest.mark.skipif(shutil.which("llama-quantize") is None, reason="llama-quantize is not there")
+def test_llama_cpp_copies_the_file(run: Run, to: Path, tmp_path: Path) -> None:
+    export(run.path, to, form=Form("gguf", "q4_k_m"))
+    copied = subprocess.run(
+        ["llama-quantize", str(to / "model.gguf"), str(tmp_path / "copy.gguf"), "COPY"],
+        capture_output=True,
+        text=True,
+    )
+    assert copied.returncode == 0, copied.stderr
+
+
+def test_the_command_line_says_what_was_proven_and_what_comes_next(
+    run: Run, to: Path, command: CommandLine
+) -> None:
+    said = command("export", run.path, "--to", to, "--format", "gguf", "--quantize", "q8_0")
+    assert said.code == 0, said.err
+    assert "in q8_0" in said.out
+    assert f"llama-server -m {to / 'model.gguf'}" in said.out

@@ -9,7 +9,9 @@ from tunesmith.export.ollama.modelfile import Command, read_modelfile, write_mod
 
 WHOLE = [
     Command("FROM", "./model.gguf"),
-    Command("TEMPLATE", '{{ range .Messages }}\n"{{ .Content }}" \n{{ end }}<|im_start|>assistant\n'),
+    Command(
+        "TEMPLATE", '{{ range .Messages }}\n"{{ .Content }}" \n{{ end }}<|im_start|>assistant\n'
+    ),
     Command("SYSTEM", "Answer in one line.\nBe kind. 你好"),
     Command("PARAMETER", 4096, "num_ctx"),
     Command("PARAMETER", 0.6, "temperature"),
