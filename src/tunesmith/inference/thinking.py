@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tunesmith.inference.parts import Part, Text, Thought
+from tunesmith.inference.text_stream import overlap
 
 KNOWN = (("<think>", "</think>"), ("[THINK]", "[/THINK]"))
 
@@ -90,13 +91,7 @@ class ThoughtSplitter:
         elif ended:
             self._held = ""
         else:
-            told = thought[: len(thought) - _overlap(thought, closing)].rstrip()
+            told = thought[: len(thought) - overlap(thought, closing)].rstrip()
             self._held, thought = thought[len(told) :], told
         self._begun |= bool(thought)
         return [Thought(thought)] if thought else []
-
-
-def _overlap(text: str, mark: str) -> int:
-    """Count the characters at the end of a text that may begin a mark."""
-    sizes = range(min(len(text), len(mark) - 1), 0, -1)
-    return next((size for size in sizes if text.endswith(mark[:size])), 0)

@@ -9,7 +9,9 @@ from pathlib import Path
 from tunesmith.errors import RequestError
 from tunesmith.hardware import PrecisionOption
 from tunesmith.inference.choose import Engines, choose_engine, which_engine
+from tunesmith.inference.engine import Speech
 from tunesmith.inference.tool_calls import named_tool_format
+from tunesmith.logs import logger
 from tunesmith.models.chat import Subject, find_subject, load_reward_model
 from tunesmith.models.inspect import is_scorer, labels_of
 from tunesmith.paths import exists, expand
@@ -17,6 +19,8 @@ from tunesmith.serving.guard import read_key
 from tunesmith.serving.judge import Judge
 from tunesmith.serving.limits import MAX_WAITING
 from tunesmith.serving.service import Service
+
+log = logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,8 @@ def open_answers(name: str | Path | Subject, how: Answering) -> Service | Judge:
             return Judge(model, how.called or served_name(model.name), max_waiting=how.max_waiting)
     tools = named_tool_format(how.tool_format) if how.tool_format else None
     engine = choose_engine(name, _engines(how)).engine
+    for speech in engine.models().values():
+        _read_vocabulary(speech)
     main = how.called or served_name(next(iter(engine.models())))
     return Service(engine, main, max_waiting=how.max_waiting, tools=tools)
 
@@ -68,6 +74,14 @@ def open_answers(name: str | Path | Subject, how: Answering) -> Service | Judge:
 def _engines(how: Answering) -> Engines:
     key = "" if how.key_file is None else read_key(how.key_file)
     return Engines(how.engine, how.adapters, how.max_active, how.precision, how.url, key)
+
+
+def _read_vocabulary(speech: Speech) -> None:
+    """Have a model's vocabulary read now: later it would keep everybody waiting."""
+    try:
+        speech.form('start: "a"')
+    except RequestError:
+        log.debug("this engine holds answers to no form")
 
 
 def _refuse_options(how: Answering) -> None:

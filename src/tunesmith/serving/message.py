@@ -17,9 +17,11 @@ from tunesmith.inference.parts import (
     Thought,
     put_together,
 )
+from tunesmith.inference.text_stream import overlap
 from tunesmith.inference.thinking import ThoughtSplitter
 from tunesmith.inference.tool_calls import ToolParser
 
+NOTHING = Text("")
 Delta = dict[str, Any]
 """What a message gains by a piece, as streams tell it."""
 
@@ -51,7 +53,7 @@ class Message:
     ) -> None:
         self._closing = closing
         self._thoughts, self._tools, self._one_call = thoughts, tools, one_call
-        self._specials = re.compile("|".join(map(re.escape, specials)) or "(?!)")
+        self._unsaid = Unsaid(specials)
         self.parts: list[Part] = []
         self.thought_tokens, self.is_full = 0, False
 
@@ -88,7 +90,8 @@ class Message:
 
     def _read_end(self) -> list[Part]:
         told = self._take(self._thoughts.end()) if self._thoughts else []
-        return told + (self._add(self._tools.end()) if self._tools else [])
+        told += self._add(self._tools.end()) if self._tools else []
+        return told + self._tell(Text(self._unsaid.end()))
 
     def finish(self, reason: Finish) -> str:
         """Return why the message ended, in OpenAI's words."""
@@ -129,13 +132,40 @@ class Message:
     def _add(self, parts: list[Part]) -> list[Part]:
         told: list[Part] = []
         for part in parts:
-            self.is_full |= self._one_call and isinstance(part, CallStart) and part.index > 0
-            if not isinstance(part, Text):
-                told += [] if self.is_full else [part]
-            elif text := self._specials.sub("", part.text):
-                told += [] if self.is_full else [Text(text)]
+            if isinstance(part, Text):
+                told += self._tell(Text(self._unsaid.push(part.text)))
+            else:
+                told += self._tell(Text(self._unsaid.end())) + self._tell(part)
+        return told
+
+    def _tell(self, part: Part) -> list[Part]:
+        """Add a part, unless it is empty or nothing more belongs to the message."""
+        if self._one_call and isinstance(part, CallStart):
+            self.is_full |= bool(put_together(self.parts).calls)
+        told = [] if self.is_full or part == NOTHING else [part]
         self.parts += told
         return told
+
+
+class Unsaid:
+    """Leave special tokens out of a text that comes in pieces."""
+
+    def __init__(self, specials: Sequence[str]) -> None:
+        self._specials = specials
+        self._pattern = re.compile("|".join(map(re.escape, specials)) or "(?!)")
+        self._held = ""
+
+    def push(self, text: str) -> str:
+        """Add a text; return what is certainly said, without what may begin a special token."""
+        text = self._pattern.sub("", self._held + text)
+        held = max((overlap(text, special) for special in self._specials), default=0)
+        self._held = text[len(text) - held :]
+        return text[: len(text) - held]
+
+    def end(self) -> str:
+        """Return what was held back."""
+        text, self._held = self._held, ""
+        return text
 
 
 def deltas_of(parts: list[Part]) -> list[Delta]:

@@ -335,6 +335,9 @@ def test_a_tool_that_cannot_be_held_to_is_named() -> None:
     with pytest.raises(RequestError) as caught:
         write_grammar(None, Calling(FORMATS["hermes"], [TOOLS[0], bad], many=True), None, {})
     assert caught.value.where == "tools[1].function.parameters"
+    loose = {"type": "function", "function": {"name": "f", "parameters": {"type": "string"}}}
+    with pytest.raises(RequestError, match="properties of an object"):
+        write_grammar(None, Calling(FORMATS["hermes"], [loose], many=True), None, {})
     odd = {"type": "function", "function": {"name": "two words"}}
     with pytest.raises(RequestError) as caught:
         write_grammar(None, Calling(FORMATS["hermes"], [odd], many=True), None, {})
@@ -357,6 +360,35 @@ def test_a_form_that_becomes_too_large_says_so(
     with pytest.raises(RequestError, match="cannot be held to its form") as caught:
         write(forms.build(write_grammar(wanted, None, None, {})), tokenizer, 1)
     assert caught.value.hint == "ask for a simpler form"
+
+
+TAGGED_TEXT = {
+    "glm_xml": "<tool_call>count\n<arg_key>a</arg_key>\n<arg_value>TEXT</arg_value>\n</tool_call>",
+    "qwen_xml": "<tool_call>\n<function=count>\n<parameter=a>\nTEXT\n</parameter>\n"
+    "</function>\n</tool_call>",
+}
+TEXTS: list[tuple[dict[str, Any], list[str], list[str]]] = [
+    ({"const": "海螺"}, ["海螺"], ["海"]),
+    ({"pattern": "^a+$", "maxLength": 3}, ["a", "aaa"], ["aaaa", "b", ""]),
+    ({"pattern": "b/"}, ["ab/c"], ["ab"]),
+    ({"minLength": 2}, ["ab", "a\n<"], ["a"]),
+    ({"type": ["string", "null"], "maxLength": 2}, ["ab", "null"], ["abc"]),
+]
+
+
+@pytest.mark.parametrize("name", TAGGED_TEXT)
+@pytest.mark.parametrize("at", range(len(TEXTS)))
+def test_texts_between_tags_are_held_to_what_is_said_of_them(
+    tokenizer: PreTrainedTokenizerFast, forms: Forms, name: str, at: int
+) -> None:
+    schema, fine, bad = TEXTS[at]
+    parameters = {"properties": {"a": {"type": "string", **schema}}, "required": ["a"]}
+    tool = {"type": "function", "function": {"name": "count", "parameters": parameters}}
+    calling = Calling(FORMATS[name], [tool], many=False)
+    grammar = write_grammar(None, calling, None, special_ids(tokenizer))
+    for text in [*fine, *bad]:
+        written = TAGGED_TEXT[name].replace("TEXT", text)
+        assert accepts(forms.build(grammar), tokenizer, written) is (text in fine), text
 
 
 def test_blanks_have_an_end(tokenizer: PreTrainedTokenizerFast, forms: Forms) -> None:

@@ -24,7 +24,8 @@ def served_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="package")
 def server(served_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A server without a key on this machine."""
-    with serving(served_model, tmp_path_factory.mktemp("log") / "server.txt") as running:
+    log = tmp_path_factory.mktemp("log") / "server.txt"
+    with serving(served_model, log, "--precision", "fp32") as running:
         yield running
 
 

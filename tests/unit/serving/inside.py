@@ -28,7 +28,9 @@ OPEN = Guard(Access(), loopback=True)
 @contextmanager
 def service(folder: Path, **options: Any) -> Iterator[Service]:
     """An engine behind a queue."""
-    with closing(Service(build_engine(folder).engine, "tiny", **options)) as found:
+    with closing(
+        Service(build_engine(folder, precision="fp32").engine, "tiny", **options)
+    ) as found:
         yield found
 
 
@@ -68,7 +70,7 @@ def heard(folder: Path, prompt: list[int], sampling: Sampling) -> str:
     """Ask an engine itself."""
     pieces: queue.Queue[Piece | Exception] = queue.Queue()
     texts = []
-    with closing(build_engine(folder).engine) as engine:
+    with closing(build_engine(folder, precision="fp32").engine) as engine:
         engine.start(Request(prompt, sampling), pieces.put)
         while isinstance(piece := pieces.get(timeout=60), Piece):
             texts.append(piece.text)

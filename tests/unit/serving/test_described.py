@@ -22,7 +22,7 @@ from tunesmith.serving.access import Access, Key, digest_of
 from tunesmith.serving.guard import Guard
 
 KEY = "ts-described"
-FEW, MANY = 4, 60
+FEW, MANY = 3, 300
 LONGEST = 3
 """Tokens: what is checked is how requests are read."""
 

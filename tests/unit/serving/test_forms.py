@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Literal
 
 import jsonschema
 import openai
 import pytest
 from pydantic import BaseModel
+from transformers import AutoModelForCausalLM
 
 from tests import tiny
+from tests.golden import talks
 from tests.unit.inference.test_structured import PATTERN, PERSON, SCHEMAS
 from tests.unit.serving.spoken import connected
 from tunesmith.inference.batching.build import build_engine
+from tunesmith.models.tokenizer import load_tokenizer
 from tunesmith.templates import named_template
 
 SHAPES = {"batching": "qwen3", "generate": "gpt2"}
@@ -56,11 +60,8 @@ def client(
     thoughts = re.compile(r"\{%- if message\['reasoning_content.*?endif %}", re.DOTALL)
     template.write_text(thoughts.sub("", named_template("chatml")), "utf-8")
     shape = SHAPES[request.param]
-    room = {"n_positions": 1024} if shape == "gpt2" else {}
-    path = str(template)
-    tiny.make_model(
-        folder / "m", shape, seed=5, template=path, max_position_embeddings=1024, **room
-    )
+    room = {"n_positions": 1024, "max_position_embeddings": 1024}
+    tiny.make_model(folder / "m", shape, seed=5, template=str(template), **room)
     built = build_engine(folder / "m", precision="fp32", device="cpu")
     assert built.kind == request.param
     with connected(built.engine) as found:
@@ -78,7 +79,7 @@ def ask(client: openai.OpenAI, seed: int = 0, **body: Any) -> Any:
 def test_answers_are_json_of_the_schema(client: openai.OpenAI, at: int) -> None:
     schema = {"name": "x", "schema": SCHEMAS[at], "strict": True}
     form = {"type": "json_schema", "json_schema": schema}
-    said = [ask(client, seed, response_format=form) for seed in range(4)]
+    said = [ask(client, seed, response_format=form) for seed in range(2)]
     for choice in said:
         assert choice.finish_reason == "stop"
         jsonschema.validate(json.loads(choice.message.content), SCHEMAS[at])
@@ -156,6 +157,34 @@ def test_a_tool_that_must_be_called_is(client: openai.OpenAI, choice: str) -> No
         tools = {tool["function"]["name"]: tool["function"]["parameters"] for tool in (COUNT, FIND)}
         jsonschema.validate(json.loads(called.function.arguments), tools[called.function.name])
         assert choice == "required" or called.function.name == "find"
+
+
+@pytest.mark.parametrize("shape", SHAPES.values())
+def test_special_tokens_that_mark_calls_are_read_and_never_said(tmp_path: Path, shape: str) -> None:
+    template = tmp_path / "mistral.jinja"
+    template.write_text(talks.MISTRAL, "utf-8")
+    room = {"n_positions": 1024, "max_position_embeddings": 1024}
+    model = tiny.make_model(tmp_path / "m", shape, template=str(template), **room)
+    tokenizer = load_tokenizer(model)
+    new = ["[TOOL_CALLS]", "[AVAILABLE_TOOLS]", "[INST]", "[/INST]"]
+    tokenizer.add_special_tokens({"additional_special_tokens": new, "bos_token": "<|im_start|>"})
+    tokenizer.save_pretrained(str(model))
+    grown = AutoModelForCausalLM.from_pretrained(str(model))
+    grown.resize_token_embeddings(len(tokenizer))
+    grown.save_pretrained(str(model))
+    given: Any = {"model": "model", "messages": ASKED, "tools": [FIND], "tool_choice": "required"}
+    with connected(build_engine(model, precision="fp32", device="cpu").engine) as client:
+        (choice,) = client.chat.completions.create(**given, parallel_tool_calls=False).choices
+        bias: Any = {str(tokenizer.convert_tokens_to_ids("[TOOL_CALLS]")): 100}
+        said = client.chat.completions.create(
+            model="model", messages=ASKED, tools=[FIND], logit_bias=bias, max_tokens=5
+        )
+    assert choice.message.content is None
+    (called,) = choice.message.tool_calls
+    assert json.loads(called.function.arguments)["city"] in ("Rom", "北京")
+    assert (said.choices[0].message.content, said.choices[0].finish_reason) == ("", "length")
+    assert said.usage is not None
+    assert said.usage.completion_tokens == 5
 
 
 def test_a_schema_in_responses_is_held_to(client: openai.OpenAI) -> None:

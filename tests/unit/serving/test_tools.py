@@ -14,6 +14,7 @@ from tests.unit.serving.spoken import Scripted, connected
 from tunesmith.inference.speech import ModelSpeech
 from tunesmith.inference.tool_calls import named_tool_format
 from tunesmith.models.chat import load_chat_model
+from tunesmith.serving.message import Unsaid
 
 FIND: Any = {
     "type": "function",
@@ -118,6 +119,15 @@ def test_one_call_at_a_time_ends_the_answer_behind_the_first(speech: ModelSpeech
             assert found[-1].choices[0].finish_reason == "tool_calls"
 
 
+def test_one_call_at_a_time_may_be_the_one_behind_a_broken_one(speech: ModelSpeech) -> None:
+    broken = '<tool_call>{"name": "find_shop", "arguments": {]</tool_call>'
+    engine = Scripted(speech, [f"{broken}{call('Ulm')}{call('Rom')}"])
+    (choice,) = create(engine, tools=[FIND], parallel_tool_calls=False).choices
+    (called,) = choice.message.tool_calls
+    assert json.loads(called.function.arguments) == {"city": "Ulm"}
+    assert choice.message.content == broken
+
+
 def test_a_broken_call_is_said(speech: ModelSpeech) -> None:
     says = '<tool_call>\n{"name": "find_shop", "arguments": {"city": }}\n</tool_call>'
     (choice,) = create(Scripted(speech, [says]), tools=[FIND]).choices
@@ -213,3 +223,18 @@ def test_functions_are_called_in_responses_too(speech: ModelSpeech) -> None:
     assert json.loads(first.output[1].arguments) == {"city": "Ulm"}
     assert second.output_text == "A and B."
     assert "shop 1" in engine.prompt()
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("a[TOOL_CALLS]b", "ab"),
+        ("[TOOL_CALLS][TOOL_CALLS", "[TOOL_CALLS"),
+        ("[[TOOL_CALLS]TOOL", "[TOOL"),
+        ("<|a|[ARGS]>[", "<|a|>["),
+    ],
+)
+def test_special_tokens_are_left_out_wherever_a_text_is_cut(text: str, says: str) -> None:
+    for at in range(len(text) + 1):
+        unsaid = Unsaid(["[TOOL_CALLS]", "[ARGS]"])
+        assert unsaid.push(text[:at]) + unsaid.push(text[at:]) + unsaid.end() == says

@@ -52,10 +52,13 @@ def add_state(app: APIRouter, queue: Queue) -> None:
         return model_entry(name, born)
 
 
+PLAIN: dict[int | str, dict[str, Any]] = {200: {"content": {"text/plain": {}}}}
+
+
 def add_metrics(app: APIRouter, metrics: Metrics) -> None:
     """Let an application tell its figures."""
 
-    @app.get("/metrics", response_class=PlainTextResponse)
+    @app.get("/metrics", response_model=None, responses=PLAIN)
     async def figures() -> PlainTextResponse:
         """Tell figures as Prometheus reads them."""
         return PlainTextResponse(metrics.text(), media_type=CONTENT_TYPE_LATEST)
