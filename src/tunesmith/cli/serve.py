@@ -14,6 +14,37 @@ if TYPE_CHECKING:
     from tunesmith.models.chat import Subject
     from tunesmith.serving.serve import Doors, Ready
 
+ToolFormat = Annotated[
+    str, typer.Option(help="How the model writes calls of tools; found out if not given.")
+]
+ApiKeyFile = Annotated[
+    Optional[Path],
+    typer.Option(help="File with a key that clients may send, besides `tunesmith keys`."),
+]
+MaxActive = Annotated[
+    Optional[int],
+    typer.Option(min=1, max=4096, help="Answers written at a time; what suits if not given."),
+]
+Adapters = Annotated[
+    Optional[list[str]],
+    typer.Option(metavar="NAME=RUN", help="Another adapter over the same base; repeatable."),
+]
+EngineOption = Annotated[
+    str,
+    typer.Option(
+        help="What writes: own, generate, llama.cpp, vllm or remote; auto takes llama.cpp for a "
+        "GGUF, else our own."
+    ),
+]
+PrecisionOption = Annotated[
+    Literal["auto", "fp32", "bf16"],
+    typer.Option(help="Numbers to count in; of llama.cpp fp32 means its cache."),
+]
+RemoteUrl = Annotated[str, typer.Option(help="With --engine remote: where its paths begin.")]
+RemoteKeyFile = Annotated[
+    Optional[Path], typer.Option(help="With --engine remote: file with the key it asks for.")
+]
+
 
 def serve(
     name: Annotated[
@@ -25,50 +56,26 @@ def serve(
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
-    adapter: Annotated[
-        Optional[list[str]],
-        typer.Option(metavar="NAME=RUN", help="Another adapter over the same base; repeatable."),
-    ] = None,
+    adapter: Adapters = None,
     served_model_name: Annotated[
         str, typer.Option(help="What clients call the model; its own name if not given.")
     ] = "",
-    max_active: Annotated[
-        Optional[int],
-        typer.Option(min=1, max=4096, help="Answers written at a time; what suits if not given."),
-    ] = None,
+    max_active: MaxActive = None,
     max_waiting: Annotated[
         int, typer.Option(min=0, max=10_000, help="Answers that may wait; others get 429.")
     ] = 32,
-    tool_format: Annotated[
-        str, typer.Option(help="How the model writes calls of tools; found out if not given.")
-    ] = "",
-    api_key_file: Annotated[
-        Optional[Path],
-        typer.Option(help="File with a key that clients may send, besides `tunesmith keys`."),
-    ] = None,
+    tool_format: ToolFormat = "",
+    api_key_file: ApiKeyFile = None,
     is_open: Annotated[
         bool, typer.Option("--open", help="Ask for no key, though there are some.")
     ] = False,
     log_prompts: Annotated[
         bool, typer.Option("--log-prompts", help="Write prompts and answers to the log.")
     ] = False,
-    engine: Annotated[
-        str,
-        typer.Option(
-            help="What writes: own, generate, llama.cpp, vllm or remote; auto takes llama.cpp for "
-            "a GGUF, else our own."
-        ),
-    ] = "auto",
-    precision: Annotated[
-        Literal["auto", "fp32", "bf16"],
-        typer.Option(help="Numbers to count in; of llama.cpp fp32 means its cache."),
-    ] = "auto",
-    remote_url: Annotated[
-        str, typer.Option(help="With --engine remote: where the server's paths begin.")
-    ] = "",
-    remote_key_file: Annotated[
-        Optional[Path], typer.Option(help="With --engine remote: file with the key it asks for.")
-    ] = None,
+    engine: EngineOption = "auto",
+    precision: PrecisionOption = "auto",
+    remote_url: RemoteUrl = "",
+    remote_key_file: RemoteKeyFile = None,
     print_client: Annotated[
         str, typer.Option(metavar="KIND", help="Print a client instead: curl, python, spring.")
     ] = "",
