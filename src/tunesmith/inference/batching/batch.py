@@ -17,7 +17,7 @@ from tunesmith.inference.batching.step import build_step
 from tunesmith.inference.choosing import choose
 from tunesmith.inference.row import Row
 
-LONGEST_PAUSE, LEAST_CHUNK = 0.25, 32
+LONGEST_PAUSE, LEAST_CHUNK = 0.5, 128
 """Seconds that answers which are being written wait for prompts of others, about; and what of
 those is read nevertheless."""
 
