@@ -345,7 +345,7 @@ def test_the_command_line_says_what_was_proven_and_what_comes_next(
     said = command("export", run.path, "--to", to, "--format", "gguf", "--quantize", "q8_0")
     assert said.code == 0, said.err
     assert "in q8_0" in said.out
-    assert f"llama-server -m {to / 'model.gguf'}" in said.out
+    assert f"tunesmith serve {to / 'model.gguf'}" in said.out
 
 
 @pytest.mark.proof
