@@ -29,6 +29,7 @@ from tunesmith.models.load import (
     refuse_scorer,
 )
 from tunesmith.models.locate import locate
+from tunesmith.models.loftq import hold_what_is_left, is_over_few_bits, read_kind
 from tunesmith.models.quantize.packed import find_packed
 from tunesmith.models.reader import find_reader
 from tunesmith.paths import exists, expand
@@ -299,14 +300,18 @@ def load_subject(
     dtype = number_type(choose_precision(precision, on))
     refuse_scorer(subject.adapter or subject.base)
     reader = find_reader(subject.base, subject.template)
+    taken = subject.adapter if is_over_few_bits(subject.adapter) else None
+    kind = subject.quantize if taken is None else read_kind(taken)
     base = load_model(
         subject.base,
         dtype=dtype,
         device=on,
-        quantize=None if whole else subject.quantize,
+        quantize=None if whole and taken is None else kind,
         whole=whole,
         rope=subject.beneath.rope,
     )
+    if taken is not None:
+        hold_what_is_left(base, subject.base, taken, whole=whole)
     check_vocabulary(subject.base, len(reader.tokenizer), count_embeddings(base))
     base = merge_adapters(base, subject.base, subject.beneath)
     model: torch.nn.Module = base
