@@ -198,6 +198,7 @@ def put_together(
         found = find_subject(last)
         if adapters:
             _refuse_other_base(found, base)
+        found = _in_bits(found, quantize)
         return replace(found, beneath=beneath) if beneath.merged else found
     if not adapters:
         return Subject(base, _locate(base), None, template, None, quantize)
@@ -209,6 +210,20 @@ def put_together(
             where=str(folder),
         )
     return Subject(last, _locate(base), folder.absolute(), template, None, quantize, beneath)
+
+
+def _in_bits(found: Subject, quantize: Quantize | None) -> Subject:
+    """Keep the base of a run in the bits that are asked for, unless it was trained in others."""
+    if quantize is None or quantize == found.quantize:
+        return found
+    if found.quantize is not None:
+        raise ModelError(
+            f"the run was trained on a base of other bits: {found.quantize.kind}, and "
+            f"{quantize.kind} is asked for",
+            hint="leave them out: an adapter answers on what it was trained on",
+            where=found.name,
+        )
+    return replace(found, quantize=quantize)
 
 
 def _refuse_other_base(found: Subject, base: str) -> None:
