@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tunesmith.data.labels import find_labels, number_all
+from tunesmith.data.labels import find_labels, number_all, weigh_labels
 from tunesmith.data.prepare import Splits, prepare
 from tunesmith.data.rows import Prompt
 from tunesmith.errors import DataError, RecipeError
@@ -95,7 +95,8 @@ def prepare_run(recipe: Recipe) -> Prepared:
     if not isinstance(recipe.method, Classify):
         return Prepared(recipe, reader, method, splits)
     labels = settle_labels(recipe.method, reader, splits)
-    return Prepared(recipe, reader, method, carry_labels(splits, labels, reader), labels)
+    splits = weigh(carry_labels(splits, labels, reader), labels, recipe.method)
+    return Prepared(recipe, reader, method, splits, labels)
 
 
 def check_packages(recipe: Recipe) -> None:
@@ -168,6 +169,15 @@ def carry_labels(splits: Splits, labels: Sequence[str], reader: AnyReader) -> Sp
         train=numbered.train.with_pixels(reader.pixels),
         validation=None if held is None else held.with_pixels(reader.pixels),
     )
+
+
+def weigh(splits: Splits, labels: Sequence[str], options: Classify) -> Splits:
+    """Let training rows count by their labels, if the recipe says so."""
+    weights = options.class_weights
+    if weights is None:
+        return splits
+    by_label = None if weights == "balanced" else dict(weights)
+    return replace(splits, train=weigh_labels(splits.train, labels, by_label))
 
 
 def refuse_words(recipe: Recipe) -> None:
