@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from platformdirs import user_cache_path
+from platformdirs import user_cache_path, user_config_path
 
 from tunesmith.paths import expand
 
@@ -22,13 +22,17 @@ class Settings:
     Attributes:
         runs: folder that holds the run directories (`TUNESMITH_RUNS`, else `./runs`).
         cache: folder of what can be made again (`TUNESMITH_CACHE`).
+        config: folder of what a person set up, such as keys (`TUNESMITH_CONFIG`).
         hub_caches: folders in the Hugging Face cache layout, searched in this order
             (`HF_HUB_CACHE`, `HF_HOME`/hub, `HF_HOME`, the default place).
+        vllm_python: the Python of an environment that holds vLLM (`TUNESMITH_VLLM_PYTHON`).
     """
 
     runs: Path
     cache: Path
+    config: Path
     hub_caches: tuple[Path, ...]
+    vllm_python: Path | None = None
 
 
 def read_settings() -> Settings:
@@ -36,6 +40,7 @@ def read_settings() -> Settings:
     environment = os.environ
     runs = Path(environment.get("TUNESMITH_RUNS") or "runs")
     cache = Path(environment.get("TUNESMITH_CACHE") or user_cache_path("tunesmith"))
+    config = Path(environment.get("TUNESMITH_CONFIG") or user_config_path("tunesmith"))
     hubs: list[Path] = []
     if environment.get("HF_HUB_CACHE"):
         hubs.append(Path(environment["HF_HUB_CACHE"]))
@@ -43,7 +48,10 @@ def read_settings() -> Settings:
         hubs += [Path(environment["HF_HOME"]) / "hub", Path(environment["HF_HOME"])]
     else:
         hubs.append(expand("~/.cache/huggingface/hub"))
-    return Settings(runs=expand(runs), cache=expand(cache), hub_caches=tuple(hubs))
+    vllm = environment.get("TUNESMITH_VLLM_PYTHON")
+    return Settings(
+        expand(runs), expand(cache), expand(config), tuple(hubs), expand(vllm) if vllm else None
+    )
 
 
 def forbid_network() -> None:
@@ -53,6 +61,12 @@ def forbid_network() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+
+
+def environment_offline(**more: str) -> dict[str, str]:
+    """Copy the environment for another process, which is to reach no other machine."""
+    offline = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE", "DO_NOT_TRACK")
+    return {**os.environ, **dict.fromkeys(offline, "1"), "HF_HUB_DISABLE_TELEMETRY": "1", **more}
 
 
 def stay_on_this_machine() -> None:

@@ -17,7 +17,7 @@ from tunesmith.recipe.load import load_recipe
 
 if TYPE_CHECKING:
     from tunesmith.evaluation.evaluate import Scores
-    from tunesmith.export.export import Exported
+    from tunesmith.export.order import Exported
     from tunesmith.runs.run import Run
 
 RECIPE = Path(__file__).with_name("recipe.yaml")
@@ -78,7 +78,7 @@ def serving(model: Path) -> Iterator[str]:
     Raises:
         TunesmithError: if it does not start.
     """
-    command = [sys.executable, "-m", "tunesmith", "serve", str(model), "--port", "0"]
+    command = [sys.executable, "-m", "tunesmith", "serve", str(model), "--port", "0", "--open"]
     process = subprocess.Popen(  # noqa: S603  our own program, arguments as a list
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )

@@ -13,7 +13,7 @@ from tunesmith.models.reader import AnyReader, Reader
 from tunesmith.runs.write import write_json, write_text
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
     from tunesmith.models.chat import ChatModel
     from tunesmith.templates import Template
@@ -37,9 +37,14 @@ def write_folder(model: PreTrainedModel, chat: ChatModel, folder: Path) -> None:
 
     model.generation_config = GenerationConfig()  # ours is written over it below
     model.save_pretrained(str(folder), max_shard_size=SHARD_SIZE)
-    chat.tokenizer.save_pretrained(str(folder))
     add_older_names(folder)
-    write_json(folder / "generation_config.json", _generation_defaults(chat))
+    write_reader(chat, folder)
+
+
+def write_reader(chat: ChatModel, folder: Path) -> None:
+    """Write tokenizer, template and generation defaults."""
+    chat.tokenizer.save_pretrained(str(folder))
+    write_json(folder / "generation_config.json", generation_defaults(chat))
     _mend_tokenizer(folder, chat.template)
 
 
@@ -54,6 +59,20 @@ def write_classifier(model: PreTrainedModel, reader: AnyReader, folder: Path) ->
     add_older_names(folder)
     if isinstance(reader, Reader):
         _mend_tokenizer(folder, None)
+
+
+def write_scorer(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, template: Template, folder: Path
+) -> None:
+    """Write a reward model: weights with the head, configuration, tokenizer and template.
+
+    Args:
+        model: already in the precision it is to be stored in.
+    """
+    model.save_pretrained(str(folder), max_shard_size=SHARD_SIZE)
+    tokenizer.save_pretrained(str(folder))
+    add_older_names(folder)
+    _mend_tokenizer(folder, template)
 
 
 def add_older_names(folder: Path) -> None:
@@ -101,7 +120,7 @@ def spell_both_ways(config: dict[str, Any]) -> dict[str, Any]:
     return spelled
 
 
-def _generation_defaults(chat: ChatModel) -> dict[str, Any]:
+def generation_defaults(chat: ChatModel) -> dict[str, Any]:
     """Keep what the base's makers chose, and end an answer where the template ends it."""
     path = chat.folder / "generation_config.json"
     declared = read_config(path) if path.is_file() else {}

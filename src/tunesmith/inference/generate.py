@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
@@ -14,6 +14,7 @@ from tunesmith.data.tokens import encode
 from tunesmith.errors import ModelError, RequestError
 from tunesmith.inference.sampling import Sampling
 from tunesmith.inference.text_stream import TextStream
+from tunesmith.inference.told import Streamer, add_to_logits, stop_if, write_config
 
 if TYPE_CHECKING:
     import torch
@@ -24,9 +25,8 @@ if TYPE_CHECKING:
 Finish = Literal["stop", "length"]
 Messages = Sequence[Mapping[str, Any]]
 Tools = Sequence[Mapping[str, Any]]
+NONE: Mapping[str, Any] = {}
 BATCH_ROWS = 16
-COLDEST = 1e-5
-"""Logits divided by a lower temperature are no numbers any more; it is 0 as good as."""
 
 
 @dataclass(frozen=True)
@@ -55,14 +55,15 @@ class Stream:
     """An answer while it is written: iterate over it for pieces of text.
 
     Attributes:
-        num_tokens: tokens written so far.
+        tokens: what was written so far.
         finish: why it ended; None until then.
     """
 
     def __init__(
         self, model: ChatModel, prompt: Sequence[int], sampling: Sampling, limit: int
     ) -> None:
-        self.num_prompt_tokens, self.num_tokens = len(prompt), 0
+        self.num_prompt_tokens = len(prompt)
+        self.tokens: list[int] = []
         self.finish: Finish | None = None
         self._stop_ids = model.stop_ids
         self._text = TextStream(model.tokenizer, sampling.stop)
@@ -72,6 +73,11 @@ class Stream:
     def __iter__(self) -> Iterator[str]:
         """Yield pieces of text as they become certain."""
         return self._pieces
+
+    @property
+    def num_tokens(self) -> int:
+        """Count the tokens written so far."""
+        return len(self.tokens)
 
     def cancel(self) -> None:
         """Stop writing after the token in work."""
@@ -87,7 +93,7 @@ class Stream:
                 if token in self._stop_ids:
                     self.finish = "stop"
                     break
-                self.num_tokens += 1
+                self.tokens.append(token)
                 if piece := self._text.push(token):
                     yield piece
                 if self._text.stopped:
@@ -99,14 +105,19 @@ class Stream:
             self.close()
 
 
-def encode_prompt(model: ChatModel, messages: Messages, tools: Tools = ()) -> list[int]:
+def encode_prompt(
+    model: ChatModel, messages: Messages, tools: Tools = (), options: Mapping[str, Any] = NONE
+) -> list[int]:
     """Write messages, and the tools they may call, as the model's template does; tokenize them.
+
+    Args:
+        options: what the template is told besides, such as `enable_thinking`.
 
     Raises:
         ModelError: if the model has no chat template.
         DataError: if the template refuses the messages.
     """
-    return encode(model.tokenizer, template_of(model).render_prompt(messages, tools))
+    return encode(model.tokenizer, template_of(model).render_prompt(messages, tools, options))
 
 
 def template_of(model: ChatModel) -> Template:
@@ -141,12 +152,12 @@ def answer(
         RequestError: if a prompt is longer than the model takes.
     """
     sampling = sampling or Sampling()
-    sampling.check()
+    _check(sampling)
     limits = [min(sampling.max_tokens, check_room(model, prompt)) for prompt in prompts]
     answers: dict[int, Answer] = {}
     with _seeded(sampling.seed):
         for limit, places in _batches(prompts, limits, rows):
-            written = _generate(model, [prompts[place] for place in places], sampling, limit)
+            written = generate(model, [prompts[place] for place in places], sampling, limit)
             for place, tokens in zip(places, written, strict=True):
                 answers[place] = _finish(model, prompts[place], tokens, sampling)
     return [answers[place] for place in range(len(prompts))]
@@ -169,9 +180,20 @@ def stream_answer(model: ChatModel, prompt: Sequence[int], sampling: Sampling) -
     Raises:
         RequestError: at once, if the prompt is longer than the model takes.
     """
-    sampling.check()
+    _check(sampling)
     limit = min(sampling.max_tokens, check_room(model, prompt))
     return Stream(model, prompt, sampling, limit)
+
+
+def _check(sampling: Sampling) -> None:
+    """Refuse options that mean nothing, or nothing here."""
+    sampling.check()
+    if sampling.logprobs is not None:
+        raise RequestError(
+            "the text of an answer alone tells no log-probabilities",
+            hint="leave logprobs out, or ask an engine",
+            where="logprobs",
+        )
 
 
 class _Tokens:
@@ -205,11 +227,14 @@ class _Tokens:
     def _work(
         self, model: ChatModel, prompt: Sequence[int], sampling: Sampling, limit: int
     ) -> None:
-        listener = (self._made.put, self._cancelled.is_set)
+        listener = {
+            "streamer": Streamer(self._made.put),
+            "stopping_criteria": stop_if(self._cancelled.is_set),
+        }
         try:
             if not self._cancelled.is_set():
                 with _seeded(sampling.seed):
-                    _generate(model, [prompt], sampling, limit, listener)
+                    generate(model, [prompt], sampling, limit, listener)
             self._made.put(None)
         except BaseException as problem:  # noqa: BLE001  handed over to whoever reads the tokens
             self._made.put(problem)
@@ -254,17 +279,17 @@ def max_positions(model: ChatModel) -> int:
         return 1 << 30
 
 
-def _generate(
+def generate(
     model: ChatModel,
-    prompts: list[Sequence[int]],
+    prompts: Sequence[Sequence[int]],
     sampling: Sampling,
     limit: int,
-    listener: tuple[Callable[[int], None], Callable[[], bool]] | None = None,
+    more: Mapping[str, Any] = NONE,
 ) -> list[list[int]]:
     """Write on from prompts padded on the left; return what was written, ended rows padded.
 
     Args:
-        listener: hears each token, and says whether to go on no further.
+        more: what else transformers is told, such as who hears each token.
     """
     import torch
 
@@ -274,37 +299,16 @@ def _generate(
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in prompts])
     device = next(model.model.parameters()).device
     options: dict[str, Any] = {
-        "generation_config": _generation_config(sampling, limit, model.stop_ids, pad),
+        "generation_config": write_config(sampling, limit, model.stop_ids, pad),
+        "logits_processor": add_to_logits(sampling, width),
+        **more,
     }
-    if listener is not None:
-        options["streamer"] = _Streamer(listener[0])
-        options["stopping_criteria"] = _criteria(listener[1])
     with torch.no_grad(), _only_our_options(model.model):
         written = model.model.generate(  # type: ignore[operator]
             input_ids=ids.to(device), attention_mask=mask.to(device), **options
         )
     rows: list[list[int]] = written[:, width:].tolist()
     return rows
-
-
-def _generation_config(sampling: Sampling, limit: int, stop_ids: Sequence[int], pad: int) -> Any:
-    from transformers import GenerationConfig
-
-    drawing: dict[str, Any] = {}
-    if sampling.temperature >= COLDEST:
-        drawing = {
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            "top_k": sampling.top_k,
-        }
-    return GenerationConfig(
-        max_new_tokens=limit,
-        do_sample=bool(drawing),
-        repetition_penalty=sampling.repetition_penalty,
-        eos_token_id=list(stop_ids) or None,
-        pad_token_id=pad,
-        **drawing,
-    )
 
 
 @contextmanager
@@ -324,33 +328,6 @@ def _only_our_options(model: torch.nn.Module) -> Iterator[None]:
         yield
     finally:
         inner.generation_config = theirs
-
-
-class _Streamer:
-    """What `generate` gives tokens to; the first call holds the prompt."""
-
-    def __init__(self, hear: Callable[[int], None]) -> None:
-        self._hear, self._is_prompt = hear, True
-
-    def put(self, tokens: torch.Tensor) -> None:
-        if not self._is_prompt:
-            for token in tokens.flatten().tolist():
-                self._hear(int(token))
-        self._is_prompt = False
-
-    def end(self) -> None:
-        """Nothing is left over: text is made elsewhere."""
-
-
-def _criteria(is_cancelled: Callable[[], bool]) -> Any:
-    import torch
-    from transformers import StoppingCriteria, StoppingCriteriaList
-
-    class Cancelled(StoppingCriteria):
-        def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
-            return torch.full((len(input_ids),), is_cancelled(), device=input_ids.device)
-
-    return StoppingCriteriaList([Cancelled()])
 
 
 @contextmanager
