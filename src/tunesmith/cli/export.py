@@ -33,6 +33,13 @@ def export(
     weight: Annotated[
         float, typer.Option(help="How much of the run's own adapter is added, beside --also.")
     ] = 1.0,
+    form: Annotated[
+        Literal["safetensors", "gguf"], typer.Option("--format", help="What is written.")
+    ] = "safetensors",
+    quantize: Annotated[
+        Optional[str],
+        typer.Option(help="How weights are packed; what there is depends on --format."),
+    ] = None,
     precision: Annotated[
         Optional[Literal["auto", "fp32", "bf16", "fp16"]],
         typer.Option(help="How weights are stored; auto, the default, does as the base."),
@@ -41,6 +48,7 @@ def export(
     """Write a run as one model folder, after proving that it answers the same."""
     from tunesmith.cli.show_export import show_exported
     from tunesmith.export.export import export as export_run
+    from tunesmith.export.order import Form
     from tunesmith.models.given import find_given
 
     given = find_given(name, overrides or (), to_export=to is None)
@@ -55,7 +63,15 @@ def export(
     blend = dict(read_weight(each) for each in also or ())
     if len(blend) < len(also or ()):
         raise _bad_weight("an adapter is named twice", "name each once")
-    show_exported(export_run(given.name, folder, precision=stored, blend=blend, weight=weight))
+    exported = export_run(
+        given.name,
+        folder,
+        form=Form(form, quantize),
+        precision=stored,
+        blend=blend,
+        weight=weight,
+    )
+    show_exported(exported)
 
 
 def read_weight(given: str) -> tuple[str, float]:

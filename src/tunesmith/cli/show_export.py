@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from tunesmith.cli.tables import pairs
 
 if TYPE_CHECKING:
-    from tunesmith.export.export import Exported
+    from tunesmith.export.order import Exported
     from tunesmith.export.parity import Distance
 
 

@@ -15,7 +15,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests import tiny
 from tunesmith.export import layout
-from tunesmith.export.export import Exported, export
+from tunesmith.export.export import export
+from tunesmith.export.order import Exported
 from tunesmith.export.parity import Distance
 from tunesmith.inference.generate import answer, encode_prompt
 from tunesmith.inference.sampling import Sampling
