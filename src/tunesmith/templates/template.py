@@ -17,7 +17,7 @@ from typing import Any
 
 from tunesmith.errors import DataError, ModelError
 from tunesmith.templates.breaks import BREAK, Breaker, has_reserved
-from tunesmith.templates.environment import compile_template
+from tunesmith.templates.environment import compile_template, read_names
 from tunesmith.templates.marks import Rendering, Span, has_marks, read_marks
 from tunesmith.templates.written import OTHER, left_out
 
@@ -38,6 +38,7 @@ QUESTION = {"role": "user", "content": "question"}
 CALLED = (QUESTION, {"role": "assistant", "content": "", "tool_calls": [CALL]})
 RESULT = {"role": "tool", "content": "result", "tool_call_id": "call00001", "name": PROBE}
 
+NONE: Mapping[str, Any] = {}
 CALLED_TWICE = (CALLED, (*CALLED, RESULT))
 
 Messages = Sequence[Mapping[str, Any]]
@@ -135,6 +136,7 @@ class Template:
         self.name = name or "chat template"
         self._compiled = compile_template(source, self.name)
         self._for_tools = compile_template(for_tools, self.name) if for_tools else self._compiled
+        self._tools_source = for_tools
         self._tokens = dict(special_tokens)
         specials = sorted({text for text in (*all_specials, *special_tokens.values()) if text})
         spelled = sorted((text for text in specials if text.strip()), key=len, reverse=True)
@@ -145,14 +147,24 @@ class Template:
         self._marks_for_tools = has_marks(for_tools or source)
         self.turn_end, self._opens = self._find_turn_end()
 
-    def render_prompt(self, messages: Messages, tools: Tools = ()) -> str:
+    @cached_property
+    def options(self) -> frozenset[str]:
+        """What it can be told besides messages and tools, such as `enable_thinking`."""
+        return frozenset(read_names(self.source) | read_names(self._tools_source)) - {*self._tokens}
+
+    def render_prompt(
+        self, messages: Messages, tools: Tools = (), options: Mapping[str, Any] = NONE
+    ) -> str:
         """Render what a server asks the model to continue with the next answer.
+
+        Args:
+            options: what the template is told besides, by names among its `options`.
 
         Raises:
             DataError: if the template refuses the conversation.
         """
         self._check_tools(tools)
-        return self._render(messages, tools, prompt=True).text
+        return self._render(messages, tools, prompt=True, options=options).text
 
     def render_rows(
         self,
@@ -199,6 +211,14 @@ class Template:
         turn = self._render_turn(messages, tools, len(messages) - 1)
         text = "".join(turn.text[start:end] for start, end in turn.learned)
         return text.replace(BREAK, "").removesuffix(turn.ending).strip()
+
+    @cached_property
+    def call_end(self) -> str:
+        """The special token at which an answer is over that calls a tool."""
+        try:
+            return self._render_turn(CALLED, [TOOL], 1).ending
+        except DataError:  # it writes no calls
+            return self.turn_end
 
     def _render_turn(self, messages: Messages, tools: Tools, at: int) -> Turn:
         prompt = self._render(messages[:at], tools, prompt=True).text
@@ -287,7 +307,14 @@ class Template:
         pieces.append(Piece(text[done:], False))
         return tuple(piece for piece in pieces if piece.text)
 
-    def _render(self, messages: Messages, tools: Tools = (), *, prompt: bool = False) -> Rendering:
+    def _render(
+        self,
+        messages: Messages,
+        tools: Tools = (),
+        *,
+        prompt: bool = False,
+        options: Mapping[str, Any] = NONE,
+    ) -> Rendering:
         compiled = self._for_tools if tools else self._compiled
         try:
             text = compiled.render(
@@ -296,6 +323,7 @@ class Template:
                 tools=[self._broken_in(tool, self._break) for tool in tools] or None,
                 documents=None,
                 **self._tokens,
+                **self._broken_in(options, self._break),
             )
         except DataError:
             raise
