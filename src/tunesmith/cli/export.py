@@ -34,7 +34,8 @@ def export(
         float, typer.Option(help="How much of the run's own adapter is added, beside --also.")
     ] = 1.0,
     form: Annotated[
-        Literal["safetensors", "gguf"], typer.Option("--format", help="What is written.")
+        Literal["safetensors", "gguf", "adapter", "gguf-adapter"],
+        typer.Option("--format", help="What is written."),
     ] = "safetensors",
     quantize: Annotated[
         Optional[str],

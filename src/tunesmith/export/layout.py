@@ -37,9 +37,14 @@ def write_folder(model: PreTrainedModel, chat: ChatModel, folder: Path) -> None:
 
     model.generation_config = GenerationConfig()  # ours is written over it below
     model.save_pretrained(str(folder), max_shard_size=SHARD_SIZE)
-    chat.tokenizer.save_pretrained(str(folder))
     add_older_names(folder)
-    write_json(folder / "generation_config.json", _generation_defaults(chat))
+    write_reader(chat, folder)
+
+
+def write_reader(chat: ChatModel, folder: Path) -> None:
+    """Write tokenizer, template and generation defaults."""
+    chat.tokenizer.save_pretrained(str(folder))
+    write_json(folder / "generation_config.json", generation_defaults(chat))
     _mend_tokenizer(folder, chat.template)
 
 
@@ -101,7 +106,7 @@ def spell_both_ways(config: dict[str, Any]) -> dict[str, Any]:
     return spelled
 
 
-def _generation_defaults(chat: ChatModel) -> dict[str, Any]:
+def generation_defaults(chat: ChatModel) -> dict[str, Any]:
     """Keep what the base's makers chose, and end an answer where the template ends it."""
     path = chat.folder / "generation_config.json"
     declared = read_config(path) if path.is_file() else {}

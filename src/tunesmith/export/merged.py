@@ -21,38 +21,48 @@ from tunesmith.models.classes import Classifier
 
 
 @dataclass(frozen=True)
-class Merged:
-    """A merged model that answers as the tuned one does.
+class Tuned:
+    """A tuned model, and what it says.
 
     Attributes:
         probes: the run's own prompts.
         reference: what the tuned model says to them, on a base in full precision.
         trained: what it says on the quantized base it was trained on; None if it was not.
-        near_ties: answers that differ only where two tokens were equally likely.
+        near_ties: answers of the merged model that differ only where two tokens were equally
+            likely.
     """
 
     chat: ChatModel
     probes: list[dict[str, Any]]
     reference: Reference
     trained: Reference | None
-    near_ties: int
+    near_ties: int = 0
 
 
-def load_merged(order: Order, bytes_per_weight: float) -> Merged:
-    """Load a run's model and merge its adapter, if it has one.
+def load_tuned(order: Order, bytes_per_weight: float) -> Tuned:
+    """Load a run's model and let it answer.
 
     Raises:
-        ExportError: if the disk lacks room, or the merged model answers differently.
+        ExportError: if the disk lacks room, or the run's prompts are read otherwise than before.
     """
     probes = read_probes(order.run)
     trained = _take_quantized_reference(order.subject, probes)
     chat = load_subject(order.subject, precision="fp32", device="cpu", whole=True)
     check_room(order.to, int(count_weights(chat) * bytes_per_weight))
     check_tokens(chat, probes)
-    reference = take_reference(chat, probes)
-    merged = replace(chat, model=merge(chat))
-    ties = check_same_answers(merged, reference)
-    return Merged(merged, probes, reference, trained, ties)
+    return Tuned(chat, probes, take_reference(chat, probes), trained)
+
+
+def load_merged(order: Order, bytes_per_weight: float) -> Tuned:
+    """Load a run's model and merge its adapter, if it has one.
+
+    Raises:
+        ExportError: if the disk lacks room, or the merged model answers differently.
+    """
+    tuned = load_tuned(order, bytes_per_weight)
+    merged = replace(tuned.chat, model=merge(tuned.chat))
+    ties = check_same_answers(merged, tuned.reference)
+    return replace(tuned, chat=merged, near_ties=ties)
 
 
 def count_weights(tuned: ChatModel | Classifier) -> int:

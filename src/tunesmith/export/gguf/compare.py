@@ -17,7 +17,7 @@ from tunesmith.export.gguf.families import describe_model
 from tunesmith.export.gguf.packing import PACKINGS
 from tunesmith.export.gguf.sample import SAMPLE
 from tunesmith.export.gguf.write import open_model
-from tunesmith.export.merged import Merged
+from tunesmith.export.merged import Tuned
 from tunesmith.export.parity import NEAR_TIE, Distance, Reference
 from tunesmith.inference.generate import template_of
 from tunesmith.models.chat import ChatModel
@@ -31,8 +31,13 @@ Scored = tuple[list[int], list[int], "torch.Tensor"]
 """A prompt, an answer, and the logits before each of its tokens."""
 
 
-def prove(path: Path, merged: Merged, packing: str) -> tuple[Distance, Distance | None]:
+def prove(
+    path: Path, tuned: Tuned, packing: str, adapter: Path | None = None
+) -> tuple[Distance, Distance | None]:
     """Ask llama.cpp what the run's own prompts are answered with, and refuse what differs.
+
+    Args:
+        adapter: a file that is added to the model's.
 
     Returns:
         How far it is from the tuned model, and from the one on a quantized base, if there is one.
@@ -40,23 +45,23 @@ def prove(path: Path, merged: Merged, packing: str) -> tuple[Distance, Distance 
     Raises:
         ExportError: naming the text, the template, or the weight that differs.
     """
-    chat = merged.chat
-    probes = _plain_probes(chat, merged.probes)
+    chat = tuned.chat
+    probes = _plain_probes(chat, tuned.probes)
     conversations = [probe for _, probe in probes if "messages" in probe]
-    pairs = _pairs(merged.reference, chat)
-    before = _pairs(merged.trained, chat) if merged.trained else []
+    pairs = _pairs(tuned.reference, chat)
+    before = _pairs(tuned.trained, chat) if tuned.trained else []
     questions = Questions(
         [*(text for text, _ in probes), *SAMPLE],
         [_body(probe) for probe in conversations],
         [(prompt, answer) for prompt, answer, _ in pairs + before],
         [prompt + answer[:-1] for prompt, answer, _ in pairs if answer[-1] in chat.stop_ids],
     )
-    heard = ask(path, questions, chat.tokenizer)
+    heard = ask(path, questions, chat.tokenizer, adapter)
     _check_tokens(chat, questions.texts, heard.tokens)
     _check_template(chat, conversations, heard.prompts)
     _check_ends(heard.stops, str(path))
     distance = measure(pairs, heard.likeliest)
-    check_near(distance, path, merged, packing)
+    check_near(distance, path, tuned, packing)
     return distance, measure(before, heard.likeliest[len(pairs) :]) if before else None
 
 
@@ -189,13 +194,13 @@ def _compare(wanted: torch.Tensor, place: Likeliest) -> Distance:
     return Distance(1, float(kl), float(same), float(differs))
 
 
-def check_near(distance: Distance, path: Path, merged: Merged, packing: str) -> None:
+def check_near(distance: Distance, path: Path, tuned: Tuned, packing: str) -> None:
     """Refuse a file that says something else than its packing explains.
 
     Raises:
         ExportError: with the figures, their limits, and what differs.
     """
-    limits, (_, _, family) = PACKINGS[packing], open_model(merged.chat)
+    limits, (_, _, family) = PACKINGS[packing], open_model(tuned.chat)
     most = family.exactness if packing == "f32" else math.inf
     finite = math.isfinite(distance.kl) and math.isfinite(distance.max_logit_difference)
     near = distance.kl <= limits.max_kl and distance.top1 >= limits.min_top1
@@ -205,7 +210,7 @@ def check_near(distance: Distance, path: Path, merged: Merged, packing: str) -> 
         f"in {packing} llama.cpp says something else than the tuned model: KL {distance.kl:.1e} "
         f"nats a token (limit {limits.max_kl}), same choice for {distance.top1:.1%} of the tokens "
         f"(limit {limits.min_top1:.0%}), log-probabilities {distance.max_logit_difference:.1e} "
-        f"apart{'' if math.isinf(most) else f' (limit {most})'}; {find_fault(path, merged.chat)}",
+        f"apart{'' if math.isinf(most) else f' (limit {most})'}; {find_fault(path, tuned.chat)}",
         hint="export with --quantize f32"
         if packing != "f32"
         else "this is a fault of the export; nothing was published; please report it",

@@ -10,7 +10,7 @@ from tunesmith.export.gguf.compare import prove
 from tunesmith.export.gguf.families import find_family
 from tunesmith.export.gguf.packing import PACKINGS, find_packer
 from tunesmith.export.gguf.write import write_gguf
-from tunesmith.export.merged import Merged, load_merged
+from tunesmith.export.merged import Tuned, load_merged
 from tunesmith.export.order import Exported, Order, write_report
 from tunesmith.export.safetensors import stored_precision
 from tunesmith.models.inspect import labels_of, read_config
@@ -49,15 +49,21 @@ def choose_packing(order: Order) -> str:
             hint=f"write one of {', '.join(PACKINGS)}",
             where="--quantize",
         )
-    require("gguf", extra="gguf")
-    require("xllamacpp", extra="gguf")
+    check_tools(order)
     if PACKINGS[packing].main.endswith("_K"):
         find_packer()
-    _check_architecture(order)
     return packing
 
 
-def _check_architecture(order: Order) -> None:
+def check_tools(order: Order) -> None:
+    """Refuse what will not go before anything is loaded.
+
+    Raises:
+        MissingPackage: if gguf or xllamacpp is not installed.
+        ExportError: if llama.cpp has no such model.
+    """
+    require("gguf", extra="gguf")
+    require("xllamacpp", extra="gguf")
     subject = order.subject
     if labels_of(subject.adapter or subject.base):
         raise ExportError(
@@ -69,17 +75,17 @@ def _check_architecture(order: Order) -> None:
     find_family((config.get("architectures") or ["?"])[0], str(subject.base))
 
 
-def write_proven(order: Order, merged: Merged, packing: str, aside: Path) -> Exported:
+def write_proven(order: Order, tuned: Tuned, packing: str, aside: Path) -> Exported:
     """Write the file and let llama.cpp answer with it."""
     path = aside / MODEL
-    write_gguf(merged.chat, path, packing)
-    distance, moved = prove(path, merged, packing)
+    write_gguf(tuned.chat, path, packing)
+    distance, moved = prove(path, tuned, packing)
     return Exported(
         folder=order.to,
         precision=packing,
         num_bytes=size_of(aside),
-        num_probes=len(merged.reference.prompts),
-        near_ties=merged.near_ties,
+        num_probes=len(tuned.reference.prompts),
+        near_ties=tuned.near_ties,
         distance=distance,
         from_quantized=moved,
     )

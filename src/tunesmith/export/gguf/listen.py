@@ -55,7 +55,7 @@ def start_server(order: dict[str, Any]) -> Any:
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = order["threads"]
     params.verbosity, params.hostnames, params.port = 2, ["127.0.0.1"], 0
     if order["adapter"]:
-        params.lora_adapters = [llama.CommonAdapterLoraInfo(order["adapter"], 1.0, "", "", None)]
+        params.lora_adapters = [llama.CommonAdapterLoraInfo(order["adapter"], 1.0)]
     return llama.Server(params)
 
 
