@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Literal, Optional
+from typing import TYPE_CHECKING, Annotated, Literal, Optional
 
 import typer
 
 from tunesmith.errors import ExportError
+
+if TYPE_CHECKING:
+    from tunesmith.export.order import Form
+    from tunesmith.recipe.llamafactory.use import Use
 
 
 def export(
@@ -41,6 +45,16 @@ def export(
         Optional[str],
         typer.Option(help="How weights are packed; what there is depends on --format."),
     ] = None,
+    calibrate_on: Annotated[
+        Optional[Path],
+        typer.Option(help="Texts that GPTQ looks at; without it, rows that the run learned from."),
+    ] = None,
+    calibrate_rows: Annotated[
+        Optional[int], typer.Option(min=1, help="How many rows GPTQ looks at: 128 if not said.")
+    ] = None,
+    calibrate_tokens: Annotated[
+        Optional[int], typer.Option(min=1, help="How many tokens of each: 1024 if not said.")
+    ] = None,
     precision: Annotated[
         Optional[Literal["auto", "fp32", "bf16", "fp16"]],
         typer.Option(help="How weights are stored; auto, the default, does as the base."),
@@ -49,7 +63,6 @@ def export(
     """Write a run as one model folder, after proving that it answers the same."""
     from tunesmith.cli.show_export import show_exported
     from tunesmith.export.export import export as export_run
-    from tunesmith.export.order import Form
     from tunesmith.models.given import find_given
 
     given = find_given(name, overrides or (), to_export=to is None)
@@ -67,12 +80,36 @@ def export(
     exported = export_run(
         given.name,
         folder,
-        form=Form(form, quantize),
+        form=read_form(form, quantize, (calibrate_on, calibrate_rows, calibrate_tokens), given.use),
         precision=stored,
         blend=blend,
         weight=weight,
     )
     show_exported(exported)
+
+
+def read_form(
+    name: str,
+    quantize: str | None,
+    calibrate: tuple[Path | None, int | None, int | None],
+    use: Use | None,
+) -> Form:
+    """Put together what is written, by the options and else by a file.
+
+    Args:
+        calibrate: file, rows and tokens, as far as they were said.
+    """
+    from tunesmith.export.order import SAFETENSORS, Calibration, Form
+
+    file, rows, tokens = calibrate
+    told = use.few_bits if use and name == SAFETENSORS.name and quantize is None else None
+    if told is not None:
+        quantize = f"gptq-{told.bits}"
+        file, rows, tokens = file or told.file, rows or told.rows, tokens or told.tokens
+    if not any(each is not None for each in (file, rows, tokens)):
+        return Form(name, quantize)
+    usual = Calibration()
+    return Form(name, quantize, Calibration(file, rows or usual.rows, tokens or usual.tokens))
 
 
 def read_weight(given: str) -> tuple[str, float]:

@@ -7,8 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from tunesmith.export import parity
-from tunesmith.export.parity import Distance
+from tunesmith.export.parity import CAST, NEAR_TIE, Distance, Limits
 from tunesmith.models.chat import Subject
 from tunesmith.runs.run import Run
 from tunesmith.runs.write import write_json
@@ -18,15 +17,32 @@ REPORT = "parity.json"
 
 
 @dataclass(frozen=True)
+class Calibration:
+    """The rows that GPTQ looks at.
+
+    Attributes:
+        file: of texts; None for the rows that the run learned from.
+        rows: at most so many.
+        tokens: of a row at most so many.
+    """
+
+    file: Path | None = None
+    rows: int = 128
+    tokens: int = 1024
+
+
+@dataclass(frozen=True)
 class Form:
     """What is written.
 
     Attributes:
         quantize: how weights are packed; what there is depends on the form.
+        calibration: rows to look at while they are; None if that was not said.
     """
 
     name: str
     quantize: str | None = None
+    calibration: Calibration | None = None
 
 
 SAFETENSORS = Form("safetensors")
@@ -41,6 +57,7 @@ class Order:
         to: the folder to make; nothing is there yet.
         precision: how weights are stored.
         quantize: how they are packed; None if that was not said.
+        calibration: rows to look at while they are; None if that was not said.
     """
 
     subject: Subject
@@ -48,6 +65,7 @@ class Order:
     to: Path
     precision: Precision = "auto"
     quantize: str | None = None
+    calibration: Calibration | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +78,7 @@ class Exported:
         from_quantized: of the stored model from the adapter on the quantized base that it was
             trained on; None if the base was not quantized.
         labels: how many classes a classifier names; 0 for a model that answers.
+        calibrated: tokens of the rows that weights were packed for; 0 if none were looked at.
     """
 
     folder: Path
@@ -70,17 +89,18 @@ class Exported:
     distance: Distance
     from_quantized: Distance | None = None
     labels: int = 0
+    calibrated: int = 0
 
 
 Exporter = Callable[[Order], Exported]
 
 
-def write_report(order: Order, exported: Exported, folder: Path) -> None:
+def write_report(order: Order, exported: Exported, folder: Path, limits: Limits = CAST) -> None:
     """Put the proof into the folder."""
     blend, run = order.subject.blend, order.run.name
     found: dict[str, Any] = {**asdict(exported), "run": run}
     del found["folder"]
     if blend is not None:
         found["blend"] = {run: blend.own, **{str(folder): w for folder, w in blend.others}}
-    limits = {"kl": parity.MAX_KL, "top1": parity.MIN_TOP1, "near_tie": parity.NEAR_TIE}
-    write_json(folder / REPORT, {**found, "limits": limits})
+    kept = {**asdict(limits), "near_tie": NEAR_TIE}
+    write_json(folder / REPORT, {**found, "limits": kept})

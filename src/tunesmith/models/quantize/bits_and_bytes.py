@@ -14,10 +14,11 @@ from copy import copy
 from typing import TYPE_CHECKING, Any
 
 import torch
-from bitsandbytes.functional import dequantize_4bit
+from bitsandbytes.functional import dequantize_4bit, int8_vectorwise_quant, quantize_4bit
 from bitsandbytes.nn import Linear4bit, Linear8bitLt
 
 from tunesmith.models.quantize.product import Whole
+from tunesmith.models.quantize.storage import BLOCK
 from tunesmith.recipe.quantize import FP4, NF4, Int8, Quantize
 
 if TYPE_CHECKING:
@@ -40,6 +41,29 @@ def describe(quantize: Quantize, dtype: torch.dtype) -> BitsAndBytesConfig:
         bnb_4bit_use_double_quant=quantize.double,
         bnb_4bit_compute_dtype=dtype,
     )
+
+
+def pack(
+    weight: torch.Tensor, quantize: NF4 | FP4 | Int8
+) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    """Store a weight [out, in] as transformers does.
+
+    Returns:
+        its tensors, by what follows the layer's name, and what they mean, [out, in].
+    """
+    if isinstance(quantize, Int8):
+        codes, scale, _ = int8_vectorwise_quant(weight.half())
+        layout = torch.tensor(0, dtype=torch.uint8)  # row by row
+        whole = codes * scale.mul(1 / 127)[:, None]
+        return {"weight": codes, "SCB": scale, "weight_format": layout}, whole
+    flat = weight.reshape(1, -1)
+    codes, state = quantize_4bit(
+        flat, quant_type=quantize.kind, compress_statistics=quantize.double, blocksize=BLOCK
+    )
+    whole = dequantize_4bit(codes, state).view_as(weight)
+    state.shape = weight.shape
+    beside = {f"weight.{name}": tensor for name, tensor in state.as_dict(packed=True).items()}
+    return {"weight": codes, **beside}, whole
 
 
 def find_misfits(model: torch.nn.Module) -> list[Misfit]:
