@@ -25,10 +25,17 @@ def show_exported(exported: Exported) -> None:
             "weights": f"{exported.precision}, {exported.num_bytes:,} bytes",
             f"same {kept}": f"{exported.num_probes} {asks} of the run, in fp32{ties}",
             f"in {exported.precision}": spell_distance(distance, unit),
+            **_calibrated(exported),
             **({"from the quantized one": spell_distance(moved)} if moved else {}),
             "ask" if asked else "serve": asked or f"tunesmith serve {exported.folder}",
         },
     )
+
+
+def _calibrated(exported: Exported) -> dict[str, str]:
+    if not exported.calibrated:
+        return {}
+    return {"calibrated on": f"{exported.calibrated:,} tokens"}
 
 
 def spell_distance(distance: Distance, unit: str = "token") -> str:

@@ -29,11 +29,11 @@ class Kind:
 
 KINDS: dict[str, Kind] = {
     "gptq-8": Kind("gptq", 8, 1.04, Limits(0.02, 0.95), "gptq-8"),
-    "gptq-4": Kind("gptq", 4, 0.54, Limits(0.15, 0.85), "gptq-8"),
-    "gptq-3": Kind("gptq", 3, 0.41, Limits(0.5, 0.7), "gptq-4"),
-    "gptq-2": Kind("gptq", 2, 0.29, Limits(1.5, 0.4), "gptq-3"),
+    "gptq-4": Kind("gptq", 4, 0.54, Limits(0.1, 0.85), "gptq-8"),
+    "gptq-3": Kind("gptq", 3, 0.41, Limits(0.3, 0.75), "gptq-4"),
+    "gptq-2": Kind("gptq", 2, 0.29, Limits(1.0, 0.5), "gptq-3"),
     "int8": Kind("int8", 8, 1.02, Limits(0.02, 0.95), "int8"),
-    "nf4": Kind("nf4", 4, 0.53, Limits(0.15, 0.85), "int8"),
+    "nf4": Kind("nf4", 4, 0.53, Limits(0.1, 0.85), "int8"),
 }
 
 

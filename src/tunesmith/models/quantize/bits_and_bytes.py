@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from copy import copy
+from math import ceil, prod
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -82,11 +83,18 @@ def find_misfits(model: torch.nn.Module) -> list[Misfit]:
 
 
 def _shape(layer: Any) -> Iterable[int]:
+    """Return the shape of a weight; that of its codes or scales where they are not as many."""
     weight = layer.weight
-    found: Iterable[int] = (
-        weight.quant_state.shape if isinstance(layer, Linear4bit) else weight.shape
-    )
-    return found
+    found: Iterable[int] = weight.shape
+    if isinstance(layer, Linear8bitLt):
+        scales = weight.SCB
+        return found if scales is None or scales.shape == weight.shape[:1] else scales.shape
+    state = weight.quant_state
+    numbers = prod(state.shape)
+    if weight.numel() != ceil(numbers / 2):
+        return found
+    scales = state.absmax
+    return state.shape if scales.numel() == ceil(numbers / state.blocksize) else scales.shape
 
 
 def use_whole_weights(model: torch.nn.Module, dtype: torch.dtype) -> None:
