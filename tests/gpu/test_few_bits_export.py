@@ -27,9 +27,7 @@ def logits(model: Any, device: str) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("kind", ["gptq-4", "gptq-3", "nf4", "int8"])
-def test_it_is_written_and_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
-) -> None:
+def test_it_is_written_and_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     pytest.importorskip("bitsandbytes")
     monkeypatch.setenv("TUNESMITH_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("TUNESMITH_CACHE", str(tmp_path / "cache"))

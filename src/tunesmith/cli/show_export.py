@@ -18,7 +18,7 @@ def show_exported(exported: Exported) -> None:
     kept = "classes" if exported.labels else "answers"
     unit = "row" if exported.labels else "token"
     asks = "rows" if exported.labels else "prompts"
-    asked = f"tunesmith classify {exported.folder} ..." if exported.labels else ""
+    use, command = next_step(exported)
     pairs(
         f"exported to {exported.folder}",
         {
@@ -27,9 +27,23 @@ def show_exported(exported: Exported) -> None:
             f"in {exported.precision}": spell_distance(distance, unit),
             **_calibrated(exported),
             **({"from the quantized one": spell_distance(moved)} if moved else {}),
-            "ask" if asked else "serve": asked or f"tunesmith serve {exported.folder}",
+            use: command,
         },
     )
+
+
+def next_step(exported: Exported) -> tuple[str, str]:
+    """Say what a person does with an export, and by which command."""
+    folder = exported.folder
+    if exported.labels:
+        return "ask", f"tunesmith classify {folder} ..."
+    steps = {
+        "gguf": ("serve", f"llama-server -m {folder / 'model.gguf'}"),
+        "ollama": ("serve", f"ollama create {folder.name.lower()} -f {folder / 'Modelfile'}"),
+        "adapter": ("load", f"PeftModel.from_pretrained(base, '{folder}')"),
+        "gguf-adapter": ("serve", f"llama-server -m BASE.gguf --lora {folder / 'adapter.gguf'}"),
+    }
+    return steps.get(exported.form, ("serve", f"tunesmith serve {folder}"))
 
 
 def _calibrated(exported: Exported) -> dict[str, str]:

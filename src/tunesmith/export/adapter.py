@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -82,7 +83,9 @@ def _name_base(order: Order) -> dict[str, str]:
 def _prove(order: Order, tuned: Tuned, aside: Path) -> Exported:
     """Load base and written adapter as others would, and let them answer."""
     subject = replace(order.subject, adapter=aside, run=None)
-    written = load_subject(subject, precision="fp32", device="cpu", whole=True)
+    with warnings.catch_warnings():  # PEFT looks for the base by the name that others may have
+        warnings.filterwarnings("ignore", "Could not find a config file", UserWarning)
+        written = load_subject(subject, precision="fp32", device="cpu", whole=True)
     check_tokens(written, tuned.probes)
     ties = check_same_answers(written, tuned.reference)
     distance = measure_distance(written, tuned.reference)
@@ -95,4 +98,5 @@ def _prove(order: Order, tuned: Tuned, aside: Path) -> Exported:
         near_ties=ties,
         distance=distance,
         from_quantized=measure_distance(written, tuned.trained) if tuned.trained else None,
+        form=order.form,
     )

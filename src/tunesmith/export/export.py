@@ -56,7 +56,7 @@ def export(
     to = expand(to).absolute()
     check_target(to)
     _check_calibration(form)
-    order = Order(subject, run, to, precision, form.quantize, form.calibration)
+    order = Order(subject, run, to, precision, form.name, form.quantize, form.calibration)
     return EXPORTERS[form.name](order)
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from tunesmith.export.parity import CAST, NEAR_TIE, Distance, Limits
+from tunesmith.export.parity import Distance
 from tunesmith.models.chat import Subject
 from tunesmith.runs.run import Run
 from tunesmith.runs.write import write_json
@@ -56,7 +56,8 @@ class Order:
         subject: of a run, with other adapters if they are added.
         to: the folder to make; nothing is there yet.
         precision: how weights are stored.
-        quantize: how they are packed; None if that was not said.
+        form: one of `EXPORTERS`.
+        quantize: how weights are packed; None if that was not said.
         calibration: rows to look at while they are; None if that was not said.
     """
 
@@ -64,6 +65,7 @@ class Order:
     run: Run
     to: Path
     precision: Precision = "auto"
+    form: str = SAFETENSORS.name
     quantize: str | None = None
     calibration: Calibration | None = None
 
@@ -73,12 +75,14 @@ class Exported:
     """A published model.
 
     Attributes:
+        precision: how weights are stored or packed.
         near_ties: answers that differ only where two tokens were equally likely.
         distance: of the stored model from the tuned one, on the base in full precision.
         from_quantized: of the stored model from the adapter on the quantized base that it was
             trained on; None if the base was not quantized.
         labels: how many classes a classifier names; 0 for a model that answers.
         calibrated: tokens of the rows that weights were packed for; 0 if none were looked at.
+        form: one of `EXPORTERS`.
     """
 
     folder: Path
@@ -90,17 +94,23 @@ class Exported:
     from_quantized: Distance | None = None
     labels: int = 0
     calibrated: int = 0
+    form: str = SAFETENSORS.name
 
 
 Exporter = Callable[[Order], Exported]
 
 
-def write_report(order: Order, exported: Exported, folder: Path, limits: Limits = CAST) -> None:
+LIMITS: dict[str, float] = asdict(CAST)
+
+
+def write_report(
+    order: Order, exported: Exported, folder: Path, limits: Mapping[str, float] = LIMITS
+) -> None:
     """Put the proof into the folder."""
     blend, run = order.subject.blend, order.run.name
     found: dict[str, Any] = {**asdict(exported), "run": run}
     del found["folder"]
     if blend is not None:
         found["blend"] = {run: blend.own, **{str(folder): w for folder, w in blend.others}}
-    kept = {**asdict(limits), "near_tie": NEAR_TIE}
-    write_json(folder / REPORT, {**found, "limits": kept})
+    proof = {**found, "limits": {**limits, "near_tie": NEAR_TIE}}
+    write_json(folder / REPORT, proof)

@@ -70,14 +70,14 @@ class TextStream:
         if places:
             self.stopped, self._held = True, ""
             return text[: min(places)]
-        keep = max((_overlap(text, stop) for stop in self._stop), default=0)
+        keep = max((overlap(text, stop) for stop in self._stop), default=0)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep]
 
 
-def _overlap(text: str, stop: str) -> int:
-    """Count the characters at the end of a text that may begin a stop text."""
-    for size in range(min(len(text), len(stop) - 1), 0, -1):
-        if text.endswith(stop[:size]):
+def overlap(text: str, other: str) -> int:
+    """Count the characters at the end of a text that may begin another one."""
+    for size in range(min(len(text), len(other) - 1), 0, -1):
+        if text.endswith(other[:size]):
             return size
     return 0

@@ -11,6 +11,8 @@ BREAK = "\ufdd0"
 U+FDD0 to U+FDD2 are noncharacters, which Unicode keeps for a program's own use.
 """
 MARK_START, MARK_END = "\ufdd1", "\ufdd2"
+THINKING = ("<think>", "</think>")
+"""Tokens that an assistant writes itself: an answer may spell them and mean them."""
 RESERVED = re.compile(f"[{BREAK}-{MARK_END}]")
 
 

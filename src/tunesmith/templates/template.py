@@ -16,30 +16,13 @@ from functools import cached_property
 from typing import Any
 
 from tunesmith.errors import DataError, ModelError
-from tunesmith.templates.breaks import BREAK, Breaker, has_reserved
+from tunesmith.templates.breaks import BREAK, THINKING, Breaker, has_reserved
 from tunesmith.templates.environment import compile_template, read_names
 from tunesmith.templates.marks import Rendering, Span, has_marks, read_marks
+from tunesmith.templates.probes import CALLED, CALLED_TWICE, PROBE, QUESTION, TOOL
 from tunesmith.templates.written import OTHER, left_out
 
-THINKING = ("<think>", "</think>")
-"""Tokens that an assistant writes itself: an answer may spell them and mean them."""
-PROBE = "tunesmithprobe"
-
-TOOL = {
-    "type": "function",
-    "function": {
-        "name": PROBE,
-        "description": "",
-        "parameters": {"type": "object", "properties": {}},
-    },
-}
-CALL = {"type": "function", "id": "call00001", "function": {"name": PROBE, "arguments": {}}}
-QUESTION = {"role": "user", "content": "question"}
-CALLED = (QUESTION, {"role": "assistant", "content": "", "tool_calls": [CALL]})
-RESULT = {"role": "tool", "content": "result", "tool_call_id": "call00001", "name": PROBE}
-
 NONE: Mapping[str, Any] = {}
-CALLED_TWICE = (CALLED, (*CALLED, RESULT))
 
 Messages = Sequence[Mapping[str, Any]]
 Tools = Sequence[Mapping[str, Any]]

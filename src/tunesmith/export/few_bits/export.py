@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,7 +52,7 @@ def export_few_bits(order: Order) -> Exported:
             from_quantized=moved,
             calibrated=sum(map(len, rows)),
         )
-        write_report(order, exported, aside, kind.limits)
+        write_report(order, exported, aside, asdict(kind.limits))
     return exported
 
 

@@ -40,7 +40,7 @@ def export_gguf_adapter(order: Order) -> Exported:
     tuned = load_tuned(order, PACKINGS["f32"].bytes_per_weight)
     with writing_aside(order.to) as aside:
         exported = _write_proven(order, tuned, packing, aside)
-        write_report(order, exported, aside)
+        write_report(order, exported, aside, PACKINGS[packing].limits)
     return exported
 
 
@@ -62,6 +62,7 @@ def _write_proven(order: Order, tuned: Tuned, packing: str, aside: Path) -> Expo
         near_ties=0,
         distance=distance,
         from_quantized=moved,
+        form=order.form,
     )
 
 
@@ -79,7 +80,7 @@ def _read_changes(adapted: Any) -> Changes:
         if not isinstance(layer, LoraLayer):
             continue
         active = [each for each in layer.active_adapters if each in layer.lora_A]
-        if not active or not hasattr(layer.lora_A[active[0]], "weight"):
+        if not active or not isinstance(layer.lora_A[active[0]], torch.nn.Linear):
             raise ExportError(
                 f"llama.cpp adds nothing to {name}",
                 hint="train without it in tuning.targets, or export with --format gguf",

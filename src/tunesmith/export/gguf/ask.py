@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 NUM_LIKELIEST = 256
-"""Tokens compared in each place; all others count as one."""
+"""Tokens compared in each place."""
 LISTEN = Path(__file__).with_name("listen.py")
 """Run by its path: the packages above it would load torch."""
 Pair = tuple[list[int], list[int]]

@@ -60,9 +60,11 @@ def prove(
     _check_tokens(chat, questions.texts, heard.tokens)
     _check_template(chat, conversations, heard.prompts)
     _check_ends(heard.stops, str(path))
-    distance = measure(pairs, heard.likeliest)
+    tie = max(NEAR_TIE, open_model(chat)[2].exactness)
+    distance = measure(pairs, heard.likeliest, tie)
     check_near(distance, path, tuned, packing)
-    return distance, measure(before, heard.likeliest[len(pairs) :]) if before else None
+    moved = heard.likeliest[len(pairs) :]
+    return distance, measure(before, moved, tie) if before else None
 
 
 def _plain_probes(chat: ChatModel, probes: Sequence[Probe]) -> list[tuple[str, Probe]]:
@@ -102,18 +104,24 @@ def _pairs(reference: Reference, chat: ChatModel) -> list[Scored]:
     Raises:
         ExportError: if nothing does.
     """
-    model, config, family = open_model(chat)
-    context = describe_model(family, config)[f"{family.name}.context_length"]
-    assert isinstance(context, int)
+    context = context_of(chat)
     whole = zip(reference.prompts, reference.answers, reference.logits, strict=True)
     found = [one for one in whole if one[1] and len(one[0]) + len(one[1]) <= context]
     if not found:
         raise ExportError(
             f"no prompt of the run fits into the {context} tokens that llama.cpp takes of it",
             hint="use --format safetensors",
-            where=type(model).__name__,
+            where=chat.name,
         )
     return found
+
+
+def context_of(chat: ChatModel) -> int:
+    """Return how many tokens llama.cpp takes of a model."""
+    _, config, family = open_model(chat)
+    context = describe_model(family, config)[f"{family.name}.context_length"]
+    assert isinstance(context, int)
+    return context
 
 
 def _check_tokens(chat: ChatModel, texts: Sequence[str], heard: Sequence[list[int]]) -> None:
@@ -168,27 +176,31 @@ def _check_ends(stops: Sequence[bool], where: str) -> None:
         )
 
 
-def measure(pairs: Sequence[Scored], heard: Sequence[Sequence[Likeliest]]) -> Distance:
-    """Compare log-probabilities, token by token; the unlikely ones count as one token."""
+def measure(pairs: Sequence[Scored], heard: Sequence[Sequence[Likeliest]], tie: float) -> Distance:
+    """Compare the log-probabilities of the likeliest tokens in each place.
+
+    Args:
+        tie: logits closer than this are no order.
+    """
     kl, same, count, worst = 0.0, 0, 0, 0.0
     for (_, _, logits), places in zip(pairs, heard, strict=False):
         for wanted, place in zip(logits, places, strict=True):
-            found = _compare(wanted, place)
+            found = _compare(wanted, place, tie)
             kl, same, count = kl + found.kl, same + int(found.top1), count + 1
             worst = max(worst, found.max_logit_difference)
     return Distance(count, max(kl / count, 0.0), same / count, worst)
 
 
-def _compare(wanted: torch.Tensor, place: Likeliest) -> Distance:
+def _compare(wanted: torch.Tensor, place: Likeliest, tie: float) -> Distance:
     """Compare one place; the largest difference is relative to what is less likely than 1 in e."""
     import torch
 
-    ours, theirs = torch.log_softmax(wanted.double(), 0)[place.ids], torch.tensor(place.logprobs)
-    p, q = ours.exp(), theirs.double().exp()
-    rest_p, rest_q = (1 - p.sum()).clamp(min=1e-12), (1 - q.sum()).clamp(min=1e-12)
-    kl = (p * (ours - theirs)).sum() + rest_p * (rest_p.log() - rest_q.log())
+    ours = torch.log_softmax(wanted.double(), 0)[place.ids]
+    theirs = torch.tensor(place.logprobs, dtype=torch.float64)
+    p, q = ours.exp(), theirs.exp()
+    kl = (p * (ours - theirs) - p + q).sum()  # what is left out of either counts too
     first, second = wanted.topk(2).values
-    near = bool(first - second < NEAR_TIE)
+    near = bool(first - second < tie)
     same = near or int(wanted.argmax()) == place.ids[0]
     differs = ((ours - theirs).abs() / ours.abs().clamp(min=1)).max()
     return Distance(1, float(kl), float(same), float(differs))

@@ -25,7 +25,7 @@ def export_gguf(order: Order) -> Exported:
     merged = load_merged(order, PACKINGS[packing].bytes_per_weight)
     with writing_aside(order.to) as aside:
         exported = write_proven(order, merged, packing, aside)
-        write_report(order, exported, aside)
+        write_report(order, exported, aside, PACKINGS[packing].limits)
     return exported
 
 
@@ -88,4 +88,5 @@ def write_proven(order: Order, tuned: Tuned, packing: str, aside: Path) -> Expor
         near_ties=tuned.near_ties,
         distance=distance,
         from_quantized=moved,
+        form=order.form,
     )

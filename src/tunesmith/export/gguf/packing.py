@@ -33,9 +33,14 @@ class Packing:
     max_kl: float
     min_top1: float
 
+    @property
+    def limits(self) -> dict[str, float]:
+        """Return the limits by the names of the report."""
+        return {"kl": self.max_kl, "top1": self.min_top1}
+
 
 PACKINGS: dict[str, Packing] = {
-    "f32": Packing("ALL_F32", "F32", "", 4, 1e-6, 1.0),
+    "f32": Packing("ALL_F32", "F32", "", 4, 1e-4, 1.0),
     "f16": Packing("MOSTLY_F16", "F16", "", 2, 0.02, 0.95),
     "bf16": Packing("MOSTLY_BF16", "BF16", "", 2, 0.02, 0.95),
     "q8_0": Packing("MOSTLY_Q8_0", "Q8_0", "", 1.07, 0.02, 0.95),

@@ -113,11 +113,11 @@ def _describe_special(chat: ChatModel) -> Fields:
         found["eos_token_id"] = others.pop(0)
     found |= dict(zip(("eot_token_id", "eom_token_id"), others, strict=False))
     ids: Fields = {name: int(token) for name, token in found.items() if token is not None}
-    first, last = _adds(tokenizer)
+    first, last = adds_ends(tokenizer)
     return {**ids, "add_bos_token": first, "add_eos_token": last}
 
 
-def _adds(tokenizer: PreTrainedTokenizerFast) -> tuple[bool, bool]:
+def adds_ends(tokenizer: PreTrainedTokenizerFast) -> tuple[bool, bool]:
     """Whether a tokenizer itself opens and closes each text."""
     bare = tokenizer("a", add_special_tokens=False)["input_ids"]
     whole = tokenizer("a")["input_ids"]

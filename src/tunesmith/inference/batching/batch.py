@@ -82,7 +82,7 @@ class Batch:
         for slot, size in reading.items():
             slot.size += size
         for slot in reading:  # whose sizes are all known: they may change places
-            if not slot.left:
+            if slot.left <= 1:
                 self.prefixes.keep(slot)
                 slot.shelf.make_ready(slot)
 

@@ -184,10 +184,10 @@ def build_batch(weights: Weights, adapters: Adapters, *, rows: int, memory: floa
     Args:
         memory: GiB.
     """
-    most = rows * weights.longest * weights.token_bytes
     free = MEMORY_SHARE * free_bytes(weights.device) if memory is None else memory * GIB
-    limit = int(min(most, max(free, 4 * SHORTEST * weights.token_bytes)))
-    prefixes = Prefixes(int(PREFIX_SHARE * limit))
+    limit = int(max(free, 4 * SHORTEST * weights.token_bytes))
+    whole = rows * weights.longest * weights.token_bytes
+    prefixes = Prefixes(int(min(PREFIX_SHARE * limit, whole)))
     return Batch(
         Forward(weights, adapters),
         Shelves(weights, limit - prefixes.limit),

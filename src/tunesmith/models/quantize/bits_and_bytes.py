@@ -9,7 +9,6 @@ bitsandbytes 0.50 takes the wrong scales where the rows are no multiple of its b
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from copy import copy
 from math import ceil, prod
 from typing import TYPE_CHECKING, Any
@@ -76,25 +75,25 @@ def find_misfits(model: torch.nn.Module) -> list[Misfit]:
         if isinstance(layer, Linear4bit | Linear8bitLt)
     }
     return [
-        (f"{name}.weight", tuple(shape), (out, width))
+        (f"{name}.weight", shape, (out, width))
         for (name, out, width), shape in shapes.items()
-        if tuple(shape) != (out, width)
+        if shape != (out, width)
     ]
 
 
-def _shape(layer: Any) -> Iterable[int]:
+def _shape(layer: Any) -> tuple[int, ...]:
     """Return the shape of a weight; that of its codes or scales where they are not as many."""
     weight = layer.weight
-    found: Iterable[int] = weight.shape
     if isinstance(layer, Linear8bitLt):
         scales = weight.SCB
-        return found if scales is None or scales.shape == weight.shape[:1] else scales.shape
+        return tuple(weight.shape if scales is None or len(scales) == len(weight) else scales.shape)
     state = weight.quant_state
     numbers = prod(state.shape)
     if weight.numel() != ceil(numbers / 2):
-        return found
+        return tuple(weight.shape)
     scales = state.absmax
-    return state.shape if scales.numel() == ceil(numbers / state.blocksize) else scales.shape
+    enough = scales.numel() == ceil(numbers / state.blocksize)
+    return tuple(state.shape if enough else scales.shape)
 
 
 def use_whole_weights(model: torch.nn.Module, dtype: torch.dtype) -> None:

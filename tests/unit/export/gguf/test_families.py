@@ -102,7 +102,22 @@ SHAPES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+SLOW = (
+    "biased",
+    "mixtral",
+    "qwen2_moe",
+    "longrope",
+    "own yarn",
+    "gemma3 stretched",
+    "linear",
+    "gemma",
+)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [pytest.param(shape, marks=[pytest.mark.proof] if shape in SLOW else []) for shape in SHAPES],
+)
 def test_llama_cpp_computes_what_transformers_does(shape: str, tmp_path: Path) -> None:
     chat, tokens = make_loud(tmp_path / "model", **SHAPES[shape]), draw_tokens(44)
     ours = score_ours(chat.model, tokens)
