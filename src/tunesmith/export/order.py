@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from tunesmith.export.parity import Distance
+from tunesmith.export.parity import CAST, NEAR_TIE, Distance
 from tunesmith.models.chat import Subject
 from tunesmith.runs.run import Run
 from tunesmith.runs.write import write_json
