@@ -16,6 +16,26 @@ if TYPE_CHECKING:
     from tunesmith.recipe.llamafactory.use import Use
 
 
+Quantize = Annotated[
+    Optional[str],
+    typer.Option(
+        help="How weights are packed. GGUF: f32, f16, bf16, q8_0, q6_k, q5_k_m or q4_k_m. "
+        "Safetensors: gptq-8, gptq-4, gptq-3, gptq-2, int8 or nf4. If not given, as the base is "
+        "stored."
+    ),
+]
+CalibrateOn = Annotated[
+    Optional[Path],
+    typer.Option(help="Texts that GPTQ looks at; without it, rows that the run learned from."),
+]
+CalibrateRows = Annotated[
+    Optional[int], typer.Option(min=1, help="How many rows GPTQ looks at: 128 if not said.")
+]
+CalibrateTokens = Annotated[
+    Optional[int], typer.Option(min=1, help="How many tokens of each: 1024 if not said.")
+]
+
+
 def export(
     name: Annotated[
         str, typer.Argument(help="A run, a checkpoint of one, or LLaMA-Factory's file.")
@@ -46,24 +66,10 @@ def export(
             "adapter alone, for PEFT (adapter) or for llama.cpp (gguf-adapter).",
         ),
     ] = "safetensors",
-    quantize: Annotated[
-        Optional[str],
-        typer.Option(
-            help="How weights are packed. GGUF: f32, f16, bf16, q8_0, q6_k, q5_k_m or q4_k_m. "
-            "Safetensors: gptq-8, gptq-4, gptq-3, gptq-2, int8 or nf4. If not given, as the base "
-            "is stored."
-        ),
-    ] = None,
-    calibrate_on: Annotated[
-        Optional[Path],
-        typer.Option(help="Texts that GPTQ looks at; without it, rows that the run learned from."),
-    ] = None,
-    calibrate_rows: Annotated[
-        Optional[int], typer.Option(min=1, help="How many rows GPTQ looks at: 128 if not said.")
-    ] = None,
-    calibrate_tokens: Annotated[
-        Optional[int], typer.Option(min=1, help="How many tokens of each: 1024 if not said.")
-    ] = None,
+    quantize: Quantize = None,
+    calibrate_on: CalibrateOn = None,
+    calibrate_rows: CalibrateRows = None,
+    calibrate_tokens: CalibrateTokens = None,
     precision: Annotated[
         Optional[Literal["auto", "fp32", "bf16", "fp16"]],
         typer.Option(help="How safetensors are stored; auto, the default, does as the base."),
