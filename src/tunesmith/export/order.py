@@ -83,6 +83,7 @@ class Exported:
         labels: how many classes a classifier names; 0 for a model that answers.
         calibrated: tokens of the rows that weights were packed for; 0 if none were looked at.
         form: one of `EXPORTERS`.
+        scores: whether it scores answers, and gives none.
     """
 
     folder: Path
@@ -95,6 +96,7 @@ class Exported:
     labels: int = 0
     calibrated: int = 0
     form: str = SAFETENSORS.name
+    scores: bool = False
 
 
 Exporter = Callable[[Order], Exported]

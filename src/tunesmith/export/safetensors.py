@@ -14,10 +14,11 @@ from tunesmith.export.layout import write_classifier, write_folder
 from tunesmith.export.merged import count_weights, load_merged, merge
 from tunesmith.export.order import Exported, Order, write_report
 from tunesmith.export.parity import check_distance, measure_distance, read_probes
-from tunesmith.export.stored import BYTES, dtype_of, load_stored, precision_of
+from tunesmith.export.reward import export_reward
+from tunesmith.export.stored import BYTES, dtype_of, keep_value_head, load_stored, precision_of
 from tunesmith.models.chat import ChatModel, Subject
 from tunesmith.models.classes import load_classifier
-from tunesmith.models.inspect import labels_of
+from tunesmith.models.inspect import is_scorer, labels_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -28,11 +29,15 @@ def export_safetensors(order: Order) -> Exported:
     if order.quantize is not None:
         return export_few_bits(order)
     precision = precision_of(order)
-    if labels_of(order.subject.adapter or order.subject.base):
+    weights = order.subject.adapter or order.subject.base
+    if labels_of(weights):
         return _export_classifier(order, precision)
+    if is_scorer(weights):
+        return export_reward(order, precision, BYTES[precision])
     found = load_merged(order, BYTES[precision])
     with writing_aside(order.to) as aside:
         _write(found.chat, aside, precision)
+        keep_value_head(weights, aside)
         written = load_stored(aside, found.probes)
         distance = measure_distance(written, found.reference)
         check_distance(distance, precision, str(order.to))

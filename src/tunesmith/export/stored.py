@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from tunesmith.export.order import Order
 from tunesmith.export.parity import check_tokens
 from tunesmith.models.chat import ChatModel, Subject, find_subject, load_subject
 from tunesmith.models.inspect import read_config
+from tunesmith.models.value import FILE, VALUE
 from tunesmith.runs.run import Run
 
 if TYPE_CHECKING:
@@ -49,3 +51,10 @@ def load_stored(folder: Path, probes: Sequence[dict[str, Any]]) -> ChatModel:
     stored = load_subject(Subject(folder.name, folder), precision="fp32", device="cpu")
     check_tokens(stored, probes)
     return stored
+
+
+def keep_value_head(weights: Path, folder: Path) -> None:
+    """Keep what PPO goes on from, apart: servers load all weights that lie beside theirs."""
+    if (weights / FILE).is_file():
+        (folder / VALUE).mkdir()
+        shutil.copyfile(weights / FILE, folder / VALUE / FILE)

@@ -131,6 +131,12 @@ def test_rows_that_are_gone_are_missed_before_anything_is_loaded(
     assert problem.message == "there is no such file"
 
 
+def test_what_scores_is_refused(run: Run, to: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(few_bits, "is_scorer", lambda _: True)
+    problem = refusal(run.path, to, form=form("int8"))
+    assert problem.message == "a model that scores is not written in few bits"
+
+
 @pytest.mark.parametrize("name", ["gptq-4", "int8"])
 def test_what_the_disk_refuses_is_not_published(run: Run, to: Path, name: str) -> None:
     with files_no_larger_than(10_000):
@@ -181,7 +187,7 @@ def test_bits_of_bitsandbytes_that_are_missing_are_missed(tmp_path: Path) -> Non
     weights = tmp_path / "nf4" / "model.safetensors"
     tensors = load_file(weights)
     name = "model.layers.1.mlp.up_proj.weight"
-    for part in (f"{name}.quant_map", name):
+    for part in (f"{name}.quant_map", f"{name}.quant_state.bitsandbytes__nf4", name):
         kept = {each: tensor for each, tensor in tensors.items() if each != part}
         save_file(kept, weights, {"format": "pt"})
         with pytest.raises(ModelError, match=r"missing: model\.layers\.1\.mlp\.up_proj"):

@@ -14,8 +14,8 @@ from tunesmith.export.layout import write_folder
 from tunesmith.export.merged import Tuned, load_merged
 from tunesmith.export.order import Calibration, Exported, Order, write_report
 from tunesmith.export.parity import check_distance, measure_distance
-from tunesmith.export.stored import dtype_of, load_stored, precision_of
-from tunesmith.models.inspect import labels_of, read_config
+from tunesmith.export.stored import dtype_of, keep_value_head, load_stored, precision_of
+from tunesmith.models.inspect import is_scorer, labels_of, read_config
 from tunesmith.runs.write import write_json
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def export_few_bits(order: Order) -> Exported:
     precision, where = precision_of(order), str(order.to)
     with writing_aside(order.to) as aside:
         layers = _write(found, kind, rows, precision, aside)
+        keep_value_head(order.subject.adapter or order.subject.base, aside)
         written = load_stored(aside, found.probes)
         distance = measure_distance(written, found.reference)
         nearer = f"with --quantize {kind.nearer}" if kind.nearer != name else "without --quantize"
@@ -57,9 +58,10 @@ def export_few_bits(order: Order) -> Exported:
 
 
 def _check_answers(order: Order) -> None:
-    if labels_of(order.subject.adapter or order.subject.base):
+    weights = order.subject.adapter or order.subject.base
+    if labels_of(weights) or is_scorer(weights):
         raise ExportError(
-            "a classifier is not written in few bits",
+            "a model that scores is not written in few bits",
             hint="leave out --quantize",
             where=order.subject.name,
         )

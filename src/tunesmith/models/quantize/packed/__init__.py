@@ -80,8 +80,8 @@ def formats() -> dict[str, Format]:
         "gptq": Format("qweight", ("qzeros", "scales"), gptq.refuse, gptq.unpack),
         "awq": Format("qweight", ("qzeros", "scales"), awq.refuse, awq.unpack),
         "aqlm": Format("codes", ("codebooks", "scales"), aqlm.refuse, aqlm.unpack),
-        "nf4": Format("weight.absmax", ("weight", "weight.quant_map"), bnb.refuse, None),
-        "fp4": Format("weight.absmax", ("weight", "weight.quant_map"), bnb.refuse, None),
+        "nf4": Format("weight.absmax", bnb.needed("nf4"), bnb.refuse, None),
+        "fp4": Format("weight.absmax", bnb.needed("fp4"), bnb.refuse, None),
         "int8": Format("SCB", ("weight",), bnb.refuse, None),
     }
 

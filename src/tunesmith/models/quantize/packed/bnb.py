@@ -24,6 +24,11 @@ def quantize_of(options: Mapping[str, Any]) -> NF4 | FP4 | Int8:
     return kind(double=bool(options.get("bnb_4bit_use_double_quant")))
 
 
+def needed(kind: str) -> tuple[str, ...]:
+    """Name the tensors without which 4 bits mean nothing."""
+    return ("weight", "weight.quant_map", f"weight.quant_state.bitsandbytes__{kind}")
+
+
 def refuse(options: Mapping[str, Any]) -> str:
     """Say why these weights cannot be read."""
     stored = str(options.get("bnb_4bit_quant_storage", "uint8"))
