@@ -11,18 +11,21 @@ import typer
 if TYPE_CHECKING:
     from tunesmith.models.chat import Subject
 
+Name = Annotated[
+    str,
+    typer.Argument(
+        help="A run, a checkpoint of one, or LLaMA-Factory's file; with --suite any model."
+    ),
+]
+Overrides = Annotated[
+    Optional[list[str]],
+    typer.Argument(metavar="[KEY=VALUE]...", help="Keys that replace the file's."),
+]
+
 
 def evaluate(
-    name: Annotated[
-        str,
-        typer.Argument(
-            help="A run, a checkpoint of one, or LLaMA-Factory's file; with --suite any model."
-        ),
-    ],
-    overrides: Annotated[
-        Optional[list[str]],
-        typer.Argument(metavar="[KEY=VALUE]...", help="Keys that replace the file's."),
-    ] = None,
+    name: Name,
+    overrides: Overrides = None,
     data: Annotated[
         Optional[list[Path]],
         typer.Option(
