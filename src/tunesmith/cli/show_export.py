@@ -41,7 +41,7 @@ def next_step(exported: Exported) -> tuple[str, str]:
     if exported.scores:
         return "reward by it", f"method.rewards: [{{model: {folder}}}]"
     steps = {
-        "gguf": ("serve", f"llama-server -m {folder / 'model.gguf'}"),
+        "gguf": ("serve", f"tunesmith serve {folder / 'model.gguf'}"),
         "ollama": ("serve", f"ollama create {folder.name.lower()} -f {folder / 'Modelfile'}"),
         "adapter": ("load", f"PeftModel.from_pretrained(base, '{folder}')"),
         "gguf-adapter": ("serve", f"llama-server -m BASE.gguf --lora {folder / 'adapter.gguf'}"),

@@ -92,8 +92,8 @@ class Batch:
         for slot in over:
             self.prefixes.keep(slot)
             slot.shelf.remove(slot)
-        if over:
-            self.slots = [slot for slot in self.slots if not slot.row.is_over]
+        if over:  # looked up once: others may be cancelled meanwhile
+            self.slots = [slot for slot in self.slots if slot not in over]
 
     def _make_room(self) -> None:
         """Lengthen slots that are full; if there is no room the youngest waits and reads again."""
