@@ -198,7 +198,6 @@ def put_together(
         found = find_subject(last)
         if adapters:
             _refuse_other_base(found, base)
-        found = _in_bits(found, quantize)
         return replace(found, beneath=beneath) if beneath.merged else found
     if not adapters:
         return Subject(base, _locate(base), None, template, None, quantize)
@@ -210,20 +209,6 @@ def put_together(
             where=str(folder),
         )
     return Subject(last, _locate(base), folder.absolute(), template, None, quantize, beneath)
-
-
-def _in_bits(found: Subject, quantize: Quantize | None) -> Subject:
-    """Keep the base of a run in the bits that are asked for, unless it was trained in others."""
-    if quantize is None or quantize == found.quantize:
-        return found
-    if found.quantize is not None:
-        raise ModelError(
-            f"the run was trained on a base of other bits: {found.quantize.kind}, and "
-            f"{quantize.kind} is asked for",
-            hint="leave them out: an adapter answers on what it was trained on",
-            where=found.name,
-        )
-    return replace(found, quantize=quantize)
 
 
 def _refuse_other_base(found: Subject, base: str) -> None:
@@ -333,7 +318,12 @@ def load_subject(
     if subject.adapter is not None:
         foreign = subject.run is None  # a person named both
         model = load_adapter(
-            base, subject.adapter, subject.base, beneath=subject.beneath, foreign=foreign
+            base,
+            subject.adapter,
+            subject.base,
+            beneath=subject.beneath,
+            foreign=foreign,
+            held=taken is not None,
         )
         if subject.blend is not None:
             blend_adapters(model, subject.adapter, subject.base, subject.beneath, subject.blend)
