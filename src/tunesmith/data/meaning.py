@@ -12,6 +12,7 @@ from typing import Any
 from tunesmith.data.formats import FORMATS, Classed, Format, Judgement, Pair, Question
 from tunesmith.data.formats.tools import read_tools, without_nulls
 from tunesmith.data.media.images import look_at
+from tunesmith.data.media.medium import show_media
 from tunesmith.data.reading import read_records
 from tunesmith.data.rows import (
     Conversation,
@@ -105,6 +106,8 @@ class Meaning:
             content, tools = self.format.read(fields, self.tags), read_tools(fields)
             if isinstance(content, Classed):
                 return self._classed(content, record.place)
+            if isinstance(content, tuple):
+                content = show_media(content, fields, record.place)
         except RowFault as fault:
             return Problem(record.place, CODE.sub(self._spell_column, str(fault)))
         if isinstance(content, str):

@@ -136,9 +136,9 @@ def evaluate(
         return _evaluate_classes(subject, run, method, data)
     reader = find_reader(subject.base, recipe.model.template)
     if data:
-        rows = file_rows(data, recipe, method.learn, reader)
+        rows = file_rows(data, recipe, learn_of(method, reader), reader)
     else:
-        rows = held_out_rows(run, method.learn, reader)
+        rows = held_out_rows(run, learn_of(method, reader), reader)
     if method.needs_reference:
         rows = replace(rows, tokens=_with_reference(run, method, rows.tokens))
     scores_only = isinstance(recipe.method, Reward)

@@ -38,6 +38,8 @@ def write_folder(model: PreTrainedModel, chat: ChatModel, folder: Path) -> None:
     model.generation_config = GenerationConfig()  # ours is written over it below
     model.save_pretrained(str(folder), max_shard_size=SHARD_SIZE)
     chat.tokenizer.save_pretrained(str(folder))
+    if chat.senses is not None:
+        chat.senses.save(folder)
     add_older_names(folder)
     write_json(folder / "generation_config.json", _generation_defaults(chat))
     _mend_tokenizer(folder, chat.template)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal
 
-from tunesmith.data.tokens import encode
 from tunesmith.errors import ModelError, RequestError
+from tunesmith.inference.looked import encode_messages, looked_arguments
 from tunesmith.inference.sampling import Sampling
 from tunesmith.inference.text_stream import TextStream
 
@@ -105,8 +105,10 @@ def encode_prompt(model: ChatModel, messages: Messages, tools: Tools = ()) -> li
     Raises:
         ModelError: if the model has no chat template.
         DataError: if the template refuses the messages.
+        RequestError: if what they show cannot be read.
     """
-    return encode(model.tokenizer, template_of(model).render_prompt(messages, tools))
+    template = template_of(model)
+    return encode_messages(model.tokenizer, template, model.senses, messages, tools)
 
 
 def template_of(model: ChatModel) -> Template:
@@ -273,6 +275,7 @@ def _generate(
     ids = torch.tensor([[pad] * (width - len(row)) + list(row) for row in prompts])
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in prompts])
     device = next(model.model.parameters()).device
+    ids, mask = ids.to(device), mask.to(device)
     options: dict[str, Any] = {
         "generation_config": _generation_config(sampling, limit, model.stop_ids, pad),
     }
@@ -280,8 +283,9 @@ def _generate(
         options["streamer"] = _Streamer(listener[0])
         options["stopping_criteria"] = _criteria(listener[1])
     with torch.no_grad(), _only_our_options(model.model):
+        shown = looked_arguments(model, prompts, ids, mask)
         written = model.model.generate(  # type: ignore[operator]
-            input_ids=ids.to(device), attention_mask=mask.to(device), **options
+            input_ids=ids, attention_mask=mask, **shown, **options
         )
     rows: list[list[int]] = written[:, width:].tolist()
     return rows

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from tunesmith.templates.breaks import BREAK, Breaker, has_reserved
+from tunesmith.templates.breaks import BREAK, PLACES, Breaker, has_reserved
 from tunesmith.templates.named import named_template
 from tunesmith.templates.template import Piece, Template, build_template
 
 __all__ = [
     "BREAK",
+    "PLACES",
     "Breaker",
     "Piece",
     "Template",

@@ -19,27 +19,14 @@ from tunesmith.errors import DataError, ModelError
 from tunesmith.templates.breaks import BREAK, Breaker, has_reserved
 from tunesmith.templates.environment import compile_template
 from tunesmith.templates.marks import Rendering, Span, has_marks, read_marks
+from tunesmith.templates.parts import in_parts, part_at_places
+from tunesmith.templates.probes import CALLED_TWICE, PROBE, QUESTION, TOOL
 from tunesmith.templates.written import OTHER, left_out
 
 THINKING = ("<think>", "</think>")
 """Tokens that an assistant writes itself: an answer may spell them and mean them."""
-PROBE = "tunesmithprobe"
-
-TOOL = {
-    "type": "function",
-    "function": {
-        "name": PROBE,
-        "description": "",
-        "parameters": {"type": "object", "properties": {}},
-    },
-}
-CALL = {"type": "function", "id": "call00001", "function": {"name": PROBE, "arguments": {}}}
-QUESTION = {"role": "user", "content": "question"}
-CALLED = (QUESTION, {"role": "assistant", "content": "", "tool_calls": [CALL]})
-RESULT = {"role": "tool", "content": "result", "tool_call_id": "call00001", "name": PROBE}
-
-CALLED_TWICE = (CALLED, (*CALLED, RESULT))
-
+APART = ("role", "content", "media")
+"""What of a message is no text, or gets parted."""
 Messages = Sequence[Mapping[str, Any]]
 Tools = Sequence[Mapping[str, Any]]
 
@@ -143,6 +130,8 @@ class Template:
         self._break_answer = Breaker(specials, spare=THINKING)
         self._has_marks = has_marks(source)
         self._marks_for_tools = has_marks(for_tools or source)
+        self._in_parts = False
+        self._in_parts = not self._writes_text()
         self.turn_end, self._opens = self._find_turn_end()
 
     def render_prompt(self, messages: Messages, tools: Tools = ()) -> str:
@@ -309,15 +298,20 @@ class Template:
 
     def _broken(self, message: Mapping[str, Any]) -> dict[str, Any]:
         broken = self._break_answer if message["role"] == "assistant" else self._break
-        rest = {name: value for name, value in message.items() if name != "role"}
-        return {"role": message["role"], **self._broken_in(rest, broken)}
+        rest = {name: value for name, value in message.items() if name not in APART}
+        texts = part_at_places(message["content"])
+        parts = [(kind, self._broken_in(text, broken)) for kind, text in texts]
+        content: Any = parts[0][1]
+        if self._in_parts or len(parts) > 1:
+            content = in_parts(parts)
+        return {"role": message["role"], "content": content, **self._broken_in(rest, broken)}
 
     def _broken_in(self, value: Any, broken: Breaker) -> Any:
         """Break the special tokens that the texts of a value spell, however deep they lie."""
         if isinstance(value, str):
             if has_reserved(value):
                 raise DataError(
-                    "the text holds a character from U+FDD0 to U+FDD2, which are reserved",
+                    "the text holds a character from U+FDD0 to U+FDD5, which are reserved",
                     hint="remove it",
                     where=self.name,
                 )
@@ -328,6 +322,13 @@ class Template:
                 for key, inner in value.items()
             }
         return [self._broken_in(v, broken) for v in value] if isinstance(value, list) else value
+
+    def _writes_text(self) -> bool:
+        """Whether a message's text is written where it does not come in parts."""
+        try:
+            return PROBE in self._render([{**QUESTION, "content": PROBE}]).text
+        except DataError:
+            return False
 
     @cached_property
     def _writes_tools(self) -> bool:

@@ -30,7 +30,7 @@ from tunesmith.models.quantize.packed import find_packed, refuse_twice
 from tunesmith.models.reader import AnyReader, Reader
 from tunesmith.models.roles import check_reference, find_reference, load_reader
 from tunesmith.models.rope import settle_rope
-from tunesmith.recipe.method import Classify, Distill, Preference
+from tunesmith.recipe.method import SFT, Classify, Distill, Preference
 from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.rewards import ExactMatch, NumberMatch
 from tunesmith.recipe.rope import RopeScaling
@@ -86,7 +86,7 @@ def prepare_run(recipe: Recipe) -> Prepared:
         check_rewards(method.rewards)
     learn = learn_of(method, reader)
     splits = prepare(recipe.data, learn, reader.tokenizer, reader.template, seed=recipe.run.seed)
-    check_answers(method, splits)
+    check_rows(recipe, method, splits)
     if isinstance(reader, Reader):
         written = num_answer_tokens(method)
         check_lengths(reader.folder, splits, recipe.model.rope_scaling, written)
@@ -100,6 +100,12 @@ def prepare_run(recipe: Recipe) -> Prepared:
 def num_answer_tokens(method: Method) -> int:
     """Count the tokens that rows may grow by when they are answered."""
     return method.writing.max_tokens if isinstance(method, OnlineMethod) else 0
+
+
+def check_rows(recipe: Recipe, method: Method, splits: Splits) -> None:
+    """Refuse rows that a method cannot learn from as the recipe asks."""
+    check_answers(method, splits)
+    check_noise(recipe, splits)
 
 
 def check_answers(method: Method, splits: Splits) -> None:
@@ -120,6 +126,23 @@ def check_answers(method: Method, splits: Splits) -> None:
                     hint="give the question its answer, or leave it or the reward out",
                     where=str(row.place),
                 )
+
+
+def check_noise(recipe: Recipe, splits: Splits) -> None:
+    """Refuse noise on the embeddings of rows that show something.
+
+    Raises:
+        RecipeError: models find the places of what they see by their tokens, not by embeddings.
+    """
+    if isinstance(recipe.method, SFT) and recipe.method.neftune_alpha:
+        rows = splits.train
+        if any("shown" in rows[number] for number in range(len(rows))):
+            raise RecipeError(
+                "method.neftune_alpha cannot be had with rows that show something: models put it "
+                "in the places of tokens, and noise hides these",
+                hint="remove method.neftune_alpha",
+                where="method.neftune_alpha",
+            )
 
 
 def longest_row(prepared: Prepared) -> int:

@@ -62,6 +62,16 @@ def look_at(path: Path) -> str:
         RowFault: if it is missing, no image, or too large.
     """
     content = read_image(path)
+    measure(content, path)
+    return hash_of(content)
+
+
+def measure(content: bytes, path: Path) -> None:
+    """Read the beginning of an image, before any of it is decoded.
+
+    Raises:
+        RowFault: if it is no image, or has too many pixels.
+    """
     with _faults(path):
         from PIL import Image
 
@@ -71,6 +81,10 @@ def look_at(path: Path) -> str:
         raise RowFault(
             f"the image {_name(path)} has {width:,} x {height:,} pixels, over {MOST_PIXELS:,}"
         )
+
+
+def hash_of(content: bytes) -> str:
+    """Hash the bytes of a file."""
     return hashlib.sha256(content).hexdigest()
 
 

@@ -1,0 +1,133 @@
+"""Prompts that show something: their tokens, and what a model is given beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tunesmith.data.media.medium import look_at_medium, open_all, open_medium
+from tunesmith.data.media.places import fill_places, spell_shown, takes_all
+from tunesmith.data.media.senses import Senses, Shown
+from tunesmith.data.rows import Medium, Place, RowFault
+from tunesmith.data.tokens import encode, encode_rows
+from tunesmith.errors import RequestError
+from tunesmith.templates import PLACES, Piece
+from tunesmith.templates.parts import part_at_places
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedTokenizerFast
+
+    from tunesmith.models.chat import ChatModel
+    from tunesmith.templates import Template
+
+
+class Looked(list[int]):
+    """Token ids of a prompt, and what it shows.
+
+    Attributes:
+        shown: in the order of the tokens that stand for it.
+    """
+
+    def __init__(self, ids: Iterable[int], shown: Sequence[Shown]) -> None:
+        super().__init__(ids)
+        self.shown = tuple(shown)
+
+
+def encode_messages(
+    tokenizer: PreTrainedTokenizerFast,
+    template: Template,
+    senses: Senses | None,
+    messages: Sequence[Mapping[str, Any]],
+    tools: Sequence[Mapping[str, Any]] = (),
+) -> list[int]:
+    """Write messages as a template does, put what they show into its places, and tokenize them.
+
+    Args:
+        messages: with `media`, a list of kind, source and hash each, where something is shown.
+
+    Raises:
+        DataError: if the template refuses the messages.
+        RequestError: if what they show cannot be read, or the model does not take it.
+    """
+    media = [Medium(*each) for message in messages for each in message.get("media", ())]
+    places = sum(
+        str(message.get("content") or "").count(place)
+        for message in messages
+        for place in PLACES.values()
+    )
+    if places != len(media):
+        raise RequestError(
+            "the text holds a character from U+FDD3 to U+FDD5, which are reserved",
+            hint="remove it",
+            where="messages",
+        )
+    text = template.render_prompt(messages, tools)
+    if not media:
+        return encode(tokenizer, text)
+    try:
+        taken = takes_all([medium.kind for medium in media], senses)
+        shown = open_all(media)
+        spelled = [spell_shown(each, taken) for each in shown]
+        (row,) = encode_rows(tokenizer, [fill_places([Piece(text, learned=False)], spelled, taken)])
+    except RowFault as fault:
+        raise RequestError(
+            str(fault), hint="send another, or ask a model that takes it", where="messages"
+        ) from None
+    return Looked(row.ids, shown)
+
+
+def check_shown(senses: Senses | None, kind: str, path: Path) -> list[str]:
+    """Look at a file that is to be shown.
+
+    Returns:
+        kind, path and hash, as messages keep them.
+
+    Raises:
+        RequestError: if it cannot be read, or the model does not take its kind.
+    """
+    here = Place(str(Path.cwd() / "messages"), 1)
+    try:
+        taken = takes_all([kind], senses)
+        found = look_at_medium(Medium(kind, str(path)), here)
+        spell_shown((kind, open_medium(found, here)), taken)
+    except RowFault as fault:
+        raise RequestError(
+            str(fault), hint="name another file, or talk to a model that takes it", where=str(path)
+        ) from None
+    return [kind, found.found_from(here), found.sha256]
+
+
+def in_open_parts(message: Mapping[str, Any]) -> dict[str, Any]:
+    """Write a message as OpenAI's API takes it, with what it shows among its parts."""
+    if not message.get("media"):
+        return dict(message)
+    media = iter(message["media"])
+    parts: list[dict[str, str]] = []
+    for kind, text in part_at_places(message["content"]):
+        if kind:
+            _, source, _ = next(media)
+            parts.append({"type": kind, kind: source})
+        if text:
+            parts.append({"type": "text", "text": text})
+    return {"role": message["role"], "content": parts}
+
+
+def looked_arguments(
+    model: ChatModel, prompts: Sequence[Sequence[int]], ids: torch.Tensor, mask: torch.Tensor | None
+) -> dict[str, Any]:
+    """List what a model is given beside the tokens of prompts.
+
+    Args:
+        ids: the prompts with what follows, [batch, seq].
+        mask: which tokens are none, [batch, seq]; None asks for the positions too.
+    """
+    shown = [each.shown if isinstance(each, Looked) else () for each in prompts]
+    if model.senses is None or not any(shown):
+        return {}
+    from tunesmith.models.seeing import seen_arguments, seen_positions
+
+    numbers = model.senses.numbers(shown)
+    given = seen_arguments(model.model, ids, numbers)
+    return given | (seen_positions(model.model, ids, numbers) if mask is None else {})
