@@ -24,7 +24,7 @@ PINNED = (
 INDEX = "https://pypi.org/simple/torch/"
 TORCH_LOCK = "locks/torch.sha256"
 """Apart from the rest: a machine may hold a build for the CPU or take one for CUDA."""
-EXTRAS = ("optim", "serve", "dev", "docs")
+EXTRAS = ("optim", "quant", "serve", "gguf", "dev", "docs")
 PYTHONS = ("cp311", "cp312", "cp313")
 
 
@@ -37,7 +37,7 @@ def main() -> None:
         pinned.write_text("\n".join(PINNED) + "\n", encoding="utf-8")
         extras = [
             part
-            for extra in ("optim", "quant", "serve", "dev", "docs")
+            for extra in EXTRAS
             for part in ("--extra", extra)
         ]
         plain = [f"--no-emit-{what}" for what in ("index-url", "find-links", "trusted-host")]
