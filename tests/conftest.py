@@ -20,6 +20,7 @@ def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep runs, cache and model caches of a test inside its own folder."""
     monkeypatch.setenv("TUNESMITH_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("TUNESMITH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("TUNESMITH_CONFIG", str(tmp_path / "config"))
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
     monkeypatch.delenv("HF_HUB_CACHE", raising=False)
 

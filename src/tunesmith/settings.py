@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from platformdirs import user_cache_path
+from platformdirs import user_cache_path, user_config_path
 
 from tunesmith.paths import expand
 
@@ -22,12 +22,14 @@ class Settings:
     Attributes:
         runs: folder that holds the run directories (`TUNESMITH_RUNS`, else `./runs`).
         cache: folder of what can be made again (`TUNESMITH_CACHE`).
+        config: folder of what a person set up, such as keys (`TUNESMITH_CONFIG`).
         hub_caches: folders in the Hugging Face cache layout, searched in this order
             (`HF_HUB_CACHE`, `HF_HOME`/hub, `HF_HOME`, the default place).
     """
 
     runs: Path
     cache: Path
+    config: Path
     hub_caches: tuple[Path, ...]
 
 
@@ -36,6 +38,7 @@ def read_settings() -> Settings:
     environment = os.environ
     runs = Path(environment.get("TUNESMITH_RUNS") or "runs")
     cache = Path(environment.get("TUNESMITH_CACHE") or user_cache_path("tunesmith"))
+    config = Path(environment.get("TUNESMITH_CONFIG") or user_config_path("tunesmith"))
     hubs: list[Path] = []
     if environment.get("HF_HUB_CACHE"):
         hubs.append(Path(environment["HF_HUB_CACHE"]))
@@ -43,7 +46,7 @@ def read_settings() -> Settings:
         hubs += [Path(environment["HF_HOME"]) / "hub", Path(environment["HF_HOME"])]
     else:
         hubs.append(expand("~/.cache/huggingface/hub"))
-    return Settings(runs=expand(runs), cache=expand(cache), hub_caches=tuple(hubs))
+    return Settings(expand(runs), expand(cache), expand(config), tuple(hubs))
 
 
 def forbid_network() -> None:

@@ -16,6 +16,7 @@ from tunesmith.cli import (
     doctor,
     evaluate,
     export,
+    keys,
     recipe,
     runs,
     serve,
@@ -40,6 +41,7 @@ app.command("chat")(chat.chat)
 app.command("classify")(classify.classify)
 app.command("export")(export.export)
 app.command("serve")(serve.serve)
+app.add_typer(keys.app, name="keys")
 app.add_typer(runs.app, name="runs")
 app.add_typer(data.app, name="data")
 app.add_typer(recipe.app, name="recipe")

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
+
+from tunesmith.errors import RequestError
+
+if TYPE_CHECKING:
+    from tunesmith.models.chat import Subject
+    from tunesmith.serving.serve import Doors, Ready
 
 
 def serve(
@@ -18,20 +25,88 @@ def serve(
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
-    api_key_file: Annotated[
-        Optional[Path], typer.Option(help="File with the key that clients must send.")
+    adapter: Annotated[
+        Optional[list[str]],
+        typer.Option(metavar="NAME=RUN", help="Another adapter over the same base; repeatable."),
     ] = None,
+    served_model_name: Annotated[
+        str, typer.Option(help="What clients call the model; its own name if not given.")
+    ] = "",
+    max_active: Annotated[
+        Optional[int],
+        typer.Option(min=1, max=4096, help="Answers written at a time; what suits if not given."),
+    ] = None,
+    max_waiting: Annotated[
+        int, typer.Option(min=0, max=10_000, help="Answers that may wait; others get 429.")
+    ] = 32,
+    api_key_file: Annotated[
+        Optional[Path],
+        typer.Option(help="File with a key that clients may send, besides `tunesmith keys`."),
+    ] = None,
+    is_open: Annotated[
+        bool, typer.Option("--open", help="Ask for no key, though there are some.")
+    ] = False,
+    log_prompts: Annotated[
+        bool, typer.Option("--log-prompts", help="Write prompts and answers to the log.")
+    ] = False,
+    print_client: Annotated[
+        str, typer.Option(metavar="KIND", help="Print a client instead: curl, python, spring.")
+    ] = "",
 ) -> None:
     """Serve a model in the form that OpenAI's clients speak."""
     from tunesmith.models.given import find_given
-    from tunesmith.serving.server import serve as serve_model
+    from tunesmith.serving.answers import Answering
+    from tunesmith.serving.serve import Address, Doors
+    from tunesmith.serving.serve import serve as serve_model
 
     given = find_given(name, overrides or ())
-    serve_model(given.name, host=host, port=port, key_file=api_key_file, ready=_say_ready)
+    doors = Doors(Address(host, port), api_key_file, is_open, log_prompts)
+    if print_client:
+        _print_client(print_client, given.name, served_model_name, doors)
+        return
+    how = Answering(served_model_name, _read_adapters(adapter or ()), max_active, max_waiting)
+    serve_model(given.name, how, doors, ready=_say_ready)
 
 
-def _say_ready(model: str, address: str) -> None:
-    typer.echo(f"serving {model} at {address}")
-    typer.echo(f"  docs:   {address}/docs")
-    typer.echo(f"  ask:    curl '{address}/generate?prompt=hello'")
-    typer.echo(f"  openai: base_url={address}/v1, model={model}\nCtrl-C stops")
+def _read_adapters(given: Sequence[str]) -> dict[str, str]:
+    adapters: dict[str, str] = {}
+    for one in given:
+        name, equals, run = one.partition("=")
+        if not (name and equals and run) or name in adapters:
+            raise RequestError(
+                f"{one!r} names no other adapter",
+                hint="write --adapter NAME=RUN, each with a name of its own",
+                where="--adapter",
+            )
+        adapters[name] = run
+    return adapters
+
+
+def _print_client(kind: str, name: str | Subject, called: str, doors: Doors) -> None:
+    """Print a client; no weights are loaded for it."""
+    from tunesmith.models.chat import find_subject
+    from tunesmith.serving.answers import served_name
+    from tunesmith.serving.client import write_client
+    from tunesmith.serving.serve import find_access
+
+    text = write_client(
+        kind,
+        host=doors.address.host,
+        port=doors.address.port,
+        model=called or served_name(find_subject(name).name),
+        asks_for_key=find_access(doors).keys is not None,
+    )
+    typer.echo(text, nl=False)
+
+
+def _say_ready(ready: Ready) -> None:
+    typer.echo(f"serving {ready.models[0]} at {ready.address}")
+    for name in ready.models[1:]:
+        typer.echo(f"  also:   {name}")
+    typer.echo(f"  docs:   {ready.address}/docs")
+    if ready.scores:
+        typer.echo(f"  score:  POST {ready.address}/score")
+    else:
+        typer.echo(f"  ask:    curl '{ready.address}/generate?prompt=hello'")
+        typer.echo(f"  openai: base_url={ready.address}/v1, model={ready.models[0]}")
+    typer.echo(f"  key:    {'needed' if ready.asks_for_key else 'none'}\nCtrl-C stops")

@@ -78,7 +78,7 @@ def serving(model: Path) -> Iterator[str]:
     Raises:
         TunesmithError: if it does not start.
     """
-    command = [sys.executable, "-m", "tunesmith", "serve", str(model), "--port", "0"]
+    command = [sys.executable, "-m", "tunesmith", "serve", str(model), "--port", "0", "--open"]
     process = subprocess.Popen(  # noqa: S603  our own program, arguments as a list
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from tunesmith.errors import RequestError
 from tunesmith.inference.generate import Answer, Finish, Messages, Tools
+from tunesmith.inference.manner import PLAIN, Manner
 from tunesmith.inference.sampling import Sampling
+
+if TYPE_CHECKING:
+    import torch
+
+UNKNOWN = -1
+"""Id of a token of which an engine elsewhere tells only that it was written."""
 
 
 @dataclass(frozen=True)
@@ -15,6 +23,7 @@ class Token:
     """A token of an answer.
 
     Attributes:
+        id: may be UNKNOWN.
         logprob: its log-probability in nats; None unless it was asked for.
         likeliest: the likeliest tokens in its place and their log-probabilities, best first.
     """
@@ -31,15 +40,31 @@ class Piece:
     Attributes:
         tokens: the tokens written since then; their text may come with a later piece.
         finish: why the answer ended; None for all but the last piece.
+        counted: tokens of the prompt and of the answer, said with the last piece by an engine
+            elsewhere that counts for itself.
     """
 
     text: str
     tokens: tuple[Token, ...] = ()
     finish: Finish | None = None
+    counted: tuple[int, int] | None = None
 
 
 Hear = Callable[[Piece | Exception], None]
 """Called from the engine's thread, never at the same time for one request, and quick."""
+
+
+class Form(Protocol):
+    """The form one answer must have, and how far it got; called from the engine's thread."""
+
+    def mask(self) -> torch.Tensor:
+        """Tell which tokens may come next, bool [vocab]; the ids past its end may not."""
+
+    def take(self, token: int) -> None:
+        """Go on by a token that was allowed."""
+
+    def is_over(self) -> bool:
+        """Whether nothing may follow but the end."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +74,15 @@ class Request:
     Attributes:
         prompt: token ids.
         model: which of the engine's models answers; the first if empty.
+        form: what the answer must look like, made for this request; None for anything.
+        keep: special tokens that are spelled in the text, as whoever reads it parts it by them.
     """
 
     prompt: Sequence[int]
     sampling: Sampling
     model: str = ""
+    form: Form | None = None
+    keep: frozenset[int] = frozenset()
 
 
 class Work(Protocol):
@@ -71,12 +100,18 @@ class Speech(Protocol):
         stop_ids: tokens that end an answer.
         defaults: the model's own way of sampling.
         can_chat: whether it has a template for conversations.
+        options: what the template can be told besides messages and tools.
+        num_tokens: how many tokens there are.
+        manner: how it marks thoughts and calls of tools, where its texts are ours to part.
     """
 
     longest: int
     stop_ids: tuple[int, ...]
     defaults: Sampling
     can_chat: bool
+    options: frozenset[str]
+    num_tokens: int
+    manner: Manner = PLAIN
 
     def render(self, messages: Messages, tools: Tools, options: Mapping[str, Any]) -> list[int]:
         """Write a conversation as the model's template does; tokenize it.
@@ -91,9 +126,44 @@ class Speech(Protocol):
     def decode(self, tokens: Sequence[int], *, keep_special: bool = False) -> str:
         """Return the text of tokens."""
 
+    def spell(self, token: int) -> bytes:
+        """Return what a token writes, which may be a part of a character."""
+
+    def form(self, grammar: str) -> Form:
+        """Read a grammar of llguidance's that an answer is to be held to; this may take long.
+
+        Raises:
+            RequestError: if it cannot.
+        """
+        raise RequestError(
+            "the engine holds answers to no form",
+            hint="serve a model folder with --engine own, or leave it out",
+        )
+
+
+@dataclass(frozen=True)
+class Load:
+    """How busy an engine is.
+
+    Attributes:
+        running: answers that are being written.
+        waiting: answers that wait for their turn.
+        cache: the part of its cache that is in use, 0 to 1; None if it does not tell.
+    """
+
+    running: int = 0
+    waiting: int = 0
+    cache: float | None = None
+
 
 class Engine(Protocol):
-    """Answers many requests with the weights that it has at that moment."""
+    """Answers many requests with the weights that it has at that moment.
+
+    Attributes:
+        width: how many answers it writes at the same time at most.
+    """
+
+    width: int
 
     def models(self) -> Mapping[str, Speech]:
         """Return the models that answer, by the names clients call them; the first is the main."""
@@ -107,6 +177,36 @@ class Engine(Protocol):
         Args:
             prompts: token ids; one that comes several times is answered several times.
         """
+
+    def load(self) -> Load:
+        """Tell how busy it is, as far as it knows."""
+        return Load()
+
+    def embed(self, prompts: Sequence[Sequence[int]], model: str = "") -> list[list[float]]:
+        """Return the mean of the last hidden states of each prompt, not normalized.
+
+        Raises:
+            RequestError: if it cannot.
+        """
+        raise RequestError(
+            "the engine makes no embeddings", hint="serve a model folder with --engine own"
+        )
+
+    def add(self, name: str, run: str) -> None:
+        """Let another adapter over the same base answer under a name.
+
+        Raises:
+            TunesmithError: if it cannot, or the run is none, or trained on another base.
+        """
+        raise RequestError("the engine takes no adapters", hint="serve one adapter at a time")
+
+    def remove(self, name: str) -> None:
+        """Let an adapter that was added answer no further request.
+
+        Raises:
+            RequestError: if there is none of that name.
+        """
+        raise RequestError("the engine takes no adapters", hint="serve one adapter at a time")
 
     def close(self) -> None:
         """End all work and free the weights."""

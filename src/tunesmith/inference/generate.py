@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Finish = Literal["stop", "length"]
 Messages = Sequence[Mapping[str, Any]]
 Tools = Sequence[Mapping[str, Any]]
+NONE: Mapping[str, Any] = {}
 BATCH_ROWS = 16
 COLDEST = 1e-5
 """Logits divided by a lower temperature are no numbers any more; it is 0 as good as."""
@@ -55,14 +56,15 @@ class Stream:
     """An answer while it is written: iterate over it for pieces of text.
 
     Attributes:
-        num_tokens: tokens written so far.
+        tokens: what was written so far.
         finish: why it ended; None until then.
     """
 
     def __init__(
         self, model: ChatModel, prompt: Sequence[int], sampling: Sampling, limit: int
     ) -> None:
-        self.num_prompt_tokens, self.num_tokens = len(prompt), 0
+        self.num_prompt_tokens = len(prompt)
+        self.tokens: list[int] = []
         self.finish: Finish | None = None
         self._stop_ids = model.stop_ids
         self._text = TextStream(model.tokenizer, sampling.stop)
@@ -72,6 +74,11 @@ class Stream:
     def __iter__(self) -> Iterator[str]:
         """Yield pieces of text as they become certain."""
         return self._pieces
+
+    @property
+    def num_tokens(self) -> int:
+        """Count the tokens written so far."""
+        return len(self.tokens)
 
     def cancel(self) -> None:
         """Stop writing after the token in work."""
@@ -87,7 +94,7 @@ class Stream:
                 if token in self._stop_ids:
                     self.finish = "stop"
                     break
-                self.num_tokens += 1
+                self.tokens.append(token)
                 if piece := self._text.push(token):
                     yield piece
                 if self._text.stopped:
@@ -99,16 +106,21 @@ class Stream:
             self.close()
 
 
-def encode_prompt(model: ChatModel, messages: Messages, tools: Tools = ()) -> list[int]:
+def encode_prompt(
+    model: ChatModel, messages: Messages, tools: Tools = (), options: Mapping[str, Any] = NONE
+) -> list[int]:
     """Write messages, and the tools they may call, as the model's template does; tokenize them.
+
+    Args:
+        options: what the template is told besides, such as `enable_thinking`.
 
     Raises:
         ModelError: if the model has no chat template.
         DataError: if the template refuses the messages.
         RequestError: if what they show cannot be read.
     """
-    template = template_of(model)
-    return encode_messages(model.tokenizer, template, model.senses, messages, tools)
+    read = (model.tokenizer, template_of(model), model.senses)
+    return encode_messages(*read, messages, tools, options)
 
 
 def template_of(model: ChatModel) -> Template:
@@ -143,12 +155,12 @@ def answer(
         RequestError: if a prompt is longer than the model takes.
     """
     sampling = sampling or Sampling()
-    sampling.check()
+    _check(sampling)
     limits = [min(sampling.max_tokens, check_room(model, prompt)) for prompt in prompts]
     answers: dict[int, Answer] = {}
     with _seeded(sampling.seed):
         for limit, places in _batches(prompts, limits, rows):
-            written = _generate(model, [prompts[place] for place in places], sampling, limit)
+            written = generate(model, [prompts[place] for place in places], sampling, limit)
             for place, tokens in zip(places, written, strict=True):
                 answers[place] = _finish(model, prompts[place], tokens, sampling)
     return [answers[place] for place in range(len(prompts))]
@@ -171,9 +183,20 @@ def stream_answer(model: ChatModel, prompt: Sequence[int], sampling: Sampling) -
     Raises:
         RequestError: at once, if the prompt is longer than the model takes.
     """
-    sampling.check()
+    _check(sampling)
     limit = min(sampling.max_tokens, check_room(model, prompt))
     return Stream(model, prompt, sampling, limit)
+
+
+def _check(sampling: Sampling) -> None:
+    """Refuse options that mean nothing, or nothing here."""
+    sampling.check()
+    if sampling.logprobs is not None:
+        raise RequestError(
+            "the text of an answer alone tells no log-probabilities",
+            hint="leave logprobs out, or ask an engine",
+            where="logprobs",
+        )
 
 
 class _Tokens:
@@ -207,11 +230,14 @@ class _Tokens:
     def _work(
         self, model: ChatModel, prompt: Sequence[int], sampling: Sampling, limit: int
     ) -> None:
-        listener = (self._made.put, self._cancelled.is_set)
+        listener = {
+            "streamer": _Streamer(self._made.put),
+            "stopping_criteria": _criteria(self._cancelled.is_set),
+        }
         try:
             if not self._cancelled.is_set():
                 with _seeded(sampling.seed):
-                    _generate(model, [prompt], sampling, limit, listener)
+                    generate(model, [prompt], sampling, limit, listener)
             self._made.put(None)
         except BaseException as problem:  # noqa: BLE001  handed over to whoever reads the tokens
             self._made.put(problem)
@@ -256,17 +282,17 @@ def max_positions(model: ChatModel) -> int:
         return 1 << 30
 
 
-def _generate(
+def generate(
     model: ChatModel,
-    prompts: list[Sequence[int]],
+    prompts: Sequence[Sequence[int]],
     sampling: Sampling,
     limit: int,
-    listener: tuple[Callable[[int], None], Callable[[], bool]] | None = None,
+    more: Mapping[str, Any] = NONE,
 ) -> list[list[int]]:
     """Write on from prompts padded on the left; return what was written, ended rows padded.
 
     Args:
-        listener: hears each token, and says whether to go on no further.
+        more: what else transformers is told, such as who hears each token.
     """
     import torch
 
@@ -278,10 +304,9 @@ def _generate(
     ids, mask = ids.to(device), mask.to(device)
     options: dict[str, Any] = {
         "generation_config": _generation_config(sampling, limit, model.stop_ids, pad),
+        "logits_processor": _added(sampling, width),
+        **more,
     }
-    if listener is not None:
-        options["streamer"] = _Streamer(listener[0])
-        options["stopping_criteria"] = _criteria(listener[1])
     with torch.no_grad(), _only_our_options(model.model):
         shown = looked_arguments(model, prompts, ids, mask)
         written = model.model.generate(  # type: ignore[operator]
@@ -300,6 +325,7 @@ def _generation_config(sampling: Sampling, limit: int, stop_ids: Sequence[int], 
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
             "top_k": sampling.top_k,
+            "min_p": sampling.min_p or None,
         }
     return GenerationConfig(
         max_new_tokens=limit,
@@ -309,6 +335,30 @@ def _generation_config(sampling: Sampling, limit: int, stop_ids: Sequence[int], 
         pad_token_id=pad,
         **drawing,
     )
+
+
+def _added(sampling: Sampling, width: int) -> Any:
+    """Return what adds to logits by what stands in an answer, and to those with a bias.
+
+    Args:
+        width: tokens before the answers.
+    """
+    import torch
+    from transformers import LogitsProcessor, LogitsProcessorList
+
+    class Added(LogitsProcessor):
+        def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+            written = input_ids[:, width:]
+            ones = torch.ones_like(written, dtype=scores.dtype)
+            counts = torch.zeros_like(scores).scatter_add_(1, written, ones)
+            scores = scores - sampling.presence_penalty * (counts > 0)
+            scores = scores - sampling.frequency_penalty * counts
+            for token, bias in sampling.logit_bias.items():
+                scores[:, token] += bias
+            return scores
+
+    adds = sampling.presence_penalty or sampling.frequency_penalty or sampling.logit_bias
+    return LogitsProcessorList([Added()] if adds else [])
 
 
 @contextmanager

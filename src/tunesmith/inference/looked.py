@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from tunesmith.models.chat import ChatModel
     from tunesmith.templates import Template
 
+NONE: Mapping[str, Any] = {}
+
 
 class Looked(list[int]):
     """Token ids of a prompt, and what it shows.
@@ -41,11 +43,13 @@ def encode_messages(
     senses: Senses | None,
     messages: Sequence[Mapping[str, Any]],
     tools: Sequence[Mapping[str, Any]] = (),
+    options: Mapping[str, Any] = NONE,
 ) -> list[int]:
     """Write messages as a template does, put what they show into its places, and tokenize them.
 
     Args:
         messages: with `media`, a list of kind, source and hash each, where something is shown.
+        options: what the template is told besides.
 
     Raises:
         DataError: if the template refuses the messages.
@@ -63,7 +67,7 @@ def encode_messages(
             hint="remove it",
             where="messages",
         )
-    text = template.render_prompt(messages, tools)
+    text = template.render_prompt(messages, tools, options)
     if not media:
         return encode(tokenizer, text)
     try:

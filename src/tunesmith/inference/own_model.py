@@ -1,52 +1,52 @@
-"""A model of this process as an engine: whatever its architecture, one stream at a time."""
+"""A model of this process as an engine, through transformers' `generate`: any architecture."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
-from tunesmith.inference.engine import Engine, Hear, Piece, Request, Speech, Work
-from tunesmith.inference.generate import Answer, Stream, answer, stream_answer
+from tunesmith.inference.embed import embed
+from tunesmith.inference.engine import Engine, Hear, Load, Request, Speech, Work
+from tunesmith.inference.generate import Answer, answer
 from tunesmith.inference.sampling import Sampling
 from tunesmith.inference.speech import ModelSpeech
+from tunesmith.inference.turns import Turns
 from tunesmith.models.chat import ChatModel
 
 
-@dataclass(frozen=True)
 class OwnModel(Engine):
     """A model of this process, through transformers' `generate`.
 
-    Attributes:
-        rows: answers written at the same time by `write`.
+    Args:
+        rows: answers written at the same time.
     """
 
-    model: ChatModel
-    rows: int
-    _turn: threading.Lock = field(default_factory=threading.Lock)
+    def __init__(self, model: ChatModel, rows: int) -> None:
+        self.model, self.rows, self.width = model, rows, rows
+        self._turns = Turns(model, rows)
+        self._speech: ModelSpeech | None = None
 
     def models(self) -> Mapping[str, Speech]:
         """Return the one model."""
-        return {self.model.name: ModelSpeech(self.model)}
+        self._speech = self._speech or ModelSpeech(self.model)
+        return {self.model.name: self._speech}
 
     def start(self, request: Request, hear: Hear) -> Work:
-        """Begin an answer when those before it are done."""
-        stream = stream_answer(self.model, request.prompt, request.sampling)
-        threading.Thread(target=self._tell, args=(stream, hear), daemon=True).start()
-        return stream
+        """Begin an answer when those before it are done, together with those that wait too."""
+        return self._turns.start(request, hear)
 
     def write(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[Answer]:
         """Answer each prompt."""
         return answer(self.model, prompts, sampling, rows=self.rows)
 
-    def close(self) -> None:
-        """Nothing is held but what the caller gave."""
+    def load(self) -> Load:
+        """Tell how busy it is."""
+        return self._turns.load()
 
-    def _tell(self, stream: Stream, hear: Hear) -> None:
-        try:
-            with self._turn:
-                for text in stream:
-                    hear(Piece(text))
-            hear(Piece("", (), stream.finish or "stop"))
-        except Exception as problem:  # noqa: BLE001  handed over to whoever hears
-            hear(problem)
+    def embed(self, prompts: Sequence[Sequence[int]], model: str = "") -> list[list[float]]:
+        """Return the mean of the last hidden states of each prompt."""
+        with self._turns.turn:
+            return embed(self.model, prompts)
+
+    def close(self) -> None:
+        """End all work."""
+        self._turns.close()

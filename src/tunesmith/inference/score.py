@@ -21,8 +21,6 @@ def score(model: RewardModel, messages: Sequence[Mapping[str, str]]) -> float:
     Raises:
         DataError: if the last message is no answer, or the template cannot write them.
     """
-    import torch
-
     if not messages or messages[-1]["role"] != "assistant":
         raise DataError(
             "the conversation ends without an answer, so there is nothing to score",
@@ -30,8 +28,31 @@ def score(model: RewardModel, messages: Sequence[Mapping[str, str]]) -> float:
         )
     rendered = model.template.render_rows([dict(one) for one in messages], learn_history=False)
     (row,) = encode_rows(model.tokenizer, rendered)
-    ids = row.ids[: row.learned[-1][1]]  # what follows is not seen in training either
+    return _score_tokens(model, row.ids[: row.learned[-1][1]])  # as much as is seen in training
+
+
+def score_text(model: RewardModel, text: str) -> float:
+    """Score a conversation that is written already, special tokens included.
+
+    Raises:
+        DataError: if it is empty or longer than the model takes.
+    """
+    ids = model.tokenizer.encode(text, add_special_tokens=False)
+    return _score_tokens(model, [int(token) for token in ids])
+
+
+def _score_tokens(model: RewardModel, ids: Sequence[int]) -> float:
+    import torch
+
+    config = model.model.config.get_text_config()  # type: ignore[union-attr,operator]
+    most = config.to_dict().get("max_position_embeddings") or len(ids)
+    if not 0 < len(ids) <= most:
+        raise DataError(
+            f"the conversation has {len(ids):,} tokens, the model takes 1 to {most:,}",
+            hint="shorten it, or write some words",
+            where=model.name,
+        )
     device = next(model.model.parameters()).device
-    given = {"input_ids": torch.tensor([ids], device=device), "use_cache": False}
+    given = {"input_ids": torch.tensor([list(ids)], device=device), "use_cache": False}
     with torch.no_grad():
         return float(scores_at(model.model, given, torch.tensor([len(ids) - 1], device=device))[0])

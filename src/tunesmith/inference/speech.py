@@ -7,29 +7,40 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tunesmith.data.tokens import encode
-from tunesmith.inference.engine import Speech
+from tunesmith.inference.engine import Form, Speech
 from tunesmith.inference.generate import Messages, Tools, encode_prompt, max_positions
+from tunesmith.inference.manner import find_manner
 from tunesmith.inference.sampling import default_sampling
+from tunesmith.inference.spelling import Spelling
+from tunesmith.inference.structured.forms import Forms
 from tunesmith.models.chat import ChatModel
 
 
 class ModelSpeech(Speech):
     """Speech of a model of this process; the tokenizer serves one thread at a time.
 
+    Args:
+        tool_format: how the model writes calls; None to find out.
+
     Raises:
         ModelError: if the model's own way of sampling means nothing.
     """
 
-    def __init__(self, model: ChatModel) -> None:
+    def __init__(self, model: ChatModel, tool_format: str | None = None) -> None:
         self._model, self._lock = model, threading.Lock()
         self.longest, self.stop_ids = max_positions(model), model.stop_ids
         self.defaults = default_sampling(model.folder)
         self.can_chat = model.template is not None
+        self.options = model.template.options if model.template else frozenset()
+        self.num_tokens = len(model.tokenizer)
+        self.manner = find_manner(model.template, model.tokenizer, tool_format)
+        self._spelling = Spelling(model.tokenizer)
+        self._forms = Forms(model.tokenizer, model.stop_ids)
 
     def render(self, messages: Messages, tools: Tools, options: Mapping[str, Any]) -> list[int]:
         """Write a conversation as the model's template does; tokenize it."""
         with self._lock:
-            return encode_prompt(self._model, messages, tools)
+            return encode_prompt(self._model, messages, tools, options)
 
     def encode(self, text: str) -> list[int]:
         """Tokenize a text to be continued."""
@@ -46,3 +57,12 @@ class ModelSpeech(Speech):
                     clean_up_tokenization_spaces=False,
                 )
             )
+
+    def spell(self, token: int) -> bytes:
+        """Return what a token writes, which may be a part of a character."""
+        with self._lock:
+            return self._spelling(token)
+
+    def form(self, grammar: str) -> Form:
+        """Read a grammar of llguidance's that an answer is to be held to."""
+        return self._forms.build(grammar)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,12 +17,22 @@ class TextStream:
     A character may be spread over several tokens; it comes out with the last of them. Text that
     may turn out to be the beginning of a stop text is held back until that is decided.
 
+    Special tokens have no text but for those that are kept.
+
     Attributes:
         stopped: whether a stop text was met; what comes after it is dropped.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, stop: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerFast,
+        stop: Sequence[str] = (),
+        keep: Collection[int] = (),
+    ) -> None:
         self._tokenizer, self._stop = tokenizer, tuple(stop)
+        added = tokenizer.added_tokens_decoder.items() if keep else ()
+        self._dropped = {number for number, token in added if token.special} - {*keep}
+        self._keeps = bool(keep)
         self._ids: list[int] = []
         self._prefix = self._read = 0
         self._held = ""
@@ -30,6 +40,8 @@ class TextStream:
 
     def push(self, token: int) -> str:
         """Add a token and return the text that is now certain."""
+        if token in self._dropped:
+            return ""
         self._ids.append(token)
         before = self._decode(self._ids[self._prefix : self._read])
         text = self._decode(self._ids[self._prefix :])
@@ -49,7 +61,7 @@ class TextStream:
 
     def _decode(self, ids: list[int]) -> str:
         text = self._tokenizer.decode(
-            ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
+            ids, skip_special_tokens=not self._keeps, clean_up_tokenization_spaces=False
         )
         return str(text)
 

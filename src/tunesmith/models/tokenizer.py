@@ -116,7 +116,8 @@ def stop_ids(
     """List the tokens at which an answer is over, the template's turn end first."""
     found: list[int] = []
     if template is not None:
-        found.append(tokenizer.get_vocab()[template.turn_end])
+        vocab = tokenizer.get_vocab()
+        found += [vocab[template.turn_end], vocab[template.call_end]]
     if tokenizer.eos_token_id is not None:
         found.append(int(tokenizer.eos_token_id))
     generation = folder / "generation_config.json"

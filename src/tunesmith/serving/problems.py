@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from typing import Any, cast
 
 from fastapi import FastAPI, Request
@@ -13,11 +14,13 @@ from starlette.exceptions import HTTPException
 
 from tunesmith.errors import TunesmithError
 from tunesmith.logs import logger
-from tunesmith.serving.replies import body_of, error_body
+from tunesmith.serving.replies.errors import body_of, error_body
+from tunesmith.serving.replies.events import event
 
 log = logger(__name__)
-STATUS = {"UnknownModel": 404, "Busy": 429}
-CHOICE = re.compile(r"str|list\[.*|function-.*")
+STATUS = {"UnknownModel": 404, "Busy": 429, "Stopping": 503}
+RETRY = (429, 503)
+CHOICE = re.compile(r"str|int|list\[.*|function-.*|constrained-.*")
 """How pydantic names the kinds of value that a field may have."""
 
 
@@ -27,7 +30,7 @@ def add_problem_replies(app: FastAPI) -> None:
     @app.exception_handler(TunesmithError)
     async def mendable(_: Request, problem: TunesmithError) -> JSONResponse:
         status = STATUS.get(type(problem).__name__, 400)
-        headers = {"Retry-After": "1"} if status == STATUS["Busy"] else None
+        headers = {"Retry-After": "1"} if status in RETRY else None
         return JSONResponse(body_of(problem), status, headers)
 
     @app.exception_handler(RequestValidationError)
@@ -45,6 +48,18 @@ def add_problem_replies(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def unexpected(_: Request, problem: Exception) -> JSONResponse:
         return JSONResponse(describe_failure(problem), 500)
+
+
+async def told_in_stream(events: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    """Pass events on, and tell what goes wrong as one: the status was sent already."""
+    try:
+        async with aclosing(events):
+            async for content in events:
+                yield content
+    except TunesmithError as problem:
+        yield event(body_of(problem))
+    except Exception as problem:  # noqa: BLE001  whatever it is, the client waits for an end
+        yield event(describe_failure(problem))
 
 
 def describe_failure(problem: Exception) -> dict[str, Any]:

@@ -7,67 +7,73 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from types import FrameType
 
-from tunesmith.errors import RequestError, require
-from tunesmith.models.chat import Subject, load_chat_model
-from tunesmith.paths import exists, expand
-from tunesmith.serving.guard import Guard, is_loopback, read_key
-from tunesmith.serving.service import Service
+import uvicorn
+from starlette.types import ASGIApp
 
-SECONDS_TO_DRAIN = 10
+from tunesmith.errors import RequestError
+from tunesmith.serving.connections import PatientProtocol
+from tunesmith.serving.limits import MAX_HEADER_BYTES, SECONDS_TO_DRAIN
+from tunesmith.serving.queue import Queue
+
+SECONDS_TO_CLOSE = 1
+"""What connections get to send their last bytes, once all answers are over or were ended."""
 
 
-def serve(
-    name: str | Subject,
-    *,
-    host: str = "127.0.0.1",
-    port: int = 8000,
-    key_file: Path | None = None,
-    ready: Callable[[str, str], None] = lambda model, address: None,
-) -> None:
-    """Serve a run, a checkpoint or a model folder over HTTP.
+class DrainingServer(uvicorn.Server):
+    """A server that, told to stop, refuses new requests and lets those in work end."""
+
+    def __init__(self, config: uvicorn.Config, queue: Queue, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._queue, self._ready = queue, ready
+        self._ends: float | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to accept requests, and say so."""
+        await super().startup(sockets)
+        self._ready()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to stop; a second signal stops at once."""
+        if self._ends is not None:
+            super().handle_exit(sig, frame)
+            return
+        self._captured_signals.append(sig)
+        self._queue.stopping, self._ends = True, time.monotonic() + SECONDS_TO_DRAIN
+
+    async def on_tick(self, counter: int) -> bool:
+        """Say whether it is time to close, ten times a second."""
+        over = await super().on_tick(counter)
+        if over or self._ends is None:
+            return over
+        if time.monotonic() > self._ends:
+            self._queue.stop()
+            return True
+        return not self._queue.taken
+
+
+def run_app(app: ASGIApp, queue: Queue, listener: socket.socket, ready: Callable[[], None]) -> None:
+    """Answer requests until SIGTERM or SIGINT.
 
     Args:
-        port: 0 takes a free one.
-        key_file: holds the key that clients must send; needed beyond this machine.
-        ready: called with the model's name and the address once requests are accepted.
-
-    Raises:
-        RequestError: if the address would be open to others without a key, or is taken.
-        SystemExit: with code 0, when SIGTERM asks for the end.
+        ready: called once requests are accepted.
     """
-    uvicorn = require("uvicorn", extra="serve")
-    require("fastapi", extra="serve")
-    require("fastapi_offline", extra="serve")
-    loopback = is_loopback(host)
-    if not loopback and key_file is None:
-        raise RequestError(
-            f"at {host} others could use the model without a key",
-            hint="name a file that holds a key with --api-key-file, or leave --host out",
-            where="--host",
-        )
-    key = read_key(key_file) if key_file else None
-    listener = _listen(host, port)
-    from tunesmith.serving.app import build_app
-
-    with listener, ended_by_sigterm():
-        model = load_chat_model(name)
-        app = build_app(Service(model, served_name(model.name)), Guard(key, loopback))
-        shown = f"[{host}]" if ":" in host else host
-        address = f"http://{shown}:{listener.getsockname()[1]}"
-        app.router.on_startup.append(lambda: ready(served_name(model.name), address))
-        config = uvicorn.Config(
-            app,
-            http="h11",
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=SECONDS_TO_DRAIN,
-        )
-        uvicorn.Server(config).run(sockets=[listener])
+    config = uvicorn.Config(
+        app,
+        http=PatientProtocol,
+        ws="none",
+        lifespan="off",
+        log_level="error",
+        access_log=False,
+        server_header=False,
+        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+        timeout_graceful_shutdown=SECONDS_TO_CLOSE,
+    )
+    DrainingServer(config, queue, ready).run(sockets=[listener])
 
 
 @contextmanager
@@ -83,13 +89,12 @@ def ended_by_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def served_name(name: str) -> str:
-    """Return what clients call a model: the last part of its name or path."""
-    path = expand(name)
-    return (path.resolve() if exists(path) else path).name or name
+def listen(host: str, port: int) -> socket.socket:
+    """Take an address.
 
-
-def _listen(host: str, port: int) -> socket.socket:
+    Raises:
+        RequestError: if it is taken, or none of this machine.
+    """
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -104,6 +109,11 @@ def _listen(host: str, port: int) -> socket.socket:
             f"the address {host}:{port} cannot be used: {problem}", hint=hint, where=where
         ) from None
     return listener
+
+
+def shown(host: str, listener: socket.socket) -> str:
+    """Return the address as clients write it."""
+    return f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
 
 
 def _is_about_host(problem: Exception) -> bool:

@@ -1,148 +1,217 @@
-"""One model, one answer at a time, and a short queue; never on the event loop."""
+"""Who may answer, how many at once, and in what words they are asked."""
 
 from __future__ import annotations
 
-import asyncio
-import threading
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
-from weakref import WeakSet
 
-from tunesmith.data.tokens import encode
 from tunesmith.errors import RequestError
-from tunesmith.inference.generate import (
-    Stream,
-    check_room,
-    encode_prompt,
-    max_positions,
-    stream_answer,
-)
-from tunesmith.inference.load import choose_sampling
+from tunesmith.inference.engine import Engine, Load, Request, Speech
+from tunesmith.inference.generate import Messages, Tools
 from tunesmith.inference.sampling import Sampling
-from tunesmith.models.chat import ChatModel
-
-MAX_WAITING = 32
-
-
-class Busy(RequestError):
-    """More requests wait than will be answered soon."""
-
-
-@dataclass(eq=False)
-class Asked:
-    """A request that can be answered: its prompt fits and its options mean something.
-
-    It has a place in the queue for as long as it exists and is not answered.
-    """
-
-    sampling: Sampling
-    prompt: Sequence[int] = ()
+from tunesmith.serving.jobs import Job, Post
+from tunesmith.serving.limits import (
+    CHARACTERS_PER_SECOND,
+    MAX_WAITING,
+    SECONDS_TO_TOKENIZE,
+    TOKENIZERS,
+)
+from tunesmith.serving.queue import Queue
 
 
-class Service:
-    """Answer requests in turn.
+@dataclass(frozen=True)
+class Speaker:
+    """A served model.
 
     Attributes:
-        name: what clients call the model.
-
-    Raises:
-        ModelError: if the model's own way of sampling means nothing.
+        name: what clients call it.
+        model: what the engine calls it.
     """
 
-    def __init__(self, model: ChatModel, name: str) -> None:
-        self.model, self.name = model, name
-        self._turn = asyncio.Lock()
-        self._tokenizing = threading.Lock()
-        self._waiting: WeakSet[Asked] = WeakSet()
-        self._max_characters = max_positions(model) * max(map(len, model.tokenizer.get_vocab()))
-        choose_sampling(model, {})
+    name: str
+    model: str
+    speech: Speech
 
-    async def prepare(
-        self, asked: str | Sequence[Mapping[str, str]], options: Mapping[str, Any]
-    ) -> Asked:
-        """Tokenize a request and check it, before anything is sent back.
 
-        Args:
-            asked: messages, or a text: a question where the model has a chat template, else a
-                text to continue.
+class Service(Queue):
+    """Answer with an engine.
+
+    Attributes:
+        name: what clients call the main model.
+    """
+
+    def __init__(self, engine: Engine, name: str, *, max_waiting: int = MAX_WAITING) -> None:
+        super().__init__(TOKENIZERS, max_waiting=max_waiting)
+        self.engine, self.name = engine, name
+        self._post = Post()
+
+    @property
+    def width(self) -> int:
+        """How many answers the engine writes at the same time."""
+        return self.engine.width
+
+    def names(self) -> list[str]:
+        """List what clients may call the models."""
+        return [speaker.name for speaker in self.speakers()]
+
+    def speakers(self) -> list[Speaker]:
+        """List the models, the main one first."""
+        known = self.engine.models()
+        return [
+            Speaker(name if place else self.name, name, speech)
+            for place, (name, speech) in enumerate(known.items())
+        ]
+
+    def find(self, name: str | None) -> Speaker:
+        """Find a model by the name that a request gives it; the main one if it gives none.
 
         Raises:
-            Busy: if too many wait.
-            RequestError: if the prompt is empty or too long, an option means nothing, or messages
-                are sent to a model that only continues text.
+            UnknownModel: if there is none of that name.
+        """
+        for speaker in self.speakers():
+            if name in (None, speaker.name):
+                return speaker
+        raise self.unknown(name or "")
+
+    def load(self) -> Load:
+        """Tell how busy it is, and how full the engine's cache."""
+        return replace(super().load(), cache=self.engine.load().cache)
+
+    def start(self, job: Job, requests: Sequence[Request]) -> None:
+        """Let the engine begin to answer."""
+        job.start(self.engine, self._post, requests)
+
+    async def render(
+        self,
+        speaker: Speaker,
+        messages: Messages,
+        tools: Tools = (),
+        options: Mapping[str, Any] | None = None,
+    ) -> list[int]:
+        """Tokenize a conversation as the model's template writes it.
+
+        Raises:
+            RequestError: if the model only continues text, has no such option, or the text is
+                longer than the model takes.
             DataError: if the template refuses the messages.
         """
-        request = Asked(choose_sampling(self.model, options))
-        self._check(asked)
-        self._queue(request)
-        request.prompt = await asyncio.to_thread(self._tokenize, asked)
-        check_room(self.model, request.prompt)
-        return request
-
-    def _check(self, asked: str | Sequence[Mapping[str, str]]) -> None:
-        """Refuse what can be told without the work of tokenizing it, for which others wait."""
-        if not isinstance(asked, str) and self.model.template is None:
+        speech, options = speaker.speech, options or {}
+        if not speech.can_chat:
             raise RequestError(
                 "the model has no chat template, so it can only continue text",
-                hint="use /generate with a prompt",
+                hint="use /v1/completions, or /generate with a prompt",
                 where="messages",
             )
-        texts = [asked] if isinstance(asked, str) else [m["content"] for m in asked]
-        if (length := sum(map(len, texts))) > self._max_characters:
+        if unknown := sorted(options.keys() - speech.options):
+            known = ", ".join(sorted(speech.options)) or "none"
             raise RequestError(
-                f"the prompt has {length:,} characters, the model takes "
-                f"{max_positions(self.model):,} tokens with its answer",
+                f"the model's template has no option {unknown[0]}",
+                hint=f"it has: {known}",
+                where="chat_template_kwargs",
+            )
+        size = sum(map(_length, messages)) + sum(map(_length, tools))
+        return await self._tokenize(
+            speech, size, lambda: speech.render(messages, tools, options), "messages"
+        )
+
+    async def encode(self, speaker: Speaker, text: str, where: str = "prompt") -> list[int]:
+        """Tokenize a text to be continued.
+
+        Raises:
+            RequestError: if it is longer than the model takes.
+        """
+        speech = speaker.speech
+        return await self._tokenize(speech, len(text), lambda: speech.encode(text), where)
+
+    async def _tokenize(
+        self, speech: Speech, size: int, made: Callable[[], list[int]], where: str
+    ) -> list[int]:
+        if size > speech.longest * LONGEST_TOKEN:  # no work at all for what can never fit
+            raise RequestError(
+                f"the prompt has {size:,} characters, the model takes {speech.longest:,} tokens "
+                "with its answer",
+                hint="shorten it",
+                where=where,
+            )
+        seconds = SECONDS_TO_TOKENIZE + size / CHARACTERS_PER_SECOND
+        return await self.work(made, seconds, where)
+
+    def request(self, speaker: Speaker, prompt: Sequence[int], sampling: Sampling) -> Request:
+        """Put together what the engine is asked.
+
+        Raises:
+            RequestError: if there is nothing to go on from, no room for an answer, or a token that
+                the model does not have.
+        """
+        speech = speaker.speech
+        if not prompt:
+            raise RequestError(
+                "the prompt is empty", hint="send some text to continue", where="prompt"
+            )
+        if len(prompt) >= speech.longest:
+            raise RequestError(
+                f"the prompt has {len(prompt):,} tokens, the model takes {speech.longest:,} with "
+                "its answer",
                 hint="shorten the messages",
                 where="messages",
             )
+        check_tokens(speech, prompt, "prompt")
+        check_tokens(speech, sampling.logit_bias, "logit_bias")
+        room = speech.longest - len(prompt)
+        within = replace(sampling, max_tokens=min(sampling.max_tokens, room))
+        return Request(prompt, within, speaker.model)
 
-    def _queue(self, request: Asked) -> None:
-        if len(self._waiting) >= MAX_WAITING:
-            raise Busy(
-                f"{len(self._waiting)} requests wait already",
-                hint="try again in a second",
-                where="queue",
-            )
-        self._waiting.add(request)
-
-    def _tokenize(self, asked: str | Sequence[Mapping[str, str]]) -> list[int]:
-        with self._tokenizing:
-            if not isinstance(asked, str):
-                return encode_prompt(self.model, asked)
-            if self.model.template is None:
-                return encode(self.model.tokenizer, asked)
-            return encode_prompt(self.model, [{"role": "user", "content": asked}])
-
-    @asynccontextmanager
-    async def answering(self, asked: Asked) -> AsyncIterator[Answering]:
-        """Wait for the turn and start to answer; leaving the block stops the work."""
-        stream = stream_answer(self.model, asked.prompt, asked.sampling)
-        try:
-            await self._turn.acquire()
-        finally:
-            self._waiting.discard(asked)
-        try:
-            yield Answering(stream)
-        finally:
-            self._free_after(stream)
-
-    def _free_after(self, stream: Stream) -> None:
-        """Stop an answer, and give the turn to the next request when the model rests."""
-        stream.cancel()
-        resting = asyncio.get_running_loop().run_in_executor(None, stream.close)
-        resting.add_done_callback(lambda _: self._turn.release())
+    def close(self) -> None:
+        """Free the engine."""
+        super().close()
+        self.engine.close()
 
 
-class Answering:
-    """An answer in work: iterate over it for pieces of text."""
+def choose_sampling(speech: Speech, options: Mapping[str, Any]) -> Sampling:
+    """Take a model's own way of sampling, but for the options that are given.
 
-    def __init__(self, stream: Stream) -> None:
-        self.stream = stream
+    Raises:
+        RequestError: if one means nothing.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    chosen = replace(speech.defaults, **given)
+    chosen.check()
+    return chosen
 
-    async def __aiter__(self) -> AsyncIterator[str]:
-        """Yield pieces as they come, leaving the event loop free."""
-        pieces = iter(self.stream)
-        while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
-            yield piece
+
+def several(request: Request, count: int) -> list[Request]:
+    """Ask for several answers, each drawn for itself, and repeatably if the first one is."""
+    seed, requests = request.sampling.seed, [request]
+    for place in range(1, count):
+        drawn = seed if seed is None else (seed + place) % (1 << 63)
+        requests.append(replace(request, sampling=replace(request.sampling, seed=drawn)))
+    return requests
+
+
+def check_tokens(speech: Speech, tokens: Sequence[int] | Mapping[int, Any], where: str) -> None:
+    """Refuse ids that are no tokens of a model.
+
+    Raises:
+        RequestError: naming one.
+    """
+    odd = next((token for token in tokens if not 0 <= token < speech.num_tokens), None)
+    if odd is not None:
+        raise RequestError(
+            f"there is no token {odd}",
+            hint=f"ids are 0 to {speech.num_tokens - 1}",
+            where=where,
+        )
+
+
+LONGEST_TOKEN = 256
+"""Characters; longer ones are found in runs of blanks only."""
+
+
+def _length(value: Any) -> int:
+    """Count the characters of all texts in a value."""
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, Mapping):
+        return sum(map(_length, value.values()))
+    return sum(map(_length, value)) if isinstance(value, list | tuple) else 0

@@ -13,13 +13,15 @@ from datetime import datetime
 from typing import Any
 
 from jinja2 import Template as Compiled
-from jinja2 import TemplateError, TemplateSyntaxError, nodes
+from jinja2 import TemplateError, TemplateSyntaxError, meta, nodes
 from jinja2.ext import Extension
 from jinja2.parser import Parser  # noqa: TC002  as the other imports of jinja2
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from tunesmith.errors import ModelError
 from tunesmith.templates.breaks import MARK_END, MARK_START
+
+GIVEN = {"messages", "add_generation_prompt", "tools", "documents"}
 
 
 class GenerationMarks(Extension):
@@ -43,6 +45,24 @@ def compile_template(source: str, name: str) -> Compiled:
     Raises:
         ModelError: naming the line at which it stops being jinja.
     """
+    try:
+        return _environment().from_string(source)
+    except TemplateSyntaxError as problem:
+        raise ModelError(
+            f"the chat template is not valid jinja: {problem.message}",
+            hint="mend it, or name another one with model.template",
+            where=f"{name}:{problem.lineno}",
+        ) from None
+
+
+def read_names(source: str) -> set[str]:
+    """Return what a template can be told by name, besides what every template is told."""
+    environment = _environment()
+    names = meta.find_undeclared_variables(environment.parse(source))
+    return names - GIVEN - environment.globals.keys()
+
+
+def _environment() -> ImmutableSandboxedEnvironment:
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True,
         lstrip_blocks=True,
@@ -51,14 +71,7 @@ def compile_template(source: str, name: str) -> Compiled:
     environment.filters["tojson"] = _to_json
     environment.globals["raise_exception"] = _raise_exception
     environment.globals["strftime_now"] = lambda pattern: datetime.now().strftime(pattern)
-    try:
-        return environment.from_string(source)
-    except TemplateSyntaxError as problem:
-        raise ModelError(
-            f"the chat template is not valid jinja: {problem.message}",
-            hint="mend it, or name another one with model.template",
-            where=f"{name}:{problem.lineno}",
-        ) from None
+    return environment
 
 
 def _to_json(

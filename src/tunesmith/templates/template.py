@@ -11,61 +11,26 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 from tunesmith.errors import DataError, ModelError
 from tunesmith.templates.breaks import BREAK, Breaker, has_reserved
-from tunesmith.templates.environment import compile_template
+from tunesmith.templates.environment import compile_template, read_names
 from tunesmith.templates.marks import Rendering, Span, has_marks, read_marks
 from tunesmith.templates.parts import in_parts, part_at_places
-from tunesmith.templates.probes import CALLED_TWICE, PROBE, QUESTION, TOOL
+from tunesmith.templates.pieces import Piece, Turn
+from tunesmith.templates.probes import CALLED, CALLED_TWICE, PROBE, QUESTION, TOOL
 from tunesmith.templates.written import OTHER, left_out
 
 THINKING = ("<think>", "</think>")
 """Tokens that an assistant writes itself: an answer may spell them and mean them."""
 APART = ("role", "content", "media")
 """What of a message is no text, or gets parted."""
+NONE: Mapping[str, Any] = {}
 Messages = Sequence[Mapping[str, Any]]
 Tools = Sequence[Mapping[str, Any]]
-
-
-@dataclass(frozen=True)
-class Piece:
-    """A part of a rendered conversation.
-
-    Attributes:
-        weight: how much its tokens count in the loss.
-    """
-
-    text: str
-    learned: bool
-    weight: float = 1.0
-
-
-@dataclass(frozen=True)
-class Turn:
-    """One answer, rendered as a server meets it: with all before it and nothing after.
-
-    Attributes:
-        text: the conversation up to and with the answer.
-        learned: spans of `text`, in order; the last one is closed by the turn's end.
-        closed: whether the template itself wrote the turn's end after the answer.
-        ending: the token that ends the turn.
-        weight: how much the answer counts.
-    """
-
-    text: str
-    learned: tuple[Span, ...]
-    closed: bool
-    ending: str
-    weight: float = 1.0
-
-    @property
-    def end(self) -> int:
-        """Where the answer is over in `text`."""
-        return self.learned[-1][1] if self.learned else len(self.text)
 
 
 def build_template(
@@ -122,6 +87,7 @@ class Template:
         self.name = name or "chat template"
         self._compiled = compile_template(source, self.name)
         self._for_tools = compile_template(for_tools, self.name) if for_tools else self._compiled
+        self._tools_source = for_tools
         self._tokens = dict(special_tokens)
         specials = sorted({text for text in (*all_specials, *special_tokens.values()) if text})
         spelled = sorted((text for text in specials if text.strip()), key=len, reverse=True)
@@ -134,14 +100,24 @@ class Template:
         self._in_parts = not self._writes_text()
         self.turn_end, self._opens = self._find_turn_end()
 
-    def render_prompt(self, messages: Messages, tools: Tools = ()) -> str:
+    @cached_property
+    def options(self) -> frozenset[str]:
+        """What it can be told besides messages and tools, such as `enable_thinking`."""
+        return frozenset(read_names(self.source) | read_names(self._tools_source)) - {*self._tokens}
+
+    def render_prompt(
+        self, messages: Messages, tools: Tools = (), options: Mapping[str, Any] = NONE
+    ) -> str:
         """Render what a server asks the model to continue with the next answer.
+
+        Args:
+            options: what the template is told besides, by names among its `options`.
 
         Raises:
             DataError: if the template refuses the conversation.
         """
         self._check_tools(tools)
-        return self._render(messages, tools, prompt=True).text
+        return self._render(messages, tools, prompt=True, options=options).text
 
     def render_rows(
         self,
@@ -188,6 +164,14 @@ class Template:
         turn = self._render_turn(messages, tools, len(messages) - 1)
         text = "".join(turn.text[start:end] for start, end in turn.learned)
         return text.replace(BREAK, "").removesuffix(turn.ending).strip()
+
+    @cached_property
+    def call_end(self) -> str:
+        """The special token at which an answer is over that calls a tool."""
+        try:
+            return self._render_turn(CALLED, [TOOL], 1).ending
+        except DataError:  # it writes no calls
+            return self.turn_end
 
     def _render_turn(self, messages: Messages, tools: Tools, at: int) -> Turn:
         prompt = self._render(messages[:at], tools, prompt=True).text
@@ -276,7 +260,14 @@ class Template:
         pieces.append(Piece(text[done:], False))
         return tuple(piece for piece in pieces if piece.text)
 
-    def _render(self, messages: Messages, tools: Tools = (), *, prompt: bool = False) -> Rendering:
+    def _render(
+        self,
+        messages: Messages,
+        tools: Tools = (),
+        *,
+        prompt: bool = False,
+        options: Mapping[str, Any] = NONE,
+    ) -> Rendering:
         compiled = self._for_tools if tools else self._compiled
         try:
             text = compiled.render(
@@ -285,6 +276,7 @@ class Template:
                 tools=[self._broken_in(tool, self._break) for tool in tools] or None,
                 documents=None,
                 **self._tokens,
+                **self._broken_in(options, self._break),
             )
         except DataError:
             raise

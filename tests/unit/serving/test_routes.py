@@ -192,7 +192,6 @@ def test_unknown_fields_of_an_address_are_refused_by_name(server: Running) -> No
         ({"messages": []}, "messages"),
         ({"messages": None}, "messages"),
         ({"messages": [{"role": "robot", "content": "hi"}]}, "messages.0.role"),
-        ({"messages": [{"role": "user"}]}, "messages.0.content"),
         ({"messages": ["hi"]}, "messages.0"),
         ({"max_tokens": "many"}, "max_tokens"),
         ({"max_tokens": 1.5}, "max_tokens"),
@@ -203,7 +202,7 @@ def test_unknown_fields_of_an_address_are_refused_by_name(server: Running) -> No
         ({"response_format": "json"}, "response_format"),
         (
             {"messages": [{"role": "assistant", "content": "x", "tool_calls": [{}]}]},
-            "messages.0.tool_calls",
+            "messages.0.tool_calls.0.function",
         ),
     ],
 )
@@ -212,6 +211,12 @@ def test_values_of_a_wrong_type_are_refused_by_field(
 ) -> None:
     reply = server.post(CHAT, {"messages": MESSAGES, "max_tokens": 2, **change})
     refused(reply, 422, where, where)
+
+
+def test_a_message_without_content_is_refused(server: Running) -> None:
+    for role in ("user", "assistant", "tool"):
+        reply = server.post(CHAT, {"messages": [{"role": role}]})
+        refused(reply, 400, "messages.0.content is missing", "messages.0.content")
 
 
 def test_content_that_is_neither_text_nor_parts_is_refused(server: Running) -> None:

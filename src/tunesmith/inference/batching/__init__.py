@@ -1,0 +1,1 @@
+"""Many answers at once from one model of this process, each joining and leaving when it likes."""

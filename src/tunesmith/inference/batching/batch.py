@@ -1,0 +1,143 @@
+"""The answers in work, step by step: who joins, what is read next, who makes room."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import torch
+
+from tunesmith.errors import RequestError
+from tunesmith.inference.batching.forward import Forward
+from tunesmith.inference.batching.prefixes import Prefixes
+from tunesmith.inference.batching.shelves import Shelves, Slot
+from tunesmith.inference.batching.step import build_step
+from tunesmith.inference.choosing import choose
+from tunesmith.inference.row import Row
+
+
+@dataclass
+class Batch:
+    """Answers in work, and those that wait for room.
+
+    Attributes:
+        most: answers in work at the same time.
+        chunk: tokens of prompts read in one step: the others go on after so many.
+        waiting: answers that have no slot yet, the oldest first.
+        slots: those in work, the oldest first.
+    """
+
+    forward: Forward
+    shelves: Shelves
+    prefixes: Prefixes
+    most: int
+    chunk: int
+    waiting: deque[Row] = field(default_factory=deque)
+    slots: list[Slot] = field(default_factory=list)
+
+    @property
+    def rows(self) -> Iterable[Row]:
+        """Return all answers, in work or not."""
+        return [*(slot.row for slot in self.slots), *self.waiting]
+
+    @torch.inference_mode()
+    def step(self) -> None:
+        """Read once through the model, and go on with each answer that has been read through."""
+        self._drop_ended()
+        self._make_room()
+        reading = self._choose_reading()
+        shelves = self.shelves.in_use()
+        if not shelves:
+            return
+        step = build_step(shelves, reading, self.forward.windows)
+        logits = self.forward(step)
+        self._advance(reading)
+        if step.rows:
+            chosen = choose([row.way for row in step.rows], logits)
+            for row, token in zip(step.rows, chosen, strict=True):
+                row.take(token)
+
+    def clear(self) -> None:
+        """Forget all answers and what was kept of them."""
+        self.slots.clear()
+        self.waiting.clear()
+        self.shelves.clear()
+        self.prefixes.clear()
+
+    def _advance(self, reading: dict[Slot, int]) -> None:
+        """Note what was read; put those that are through among those that write."""
+        for shelf in self.shelves.in_use():
+            for slot in shelf.slots[: shelf.num_ready]:
+                slot.size += 1
+        for slot, size in reading.items():
+            slot.size += size
+        for slot in reading:  # whose sizes are all known: they may change places
+            if not slot.left:
+                self.prefixes.keep(slot)
+                slot.shelf.make_ready(slot)
+
+    def _drop_ended(self) -> None:
+        """Take away the answers that are over; keep of them what others may begin with."""
+        over = [slot for slot in self.slots if slot.row.is_over]
+        for slot in over:
+            self.prefixes.keep(slot)
+            slot.shelf.remove(slot)
+        if over:
+            self.slots = [slot for slot in self.slots if not slot.row.is_over]
+
+    def _make_room(self) -> None:
+        """Lengthen slots that are full; if there is no room the youngest waits and reads again."""
+        for slot in list(self.slots):
+            while slot in self.slots and slot.left == 1 and slot.size >= slot.shelf.length:
+                if self.shelves.lengthen(slot):
+                    continue
+                youngest = self.slots.pop()
+                youngest.shelf.remove(youngest)
+                if self.slots:
+                    self.waiting.appendleft(youngest.row)
+                else:
+                    youngest.row.fail(_no_memory(youngest.row))
+
+    def _choose_reading(self) -> dict[Slot, int]:
+        """Choose how much is read of which text, those that came first before others."""
+        left, reading = self.chunk, {}
+        for slot in self.slots:
+            if left and slot.left > 1:
+                reading[slot] = min(slot.left, left)
+                left -= reading[slot]
+        while left and self.waiting and len(self.slots) < self.most:
+            admitted = self._admit()
+            if admitted is None:
+                break
+            if admitted.left > 1:
+                reading[admitted] = min(admitted.left, left)
+                left -= reading[admitted]
+        return reading
+
+    def _admit(self) -> Slot | None:
+        """Give the answer that waits longest a slot; None if there is no room, or no answer."""
+        while self.waiting and self.waiting[0].is_over:
+            self.waiting.popleft()
+        if not self.waiting:
+            return None
+        slot = self.shelves.take(self.waiting[0])
+        if slot is None:
+            if not self.slots:
+                row = self.waiting.popleft()
+                row.fail(_no_memory(row))
+            return None
+        self.waiting.popleft()
+        self.slots.append(slot)
+        self.prefixes.fill(slot)
+        if slot.left == 1:
+            slot.shelf.make_ready(slot)
+        return slot
+
+
+def _no_memory(row: Row) -> RequestError:
+    return RequestError(
+        f"there is no memory for a text of {len(row.tokens):,} tokens",
+        hint="send a shorter one, or give the server more memory",
+        where="messages",
+    )

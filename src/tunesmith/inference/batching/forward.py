@@ -1,0 +1,140 @@
+"""One pass through a Llama-like model for the tokens of a step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch.nn import functional
+
+from tunesmith.inference.batching.adapters import Adapters, Groups
+from tunesmith.inference.batching.step import Part, Step, Stretch
+from tunesmith.inference.batching.weights import Layer, Weights
+
+FIRST_TURNS = 1024
+"""Positions whose turns are made at once at first."""
+
+
+@dataclass
+class Forward:
+    """A model as it is read with.
+
+    Attributes:
+        adapters: what is added to its products.
+    """
+
+    weights: Weights
+    adapters: Adapters
+    _turns: tuple[torch.Tensor, torch.Tensor] | None = None
+    windows: tuple[int | None, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.windows = tuple(dict.fromkeys(layer.window for layer in self.weights.layers))
+
+    def __call__(self, step: Step) -> torch.Tensor:
+        """Return the logits of the tokens that follow, [answers, vocab]; fill the cache."""
+        weights = self.weights
+        groups = self.adapters.group(step.models, weights.device)
+        tokens, positions = groups.arrange(step.tokens), groups.arrange(step.positions)
+        cos, sin = (turns[positions, None] for turns in self._find_turns(step.longest))
+        rows = weights.embedding[tokens]
+        size, epsilon = rows.shape[-1:], weights.epsilon
+        for place, layer in enumerate(weights.layers):
+            normal = functional.rms_norm(rows, size, layer.norm, epsilon)
+            looked = self._look(normal, place, layer, (cos, sin, step, groups))
+            rows.add_(groups.product(layer.out, looked, (place, "out")))
+            normal = functional.rms_norm(rows, size, layer.mlp_norm, epsilon)
+            gate, up = groups.product(layer.gate_up, normal, (place, "gate_up")).chunk(2, -1)
+            inner = weights.activation(gate).mul_(up)
+            rows.add_(groups.product(layer.down, inner, (place, "down")))
+        rows, groups = groups.select(rows, step.outputs)
+        normal = functional.rms_norm(rows, size, weights.norm, epsilon)
+        found = groups.product(weights.head, normal, (-1, "head"))
+        return groups.restore(found)
+
+    def _look(
+        self,
+        rows: torch.Tensor,
+        place: int,
+        layer: Layer,
+        how: tuple[torch.Tensor, torch.Tensor, Step, Groups],
+    ) -> torch.Tensor:
+        """Keep the keys and values of tokens, and let them look at those they see."""
+        weights, (cos, sin, step, groups) = self.weights, how
+        heads, size = weights.num_heads, weights.head_size
+        together = heads + weights.num_kv_heads
+        qkv = groups.product(layer.qkv, rows, (place, "qkv")).contiguous()
+        qkv = qkv.view(len(rows), -1, size)
+        turned = qkv[:, :together]
+        if layer.heads is not None:
+            turned = functional.rms_norm(turned, (size,), None, weights.epsilon).mul_(layer.heads)
+        turned = torch.addcmul(turned * cos, turned.roll(size // 2, -1), sin)
+        qkv[:, heads:together] = turned[:, heads:]
+        queries, kept = groups.restore(turned[:, :heads]), groups.restore(qkv[:, heads:])
+        found = torch.empty_like(queries, memory_format=torch.contiguous_format)
+        for part in step.parts:
+            cache = part.shelf.kept[place]
+            mine = kept[part.at : part.at + part.size].reshape(-1, size)
+            cache.view(-1, size).index_copy_(0, part.into, mine)
+            self._look_at(cache, queries, found, (part, layer.window))
+        return groups.arrange(found.view(len(rows), -1))
+
+    def _look_at(
+        self,
+        cache: torch.Tensor,
+        queries: torch.Tensor,
+        found: torch.Tensor,
+        what: tuple[Part, int | None],
+    ) -> None:
+        part, window = what
+        kv_heads, scale = self.weights.num_kv_heads, self.weights.scale
+        if ready := part.num_ready:
+            start, stop, mask = part.seen[window]
+            texts = slice(part.at, part.at + ready)
+            size = queries.shape[-1]
+            # Heads that share keys stand as if they were several tokens of one head.
+            asked = queries[texts].view(ready, kv_heads, -1, size)
+            found[texts] = functional.scaled_dot_product_attention(
+                asked,
+                cache[:ready, :kv_heads, start:stop],
+                cache[:ready, kv_heads:, start:stop],
+                attn_mask=mask,
+                scale=scale,
+            ).reshape(ready, -1, size)
+        for stretch in part.stretches:
+            self._look_along(cache, queries, found, (stretch, window))
+
+    def _look_along(
+        self,
+        cache: torch.Tensor,
+        queries: torch.Tensor,
+        found: torch.Tensor,
+        what: tuple[Stretch, int | None],
+    ) -> None:
+        stretch, window = what
+        kv_heads, place = self.weights.num_kv_heads, stretch.slot.place
+        start, stop, mask = stretch.seen[window]
+        tokens = slice(stretch.at, stretch.at + stretch.size)
+        found[tokens] = functional.scaled_dot_product_attention(
+            queries[tokens].transpose(0, 1)[None],
+            cache[None, place, :kv_heads, start:stop],
+            cache[None, place, kv_heads:, start:stop],
+            attn_mask=mask,
+            is_causal=mask is None and stretch.size > 1,
+            scale=self.weights.scale,
+            enable_gqa=True,
+        )[0].transpose(0, 1)
+
+    def _find_turns(self, longest: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return cos and sin of positions, the first half of sin negative; [positions, head]."""
+        if self._turns is None or len(self._turns[0]) < longest:
+            weights, size = self.weights, FIRST_TURNS
+            while size < longest:
+                size *= 2
+            like = torch.empty(0, dtype=weights.dtype, device=weights.device)
+            positions = torch.arange(min(size, weights.longest), device=weights.device)[None]
+            cos, sin = weights.rotary(like, positions)
+            cos, sin = cos[0].clone(), sin[0].clone()
+            sin[:, : sin.shape[1] // 2].neg_()
+            self._turns = cos, sin
+        return self._turns

@@ -1,0 +1,176 @@
+"""Read what a LoRA adapter adds to the products of a model."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors.torch import load_file
+
+from tunesmith.errors import ModelError
+from tunesmith.inference.batching.adapters import Deltas, Place
+from tunesmith.inference.batching.weights import Product, Weights
+from tunesmith.models.adapter import WEIGHTS, check_base
+from tunesmith.models.chat import Subject
+from tunesmith.models.inspect import ADAPTER, read_config
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
+
+TENSOR = re.compile(r"base_model\.model\.(.+)\.lora_(A|B)\.weight")
+MORE = (
+    "use_dora",
+    "modules_to_save",
+    "trainable_token_indices",
+    "lora_bias",
+    "layer_replication",
+    "target_parameters",
+    "use_qalora",
+    "use_bdlora",
+    "alora_invocation_tokens",
+    "arrow_config",
+    "kasa_config",
+    "monteclora_config",
+    "velora_config",
+    "fan_in_fan_out",
+)
+"""Options of PEFT's LoRA that do more than add a product."""
+
+
+def find_more(folder: Path) -> str | None:
+    """Say what an adapter does besides adding products; None if that is all."""
+    config = read_config(folder / ADAPTER)
+    if config.get("peft_type") != "LORA":
+        return f"is of the kind {str(config.get('peft_type')).lower()}"
+    if config.get("bias", "none") != "none":
+        return "trains biases"
+    for name in MORE:
+        if config.get(name):
+            return f"has {name}"
+    return None
+
+
+def read_deltas(subject: Subject, base: Subject, weights: Weights, name: str) -> Deltas:
+    """Read an adapter that is to answer over a base in memory.
+
+    Args:
+        base: what the model in memory was loaded from.
+        name: what the adapter is called in steps.
+
+    Raises:
+        ModelError: if it was trained on another base, or does more than add products.
+    """
+    from peft import PeftConfig
+
+    folder = subject.adapter
+    if folder is None:
+        raise ModelError(
+            "it is no adapter but a whole model",
+            hint="serve it by itself",
+            where=subject.name,
+        )
+    more = find_more(folder)
+    if more is not None:
+        raise ModelError(
+            f"the adapter cannot answer beside others: it {more}",
+            hint="serve the run by itself, or export it",
+            where=str(folder),
+        )
+    if subject.beneath != base.beneath or subject.blend or subject.quantize != base.quantize:
+        raise ModelError(
+            "the adapter was trained on a base that was changed before, in another way",
+            hint="serve the run by itself",
+            where=str(folder),
+        )
+    check_base(folder, base.base, beneath=base.beneath, foreign=subject.run is None)
+    config: Any = PeftConfig.from_pretrained(str(folder), local_files_only=True)
+    found = {
+        place: _pair(product, prefix, tensors, (weights, config))
+        for place, product, prefix, tensors in _by_product(folder, weights)
+    }
+    return Deltas(name, found)
+
+
+def _by_product(
+    folder: Path, weights: Weights
+) -> list[tuple[Place, Product, str, dict[str, dict[str, torch.Tensor]]]]:
+    """Sort the tensors of an adapter by the products they change.
+
+    Returns:
+        place, product, what comes before the names of its parts, and the tensors A and B by part.
+    """
+    tensors: dict[str, dict[str, torch.Tensor]] = {}
+    for name, tensor in load_file(folder / WEIGHTS).items():
+        match = TENSOR.fullmatch(name)
+        if match is None:
+            raise _left_over(name, folder)
+        tensors.setdefault(match.group(1), {})[match.group(2)] = tensor
+    found = []
+    for place, product, prefix in _products(weights):
+        own = {part: tensors.pop(prefix + part, {}) for part, _ in product.parts}
+        own = {part: pair for part, pair in own.items() if pair}
+        if own:
+            found.append((place, product, prefix, own))
+    if tensors:
+        raise _left_over(next(iter(tensors)), folder)
+    return found
+
+
+def _products(weights: Weights) -> list[tuple[Place, Product, str]]:
+    found: list[tuple[Place, Product, str]] = [((-1, "head"), weights.head, "")]
+    for place, layer in enumerate(weights.layers):
+        for name, product in (
+            ("qkv", layer.qkv),
+            ("out", layer.out),
+            ("gate_up", layer.gate_up),
+            ("down", layer.down),
+        ):
+            found.append(((place, name), product, f"{layer.name}."))
+    return found
+
+
+def _pair(
+    product: Product,
+    prefix: str,
+    tensors: Mapping[str, Mapping[str, torch.Tensor]],
+    how: tuple[Weights, LoraConfig],
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Put the matrices of a product's parts together: down [in, ranks] and up [ranks, out]."""
+    weights, config = how
+    size = product.weight.shape[1]
+    ranks = sum(len(pair["A"]) for pair in tensors.values())
+    down = torch.zeros(ranks, size)
+    up = torch.zeros(len(product.weight), ranks)
+    first = start = 0
+    for part, outputs in product.parts:
+        pair = tensors.get(part)
+        if pair is not None:
+            rank = len(pair["A"])
+            scale = _scale(config, prefix + part, rank)
+            down[start : start + rank] = pair["A"]
+            up[first : first + outputs, start : start + rank] = pair["B"].float() * scale
+            start += rank
+        first += outputs
+    device, dtype = weights.device, weights.dtype
+    return down.t().to(device, dtype), up.t().to(device, dtype)
+
+
+def _scale(config: LoraConfig, module: str, rank: int) -> float:
+    """Return what an adapter's product is multiplied by, as PEFT does."""
+    from peft.utils.other import get_pattern_key
+
+    alphas: dict[str, float] = config.alpha_pattern or {}
+    alpha = float(alphas.get(get_pattern_key(list(alphas), module), config.lora_alpha))
+    return float(alpha / rank**0.5) if config.use_rslora else float(alpha / rank)
+
+
+def _left_over(name: str, folder: Path) -> ModelError:
+    return ModelError(
+        f"tensors of the adapter are left over: {name}",
+        hint="the adapter belongs to another base, or changes what cannot be changed while others "
+        "answer; serve the run by itself",
+        where=str(folder),
+    )

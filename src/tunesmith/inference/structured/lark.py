@@ -1,0 +1,78 @@
+"""Rules in the dialect of Lark that llguidance reads."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+SPACE = r"[ \t]{0,2}|\n[ \t]{0,40}"
+"""Between the parts of JSON: without an end to it, a model may write blanks for ever."""
+ANYTHING = "/(?s:.*)/"
+
+
+class Rules:
+    """The rules of a grammar.
+
+    Args:
+        specials: ids of special tokens, which no text spells, by what they are called.
+    """
+
+    def __init__(self, specials: Mapping[str, int]) -> None:
+        self._specials = specials
+        spelled = sorted(specials, key=len, reverse=True)
+        self._special = re.compile(f"({'|'.join(map(re.escape, spelled)) or '(?!)'})")
+        self._lines: list[str] = []
+        self.beside: dict[str, str] = {}
+
+    def add(self, name: str, body: str, *, ends_with: str = "") -> str:
+        """Add a rule, or a terminal if its name is in capitals; return its name.
+
+        Args:
+            ends_with: a text; all before its first occurrence belongs to the rule.
+        """
+        attributes = f"[suffix={quote(ends_with)}]" if ends_with else ""
+        self._lines.append(f"{name}{attributes}: {body}")
+        return name
+
+    def literal(self, text: str) -> str:
+        """Spell a text of which special tokens may be a part."""
+        pieces = self._special.split(text)
+        spelled = [
+            f"<[{self._specials[piece]}]>" if piece in self._specials else quote(piece)
+            for piece in pieces
+            if piece
+        ]
+        return " ".join(spelled)
+
+    def is_special(self, text: str) -> bool:
+        """Whether a text is one special token."""
+        return text in self._specials
+
+    def up_to(self, name: str, mark: str, pattern: str = ANYTHING) -> str:
+        """Add a rule for a text up to and with a mark."""
+        if self._special.search(mark) is None:
+            return self.add(name, pattern, ends_with=mark)
+        terminal = self.add(f"{name.upper()}_BEFORE", pattern)
+        return self.add(name, f"{terminal} {self.literal(mark)}")
+
+    def text(self, start: str) -> str:
+        """Return the grammar, which begins with a rule."""
+        own = "\n".join([f"start: {start}", *self._lines]) + "\n"
+        if not self.beside:
+            return own
+        beside = [{"name": name, "lark_grammar": text} for name, text in self.beside.items()]
+        return json.dumps({"grammars": [{"name": "answer", "lark_grammar": own}, *beside]})
+
+
+def quote(text: str) -> str:
+    """Spell a text literally."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+def json_of(schema: Any) -> str:
+    """Spell any JSON that a schema describes."""
+    if isinstance(schema, Mapping):
+        schema = {**schema, "x-guidance": {"whitespace_pattern": SPACE}}
+    return f"%json {json.dumps(schema, ensure_ascii=False)}"

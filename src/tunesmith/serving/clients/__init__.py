@@ -1,0 +1,1 @@
+"""Clients ready to be copied, as texts with a few places to fill in."""

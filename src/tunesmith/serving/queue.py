@@ -1,0 +1,140 @@
+"""Places for requests: so many in work, so many waiting, and no more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from tunesmith.errors import RequestError
+from tunesmith.inference.engine import Load
+from tunesmith.serving.jobs import Job
+from tunesmith.serving.limits import MAX_WAITING
+from tunesmith.serving.note import Note
+from tunesmith.serving.timed import TimedPool
+
+Made = TypeVar("Made")
+
+
+class Busy(RequestError):
+    """More requests wait than will be answered soon."""
+
+
+class Stopping(RequestError):
+    """The server is on its way out."""
+
+
+class UnknownModel(RequestError):
+    """A request names a model that is not served."""
+
+
+class Queue:
+    """Whoever answers requests, a bounded number at once.
+
+    Attributes:
+        stopping: whether no further request is taken.
+    """
+
+    def __init__(self, threads: int, *, max_waiting: int = MAX_WAITING) -> None:
+        self.stopping = False
+        self._max_waiting = max_waiting
+        self._jobs: set[Job] = set()
+        self._pool = TimedPool(threads, "beside")
+
+    @property
+    def width(self) -> int:
+        """How many answers are in work at the same time."""
+        return 1
+
+    @property
+    def places(self) -> int:
+        """How many answers may be in work or wait."""
+        return self.width + self._max_waiting
+
+    @property
+    def taken(self) -> int:
+        """How many of the places are taken."""
+        return sum(job.count for job in self._jobs)
+
+    def names(self) -> list[str]:
+        """List what clients may call the models, the main one first."""
+        raise NotImplementedError
+
+    def unknown(self, name: str) -> UnknownModel:
+        """Say that there is no model of a name."""
+        names = self.names()
+        told = "the one that is served is" if len(names) == 1 else "there are"
+        return UnknownModel(
+            f"there is no model {name!r} here",
+            hint=f"{told} {', '.join(map(repr, names))}",
+            where="model",
+        )
+
+    def enter(self, note: Note, count: int = 1) -> Job:
+        """Take places in the queue until the request is over.
+
+        Raises:
+            Busy: if too many wait.
+            RequestError: if so many never find room.
+        """
+        if count > self.places:
+            raise RequestError(
+                f"{count} answers at once are more than the {self.places} that may wait",
+                hint="ask for fewer",
+                where="n",
+            )
+        self.check_room(count)
+        job = Job(note, count, self._jobs.discard)
+        self._jobs.add(job)
+        note.ends.callback(job.close)
+        return job
+
+    def check_room(self, count: int = 1) -> None:
+        """Refuse requests that would wait too long.
+
+        Raises:
+            Busy: if too many wait.
+        """
+        if self.taken + count > self.places:
+            raise Busy(
+                f"{max(self.taken - self.width, 0)} requests wait already",
+                hint="try again in a second",
+                where="queue",
+            )
+
+    def check_stopping(self) -> None:
+        """Refuse requests that come too late.
+
+        Raises:
+            Stopping: if the server is on its way out.
+        """
+        if self.stopping:
+            raise Stopping("the server stops", hint="ask another one, or later")
+
+    async def work(self, made: Callable[[], Made], seconds: float, where: str) -> Made:
+        """Do some work beside the event loop.
+
+        Raises:
+            RequestError: if it takes too long.
+        """
+        try:
+            return await self._pool.run(made, seconds)
+        except TimeoutError:
+            raise RequestError(
+                f"preparing {where} took more than {seconds:.0f} seconds",
+                hint="shorten it",
+                where=where,
+            ) from None
+
+    def load(self) -> Load:
+        """Tell how many answers are in work and how many wait."""
+        running = min(self.taken, self.width)
+        return Load(running, self.taken - running)
+
+    def stop(self) -> None:
+        """End all answers that are still in work."""
+        for job in tuple(self._jobs):
+            job.fail(Stopping("the server stops", hint="ask another one, or later"))
+
+    def close(self) -> None:
+        """Free what answers."""
+        self._pool.close()

@@ -1,0 +1,1 @@
+"""Answers and errors as OpenAI's clients read them."""

@@ -1,0 +1,1 @@
+"""Which address does what, one file for each kind of work."""

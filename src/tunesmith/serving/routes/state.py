@@ -1,0 +1,62 @@
+"""What is served, and whether it can be asked."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from fastapi import FastAPI
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.responses import Response
+
+from tunesmith import __version__
+from tunesmith.serving.metrics import Metrics
+from tunesmith.serving.queue import Queue
+
+
+def add_state(app: FastAPI, queue: Queue) -> None:
+    """Let an application tell how it is."""
+    born = int(time.time())
+
+    @app.get("/health")
+    async def health() -> dict[str, str]:
+        """Say that the server lives."""
+        return {"status": "ok"}
+
+    @app.get("/ready")
+    async def ready() -> dict[str, str]:
+        """Say whether requests are taken."""
+        queue.check_stopping()
+        return {"status": "ready"}
+
+    @app.get("/version")
+    async def version() -> dict[str, str]:
+        """Tell tunesmith's version."""
+        return {"version": __version__}
+
+    @app.get("/v1/models")
+    async def models() -> dict[str, Any]:
+        """List the models."""
+        entries = [model_entry(name, born) for name in queue.names()]
+        return {"object": "list", "data": entries}
+
+    @app.get("/v1/models/{name:path}")
+    async def model(name: str) -> dict[str, Any]:
+        """Describe a model."""
+        if name not in queue.names():
+            raise queue.unknown(name)
+        return model_entry(name, born)
+
+
+def add_metrics(app: FastAPI, metrics: Metrics) -> None:
+    """Let an application tell its figures."""
+
+    @app.get("/metrics", response_model=None)
+    async def figures() -> Response:
+        """Tell figures as Prometheus reads them."""
+        return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+
+def model_entry(name: str, born: int) -> dict[str, Any]:
+    """Describe a model as OpenAI's clients read it."""
+    return {"id": name, "object": "model", "created": born, "owned_by": "tunesmith"}

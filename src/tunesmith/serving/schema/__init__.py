@@ -1,0 +1,1 @@
+"""Requests as OpenAI's clients send them; what is not known is refused by name."""

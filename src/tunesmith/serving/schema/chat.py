@@ -1,0 +1,132 @@
+"""Body of /v1/chat/completions."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from tunesmith.errors import RequestError
+from tunesmith.serving.limits import MAX_CHOICES, MAX_MESSAGES, MAX_TOOLS
+from tunesmith.serving.schema.messages import ChatMessage
+from tunesmith.serving.schema.sampling import Body, SamplingOptions, StreamOptions, Words
+
+Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
+Messages = Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_MESSAGES)]
+OLD = {"functions": "tools", "function_call": "tool_choice"}
+"""Fields that OpenAI replaced, and by what."""
+
+
+class Function(Body):
+    """What a model may call."""
+
+    name: Words
+    description: Words | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class Tool(Body):
+    """A tool that a model may use."""
+
+    type: Literal["function"]
+    function: Function
+
+
+class ChatRequest(SamplingOptions):
+    """Body of /v1/chat/completions."""
+
+    messages: Messages
+    model: str | None = None
+    stream: bool | None = False
+    stream_options: StreamOptions | None = None
+    max_completion_tokens: int | None = None
+    n: int | None = Field(default=None, ge=1, le=MAX_CHOICES)
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
+    response_format: dict[str, Any] | None = None
+    tools: Annotated[list[Tool], Field(max_length=MAX_TOOLS)] | None = None
+    tool_choice: Any = None
+    parallel_tool_calls: bool | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+    reasoning_effort: Effort | None = None
+    functions: Any = None
+    function_call: Any = None
+    user: str | None = None
+    metadata: dict[str, str] | None = None
+    store: bool | None = None
+    service_tier: Literal["auto", "default"] | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
+    modalities: list[Literal["text"]] | None = None
+
+    def check(self) -> None:
+        """Refuse what contradicts itself, what was replaced, and what cannot be done yet.
+
+        Raises:
+            RequestError: naming the field.
+        """
+        for name, new in OLD.items():
+            if self.model_dump(include={name})[name] is not None:
+                raise RequestError(f"{name} is not taken", hint=f"use {new}", where=name)
+        if self.top_logprobs is not None and not self.logprobs:
+            raise RequestError(
+                "top_logprobs has no effect without logprobs",
+                hint='send "logprobs": true with it',
+                where="top_logprobs",
+            )
+        if self.stream_options is not None and not self.stream:
+            raise RequestError(
+                "stream_options has no effect without a stream",
+                hint='send "stream": true with it, or leave it out',
+                where="stream_options",
+            )
+        wanted = {
+            "response_format": (self.response_format or {}).get("type", "text") != "text",
+            "tool_choice": self.tool_choice not in (None, "none", "auto"),
+        }
+        for name, asked in wanted.items():
+            if asked:
+                raise RequestError(f"{name} is not supported yet", hint="leave it out", where=name)
+
+    def sampling(self) -> dict[str, Any]:
+        """Return what was given, by the names that answers are sampled with."""
+        given = super().sampling()
+        if self.max_completion_tokens is not None:
+            given["max_tokens"] = self.max_completion_tokens
+        if self.logprobs:
+            given["logprobs"] = self.top_logprobs or 0
+        return given
+
+    def offered(self) -> list[dict[str, Any]]:
+        """Return the tools that may be called, as chat templates take them."""
+        if self.tool_choice == "none":
+            return []
+        return [tool.model_dump(exclude_none=True) for tool in self.tools or ()]
+
+    def template_options(self, known: Collection[str]) -> dict[str, Any]:
+        """Return what the template is told besides the messages.
+
+        Args:
+            known: the options that it has.
+
+        Raises:
+            RequestError: if the model does not think to order, or is told so twice.
+        """
+        given = dict(self.chat_template_kwargs or {})
+        if self.reasoning_effort is None:
+            return given
+        effort: Any = self.reasoning_effort
+        name = "reasoning_effort" if "reasoning_effort" in known else "enable_thinking"
+        if name == "enable_thinking":
+            effort = effort not in ("none", "minimal")
+        if name not in known or name in given:
+            raise RequestError(
+                "the model's template has no option for reasoning_effort"
+                if name not in known
+                else f"reasoning_effort and chat_template_kwargs.{name} say the same",
+                hint="leave it out",
+                where="reasoning_effort",
+            )
+        return {**given, name: effort}

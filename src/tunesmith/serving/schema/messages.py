@@ -1,0 +1,123 @@
+"""Messages of a conversation as OpenAI's clients send them."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from tunesmith.errors import RequestError
+from tunesmith.serving.limits import MAX_PARTS
+from tunesmith.serving.schema.sampling import Body, Nothing, Words
+
+
+class TextPart(Body):
+    """A part of a message."""
+
+    type: Literal["text"]
+    text: Words
+
+
+class CalledFunction(Body):
+    """What an answer called."""
+
+    name: Words
+    arguments: Words
+
+
+class ToolCall(Body):
+    """A call that an answer made, sent back as it came."""
+
+    id: Words | None = None
+    type: Literal["function"] = "function"
+    function: CalledFunction
+    index: int | None = None
+
+
+class ChatMessage(Body):
+    """One message of a conversation."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: Words | list[TextPart] | None = Field(default=None)
+    name: Words | None = None
+    tool_calls: list[ToolCall] | None = Field(default=None, max_length=MAX_PARTS)
+    tool_call_id: Words | None = None
+    reasoning_content: Words | None = None
+    refusal: None = None
+    annotations: Nothing = None
+    audio: None = None
+    function_call: None = None
+    """Empty fields of an answer that a client sends back as it got it."""
+
+    def plain(self, where: str = "messages") -> dict[str, Any]:
+        """Return it as chat templates take it.
+
+        Raises:
+            RequestError: if a field does not belong to its role.
+        """
+        self._check(where)
+        text = self.content or ""
+        if not isinstance(text, str):
+            text = "".join(part.text for part in text)
+        message: dict[str, Any] = {
+            "role": "system" if self.role == "developer" else self.role,
+            "content": text,
+        }
+        if self.reasoning_content:
+            message["reasoning_content"] = self.reasoning_content
+        if self.tool_call_id:
+            message["tool_call_id"] = self.tool_call_id
+        if self.tool_calls:
+            message["tool_calls"] = [self._plain_call(call, where) for call in self.tool_calls]
+        return message
+
+    def _plain_call(self, call: ToolCall, where: str) -> dict[str, Any]:
+        """Read the arguments, which templates write as the model would."""
+        function = {"name": call.function.name, "arguments": read_arguments(call, where)}
+        return {"id": call.id or "", "type": "function", "function": function}
+
+    def _check(self, where: str) -> None:
+        if self.content is None and not (self.role == "assistant" and self.tool_calls):
+            raise RequestError(
+                f"{where}.content is missing",
+                hint="see /docs for what is needed",
+                where=f"{where}.content",
+            )
+        owners = {
+            "tool_calls": ("assistant", self.tool_calls),
+            "reasoning_content": ("assistant", self.reasoning_content),
+            "tool_call_id": ("tool", self.tool_call_id),
+        }
+        for name, (owner, given) in owners.items():
+            if given and self.role != owner:
+                raise RequestError(
+                    f"a message of the role {self.role} has no {name}",
+                    hint=f"only messages of the role {owner} have it",
+                    where=f"{where}.{name}",
+                )
+
+
+def read_arguments(call: ToolCall, where: str) -> dict[str, Any]:
+    """Read the arguments of a call.
+
+    Raises:
+        RequestError: if they are no JSON object.
+    """
+    import orjson
+
+    try:
+        found = orjson.loads(call.function.arguments or "{}")
+    except orjson.JSONDecodeError:
+        found = None
+    if not isinstance(found, dict):
+        raise RequestError(
+            f"the arguments of the call of {call.function.name!r} are no JSON object",
+            hint="send the call back as it came",
+            where=f"{where}.tool_calls",
+        )
+    return found
+
+
+def plain_messages(messages: list[ChatMessage]) -> list[dict[str, Any]]:
+    """Return messages as chat templates take them."""
+    return [message.plain(f"messages.{place}") for place, message in enumerate(messages)]

@@ -1,0 +1,52 @@
+"""Bodies of /tokenize and /detokenize, as vLLM takes them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from tunesmith.errors import RequestError
+from tunesmith.serving.limits import MAX_TOOLS
+from tunesmith.serving.schema.chat import Messages, Tool
+from tunesmith.serving.schema.sampling import Body, Ids, Words
+
+
+class TokenizeRequest(Body):
+    """Body of /tokenize: a prompt, or messages."""
+
+    prompt: Words | None = None
+    messages: Messages | None = None
+    model: str | None = None
+    tools: Annotated[list[Tool], Field(max_length=MAX_TOOLS)] | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+    return_token_strs: bool | None = None
+    add_generation_prompt: Literal[True] | None = None
+    add_special_tokens: Literal[False] | None = None
+    """The template, or the text itself, has all that the model is to read."""
+
+    def check(self) -> None:
+        """Refuse requests for nothing, or for two things.
+
+        Raises:
+            RequestError: if there are not either a prompt or messages.
+        """
+        if (self.prompt is None) == (self.messages is None):
+            raise RequestError(
+                "give either `prompt` or `messages`",
+                hint='send {"prompt": "..."}',
+                where="body",
+            )
+        if self.messages is None and (self.tools or self.chat_template_kwargs):
+            raise RequestError(
+                "tools and chat_template_kwargs have no effect on a prompt",
+                hint="send messages, or leave them out",
+                where="tools" if self.tools else "chat_template_kwargs",
+            )
+
+
+class DetokenizeRequest(Body):
+    """Body of /detokenize."""
+
+    tokens: Ids
+    model: str | None = None
