@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.data.media.medium import look_at_medium, open_all, open_medium
+from tunesmith.data.media.medium import HERE, look_at_all, look_at_medium, open_all, open_medium
 from tunesmith.data.media.places import fill_places, spell_shown, takes_all
 from tunesmith.data.media.senses import Senses, Shown
-from tunesmith.data.rows import Medium, Place, RowFault
+from tunesmith.data.rows import Medium, RowFault
 from tunesmith.data.tokens import encode, encode_rows
 from tunesmith.errors import RequestError
 from tunesmith.templates import PLACES, Piece
 from tunesmith.templates.parts import part_at_places
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
     from transformers import PreTrainedTokenizerFast
 
@@ -26,15 +27,26 @@ NONE: Mapping[str, Any] = {}
 
 
 class Looked(list[int]):
-    """Token ids of a prompt, and what it shows.
+    """Token ids of a prompt, and what it shows: not decoded while it waits for its turn.
 
     Attributes:
-        shown: in the order of the tokens that stand for it.
+        media: in the order of the tokens that stand for it.
     """
 
-    def __init__(self, ids: Iterable[int], shown: Sequence[Shown]) -> None:
+    def __init__(self, ids: Iterable[int], media: Sequence[Medium]) -> None:
         super().__init__(ids)
-        self.shown = tuple(shown)
+        self.media = tuple(media)
+
+    def open(self) -> list[Shown]:
+        """Decode what it shows.
+
+        Raises:
+            RequestError: if a file is gone, or another than it was.
+        """
+        try:
+            return open_all(self.media)
+        except RowFault as fault:
+            raise _refusal(fault) from None
 
 
 def encode_messages(
@@ -67,19 +79,22 @@ def encode_messages(
             hint="remove it",
             where="messages",
         )
-    text = template.render_prompt(messages, tools, options)
     if not media:
-        return encode(tokenizer, text)
+        return encode(tokenizer, template.render_prompt(messages, tools, options))
     try:
         taken = takes_all([medium.kind for medium in media], senses)
-        shown = open_all(media)
-        spelled = [spell_shown(each, taken) for each in shown]
+        text = template.render_prompt(messages, tools, options)
+        media = look_at_all(media)
+        spelled = [spell_shown(each, taken) for each in open_all(media)]
         (row,) = encode_rows(tokenizer, [fill_places([Piece(text, learned=False)], spelled, taken)])
     except RowFault as fault:
-        raise RequestError(
-            str(fault), hint="send another, or ask a model that takes it", where="messages"
-        ) from None
-    return Looked(row.ids, shown)
+        raise _refusal(fault) from None
+    return Looked(row.ids, media)
+
+
+def _refusal(fault: RowFault) -> RequestError:
+    hint = "send another, or ask a model that takes it"
+    return RequestError(str(fault), hint=hint, where="messages")
 
 
 def check_shown(senses: Senses | None, kind: str, path: Path) -> list[str]:
@@ -91,16 +106,15 @@ def check_shown(senses: Senses | None, kind: str, path: Path) -> list[str]:
     Raises:
         RequestError: if it cannot be read, or the model does not take its kind.
     """
-    here = Place(str(Path.cwd() / "messages"), 1)
     try:
         taken = takes_all([kind], senses)
-        found = look_at_medium(Medium(kind, str(path)), here)
-        spell_shown((kind, open_medium(found, here)), taken)
+        found = look_at_medium(Medium(kind, str(path.absolute())), HERE)
+        spell_shown((kind, open_medium(found, HERE)), taken)
     except RowFault as fault:
         raise RequestError(
             str(fault), hint="name another file, or talk to a model that takes it", where=str(path)
         ) from None
-    return [kind, found.found_from(here), found.sha256]
+    return [kind, found.source, found.sha256]
 
 
 def in_open_parts(message: Mapping[str, Any]) -> dict[str, Any]:
@@ -127,11 +141,11 @@ def looked_arguments(
         ids: the prompts with what follows, [batch, seq].
         mask: which tokens are none, [batch, seq]; None asks for the positions too.
     """
-    shown = [each.shown if isinstance(each, Looked) else () for each in prompts]
-    if model.senses is None or not any(shown):
+    if model.senses is None or not any(isinstance(each, Looked) for each in prompts):
         return {}
     from tunesmith.models.seeing import seen_arguments, seen_positions
 
+    shown = [each.open() if isinstance(each, Looked) else [] for each in prompts]
     numbers = model.senses.numbers(shown)
     given = seen_arguments(model.model, ids, numbers)
     return given | (seen_positions(model.model, ids, numbers) if mask is None else {})

@@ -108,7 +108,7 @@ class Turns:
         return taken
 
     def _answer(self, rows: Sequence[Row]) -> None:
-        prompts = [list(row.tokens) for row in rows]
+        prompts = [row.prompt for row in rows]
         generate(self.model, prompts, Sampling(), max(row.limit for row in rows), _listen(rows))
 
 

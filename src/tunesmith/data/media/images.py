@@ -66,8 +66,8 @@ def look_at(path: Path) -> str:
     return hash_of(content)
 
 
-def measure(content: bytes, path: Path) -> None:
-    """Read the beginning of an image, before any of it is decoded.
+def measure(content: bytes, path: Path) -> int:
+    """Read the beginning of an image, before any of it is decoded, and count its pixels.
 
     Raises:
         RowFault: if it is no image, or has too many pixels.
@@ -81,6 +81,7 @@ def measure(content: bytes, path: Path) -> None:
         raise RowFault(
             f"the image {_name(path)} has {width:,} x {height:,} pixels, over {MOST_PIXELS:,}"
         )
+    return width * height
 
 
 def hash_of(content: bytes) -> str:

@@ -15,6 +15,7 @@ from tunesmith.data.formats.media import place_media
 from tunesmith.data.media.images import (
     LONGEST_NAME,
     MOST_BYTES,
+    MOST_PIXELS,
     decode,
     hash_of,
     measure,
@@ -25,6 +26,8 @@ from tunesmith.data.rows import Medium, Message, Place, RowFault, image_file, sp
 from tunesmith.errors import DataError
 
 ADDRESS = re.compile(r"data:([\w.+/-]*)(?:;[\w.+-]+=[\w.+-]*)*(;base64)?,", re.ASCII)
+HERE = Place("messages", 1)
+"""Where prompts stand that are in no file; what they show is named by whole paths."""
 SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:(?=//)|(data|file|https?|ftp):", re.IGNORECASE)
 
 
@@ -96,8 +99,19 @@ def open_all(media: Sequence[Medium]) -> list[Shown]:
     Raises:
         RowFault: if one cannot be read.
     """
-    here = Place(str(Path.cwd() / "messages"), 1)
-    return [(medium.kind, open_medium(look_at_medium(medium, here), here)) for medium in media]
+    return [(medium.kind, open_medium(medium, HERE)) for medium in media]
+
+
+def look_at_all(media: Sequence[Medium]) -> list[Medium]:
+    """Look at what one prompt shows, named by whole paths, or addresses.
+
+    Raises:
+        RowFault: if one cannot be read, or all together would fill the memory.
+    """
+    pixels = sum(measure(*_read(medium, HERE)) for medium in media if medium.kind == "image")
+    if pixels > MOST_PIXELS:
+        raise RowFault(f"all images have {pixels:,} pixels together, over {MOST_PIXELS:,}")
+    return [look_at_medium(medium, HERE) for medium in media]
 
 
 def _read(medium: Medium, place: Place) -> tuple[bytes, Path]:
