@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import json
+import wave
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 from tokenizers import AddedToken, Tokenizer
-from transformers import AutoConfig, AutoModelForImageTextToText
+from transformers import AutoConfig, AutoModelForMultimodalLM
 
 from tests import tiny
 
@@ -143,6 +145,21 @@ FAMILIES: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 """How each is written: its config, what its text model is, its tokens, its processor's options."""
+HEARS: dict[str, Any] = {
+    "config": {"model_type": "qwen2_audio", "audio_config": {
+        "model_type": "qwen2_audio_encoder", "d_model": 32, "encoder_layers": 2,
+        "encoder_attention_heads": 2, "encoder_ffn_dim": 64, "num_mel_bins": 16,
+        "max_source_positions": 50}},
+    "text": {"model_type": "qwen2"},
+    "specials": ["<|AUDIO|>", "<|audio_bos|>", "<|audio_eos|>"],
+    "tokens": {"audio_token_index": "<|AUDIO|>", "audio_token_id": "<|AUDIO|>"},
+    "picture": {"feature_extractor_type": "WhisperFeatureExtractor", "feature_size": 16,
+                "chunk_length": 1, "hop_length": 160, "n_fft": 400, "sampling_rate": 16000,
+                "padding_value": 0.0},
+    "processor": {"processor_class": "Qwen2AudioProcessor"},
+    "written": "<|audio_bos|><|AUDIO|><|audio_eos|>",
+}  # fmt: skip
+"""Qwen 2 Audio."""
 
 REFUSED = {"SmolVLM": "num2words", "Mistral 3": "Torchvision"}
 """Families whose processor needs a package that is not installed."""
@@ -150,28 +167,49 @@ REFUSED = {"SmolVLM": "num2words", "Mistral 3": "Torchvision"}
 TEMPLATE = """{%- for message in messages -%}
 <|im_start|>{{ message.role }}
 {% if message.content is string %}{{ message.content }}{% else %}{% for part in message.content -%}
-{% if part.type == 'text' %}{{ part.text }}{% elif part.type == 'image' %}WRITTEN{% endif -%}
+{% if part.type == 'text' %}{{ part.text }}{% else %}WRITTEN{% endif -%}
 {% endfor %}{% endif %}<|im_end|>
 {% endfor -%}
 {%- if add_generation_prompt %}<|im_start|>assistant
 {% endif %}"""
 
 
-def make_seeing_model(folder: Path, family: str = "LLaVA", *, seed: int = 0, **text: Any) -> Path:
-    """Write a model folder with random weights, a tokenizer and the processor's options."""
-    made = FAMILIES[family]
+NOTHING: Mapping[str, Any] = {}
+COLOURS = {"red": (230, 40, 40), "green": (40, 200, 40), "blue": (40, 40, 230)}
+
+
+def make_seeing_model(
+    folder: Path,
+    family: str = "LLaVA",
+    *,
+    seed: int = 0,
+    vision: Mapping[str, Any] = NOTHING,
+    picture: Mapping[str, Any] = NOTHING,
+    **text: Any,
+) -> Path:
+    """Write a model folder with random weights, a tokenizer and the processor's options.
+
+    Args:
+        vision, picture: what differs of its tower, and of how images are made ready for it.
+    """
+    made = {**FAMILIES, "Qwen 2 Audio": HEARS}[family]
     ids = make_tokenizer(folder, made)
     shape = {**tiny.COMMON, "num_key_value_heads": 2, "vocab_size": 400 + len(ids), **made["text"]}
     config = AutoConfig.for_model(
         made["config"]["model_type"],
         text_config={**shape, **text},
-        **{name: value for name, value in made["config"].items() if name != "model_type"},
+        **{
+            name: {**value, **vision} if name in ("vision_config", "audio_config") else value
+            for name, value in made["config"].items()
+            if name != "model_type"
+        },
         **{name: ids[token] for name, token in made["tokens"].items()},
     )
     torch.manual_seed(seed)
-    AutoModelForImageTextToText.from_config(config).save_pretrained(str(folder))
-    picture = {**made["picture"], "processor_class": made["processor"]["processor_class"]}
-    (folder / "preprocessor_config.json").write_text(json.dumps(picture), "utf-8")
+    AutoModelForMultimodalLM.from_config(config).save_pretrained(str(folder))
+    ready = {**made["picture"], **picture}
+    ready["processor_class"] = made["processor"]["processor_class"]
+    (folder / "preprocessor_config.json").write_text(json.dumps(ready), "utf-8")
     (folder / "processor_config.json").write_text(json.dumps(made["processor"]), "utf-8")
     return folder
 
@@ -190,9 +228,6 @@ def make_tokenizer(folder: Path, made: dict[str, Any]) -> dict[str, int]:
     options["extra_special_tokens"] = made.get("named", {})
     (folder / "tokenizer_config.json").write_text(json.dumps(options), "utf-8")
     return {token: tokenizer.token_to_id(token) for token in made["specials"]}
-
-
-COLOURS = {"red": (230, 40, 40), "green": (40, 200, 40), "blue": (40, 40, 230)}
 
 
 def make_picture(colour: str, number: int = 0) -> Image.Image:
@@ -219,3 +254,16 @@ def write_rows(folder: Path, count: int = 8) -> Path:
             make_picture(label, number).save(folder / name)
             rows.append({"instruction": "<image>which colour?", "output": label, "images": [name]})
     return tiny.write_rows(folder / "rows.jsonl", rows)
+
+
+def write_sound(path: Path, pitch: float, *, rate: int = 16_000, seconds: float = 0.5) -> Path:
+    """Write a tone with some noise, as WAV."""
+    random = np.random.default_rng(int(pitch))
+    count = int(rate * seconds)
+    tone = np.sin(2 * np.pi * pitch * np.arange(count) / rate) + random.normal(0, 0.1, count)
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes((tone * 12_000).astype("<i2").tobytes())
+    return path

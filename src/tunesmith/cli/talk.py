@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import typer
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 HELP = (
     "/clear forgets, /save FILE keeps the talk, /system TEXT sets the system prompt, /image FILE "
-    "shows an image with the next question, /quit ends"
+    "or /audio FILE shows it with the next question, /quit ends"
 )
 
 
@@ -88,13 +89,19 @@ def _save(sessions: Sequence[ChatSession], rest: str) -> str:
     return f"added to {path}"
 
 
-def _show_image(sessions: Sequence[ChatSession], rest: str) -> str:
+def _show(kind: str, sessions: Sequence[ChatSession], rest: str) -> str:
     if not rest:
         return ""
     for session in sessions:
-        session.show("image", expand(rest))
+        session.show(kind, expand(rest))
     return "shown with the next question"
 
 
-COMMANDS = {"clear": _clear, "system": _set_system, "save": _save, "image": _show_image}
+COMMANDS: dict[str, Callable[[Sequence[ChatSession], str], str]] = {
+    "clear": _clear,
+    "system": _set_system,
+    "save": _save,
+    "image": partial(_show, "image"),
+    "audio": partial(_show, "audio"),
+}
 """By name, what does it and says what it did; nothing if it was not understood."""

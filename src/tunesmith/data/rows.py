@@ -96,11 +96,17 @@ class Medium:
         kind: image, video or audio.
         source: where its file lies, as the row spells it; or a data: address.
         sha256: hash of its bytes when its row was read.
+        pixels: an image of more is made smaller; 0 leaves it.
     """
 
     kind: str
     source: str
     sha256: str = ""
+    pixels: int = 0
+
+    def as_list(self, source: str) -> list[Any]:
+        """Write it as messages keep it, from where it lies for them."""
+        return [self.kind, source, self.sha256, *([self.pixels] if self.pixels else [])]
 
     @property
     def is_address(self) -> bool:
@@ -175,8 +181,7 @@ class Conversation:
         for message, written in zip(self.messages, found, strict=True):
             if message.media:
                 written["media"] = [
-                    [medium.kind, medium.found_from(self.place), medium.sha256]
-                    for medium in message.media
+                    medium.as_list(medium.found_from(self.place)) for medium in message.media
                 ]
         return found
 

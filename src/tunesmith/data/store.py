@@ -334,7 +334,7 @@ def _pack(message: Message) -> list[Any]:
         "weight": message.weight if message.weight != 1 else None,
         "call_id": message.call_id,
         "name": message.name,
-        "media": [[medium.kind, medium.source, medium.sha256] for medium in message.media],
+        "media": [medium.as_list(medium.source) for medium in message.media],
     }
     kept = {name: value for name, value in more.items() if value not in (None, "", [])}
     return [message.role, message.content, kept] if kept else [message.role, message.content]

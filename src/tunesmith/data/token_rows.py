@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tunesmith.data.media.images import Picture
-from tunesmith.data.media.medium import Showing
+from tunesmith.data.media.medium import Shows
 from tunesmith.data.media.senses import Senses
 from tunesmith.data.rows import Conversation, LabelledImage, Text, media_of
 from tunesmith.data.store import UNJUDGED, Ints, Store
@@ -75,7 +75,7 @@ class TokenRows:
         if self._senses is not None:
             source = self.conversation(row)
             if isinstance(source, Conversation) and media_of(source):
-                found["shown"] = Showing(self._senses, media_of(source), source.place)
+                found["shown"] = Shows(self._senses, media_of(source), source.place)
         return found | {name: column[row].tolist() for name, column in self._beside.items()}
 
     def _tokens(self, row: int) -> dict[str, Any]:

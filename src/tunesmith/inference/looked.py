@@ -125,7 +125,7 @@ def in_open_parts(message: Mapping[str, Any]) -> dict[str, Any]:
     parts: list[dict[str, str]] = []
     for kind, text in part_at_places(message["content"]):
         if kind:
-            _, source, _ = next(media)
+            source = next(media)[1]
             parts.append({"type": kind, kind: source})
         if text:
             parts.append({"type": "text", "text": text})

@@ -104,8 +104,10 @@ def _why_padded(model: torch.nn.Module) -> str:
 def _why_padded_if_seen(model: torch.nn.Module) -> str:
     """Try rows that show images, of a model that sees."""
     senses = senses_of(model)
-    if senses is None or "image" not in senses.kinds:
+    if senses is None or not senses.kinds:
         return ""
+    if "image" not in senses.kinds:
+        return "how it hears sounds end to end is not tried"
     try:
         rows = trial_rows(senses)
         alone = [_said(model, **_shown(model, [row], [len(row.ids)])) for row in rows]

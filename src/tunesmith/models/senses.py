@@ -115,11 +115,32 @@ class Senses:
         given: dict[str, Any] = {}
         for kind in self.kinds:
             parts = [[content for k, content in row if k == kind] for row in rows]
-            if any(parts):
-                flat = [each for part in parts for each in part]
-                given[GIVEN[kind]] = parts if kind == "image" else flat
+            if not any(parts):
+                continue
+            given[GIVEN[kind]] = parts
+            if kind == "audio":
+                given[GIVEN[kind]] = [self._hear(sound) for part in parts for sound in part]
+                more = {**more, "sampling_rate": self._ear.sampling_rate}
         text = ["".join(self.tokens[kind] for kind, _ in row) for row in rows]
         return self.processor(text=text, **given, return_tensors="pt", padding=True, **more)
+
+    @property
+    def _ear(self) -> Any:
+        return vars(self.processor)[FOR["audio"]]
+
+    def _hear(self, sound: Any) -> Any:
+        """Return the numbers of a sound, as long and as fast as the model hears them.
+
+        Raises:
+            ValueError: if it is slower, faster or longer.
+        """
+        rate, most = self._ear.sampling_rate, self._ear.n_samples
+        if sound.rate != rate:
+            raise ValueError(f"it has {sound.rate:,} samples a second, the model hears {rate:,}")
+        if len(sound.numbers) > most:
+            seconds = len(sound.numbers) / rate
+            raise ValueError(f"it lasts {seconds:.1f} s, the model hears {most / rate:g} s at once")
+        return sound.numbers
 
     def save(self, folder: Path) -> None:
         """Write the processor's options beside a model, as the model's folder has them."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -120,6 +121,15 @@ def decode(content: bytes, path: Path) -> Image:
 
         with Image.open(io.BytesIO(content), formats=KINDS) as image:
             return ImageOps.exif_transpose(image).convert("RGB")
+
+
+def shrink(image: Image, pixels: int) -> Image:
+    """Make an image of more than so many pixels smaller, as high for its width; 0 leaves all."""
+    width, height = image.size
+    if not pixels or width * height <= pixels:
+        return image
+    factor = math.sqrt(pixels / (width * height))
+    return image.resize((max(int(width * factor), 1), max(int(height * factor), 1)))
 
 
 @contextmanager

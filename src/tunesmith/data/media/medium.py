@@ -1,4 +1,4 @@
-"""Images that messages hold: a file, or a data: address; never anything from a network."""
+"""What messages hold: a file, or a data: address; never anything from a network."""
 
 from __future__ import annotations
 
@@ -20,10 +20,13 @@ from tunesmith.data.media.images import (
     hash_of,
     measure,
     read_image,
+    shrink,
 )
 from tunesmith.data.media.senses import Senses, Shown
+from tunesmith.data.media.sounds import measure_sound, read_sound
 from tunesmith.data.rows import Medium, Message, Place, RowFault, image_file, spell
 from tunesmith.errors import DataError
+from tunesmith.paths import expand
 
 ADDRESS = re.compile(r"data:([\w.+/-]*)(?:;[\w.+-]+=[\w.+-]*)*(;base64)?,", re.ASCII)
 HERE = Place("messages", 1)
@@ -31,7 +34,29 @@ HERE = Place("messages", 1)
 SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:(?=//)|(data|file|https?|ftp):", re.IGNORECASE)
 
 
-def show_media(messages: Sequence[Message], fields: Fields, place: Place) -> tuple[Message, ...]:
+@dataclass(frozen=True)
+class Showing:
+    """How a set shows things.
+
+    Attributes:
+        folder: where files lie that rows name; None for the folder of the rows' file.
+        pixels: most pixels of an image, others are made smaller; None leaves all.
+    """
+
+    folder: Path | None = None
+    pixels: int | None = None
+
+    def settle(self, medium: Medium) -> Medium:
+        """Write into a medium where it lies, and how large it may be."""
+        source = medium.source
+        if self.folder is not None and not medium.is_address and not SCHEME.match(source):
+            source = str(expand(self.folder).absolute() / expand(source))
+        return replace(medium, source=source, pixels=self.pixels or 0)
+
+
+def show_media(
+    messages: Sequence[Message], fields: Fields, place: Place, how: Showing
+) -> tuple[Message, ...]:
     """Give messages what their row shows, and look at each once.
 
     Raises:
@@ -39,7 +64,10 @@ def show_media(messages: Sequence[Message], fields: Fields, place: Place) -> tup
     """
     placed = place_media(messages, fields)
     return tuple(
-        replace(message, media=tuple(look_at_medium(each, place) for each in message.media))
+        replace(
+            message,
+            media=tuple(look_at_medium(how.settle(each), place) for each in message.media),
+        )
         if message.media
         else message
         for message in placed
@@ -50,12 +78,12 @@ def look_at_medium(medium: Medium, place: Place) -> Medium:
     """Read the beginning of what a message holds, and note the hash of all its bytes.
 
     Raises:
-        RowFault: if it is missing, no image, too large, or lies elsewhere than on this machine.
+        RowFault: if it is missing, damaged, too large, or lies elsewhere than on this machine.
     """
-    if medium.kind != "image":
-        return medium
+    if medium.kind == "video":
+        return medium  # no model takes one
     content, name = _read(medium, place)
-    measure(content, name)
+    (measure if medium.kind == "image" else measure_sound)(content, name)
     return medium if medium.sha256 else replace(medium, sha256=hash_of(content))
 
 
@@ -68,11 +96,13 @@ def open_medium(medium: Medium, place: Place) -> Any:
     content, name = _read(medium, place)
     if medium.sha256 and hash_of(content) != medium.sha256:
         raise RowFault(f"{medium.kind} {spell(name.name, LONGEST_NAME)} changed since it was read")
-    return decode(content, name)
+    if medium.kind == "audio":
+        return read_sound(content, name)
+    return shrink(decode(content, name), medium.pixels)
 
 
 @dataclass(frozen=True)
-class Showing:
+class Shows:
     """What a row shows, and who reads it."""
 
     senses: Senses

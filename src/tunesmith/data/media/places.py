@@ -65,7 +65,7 @@ def spell_shown(shown: Shown, senses: Senses) -> Spelled:
     try:
         return kind, senses.spell(shown)
     except (ValueError, ZeroDivisionError, IndexError) as problem:
-        raise RowFault(f"{KINDS[kind]} cannot be read by the model: {problem}") from None
+        raise RowFault(f"{KINDS[kind]} in it cannot be taken by the model: {problem}") from None
 
 
 def fill_places(
@@ -112,4 +112,9 @@ def hash_media(how: Tokenizing, rows: RowSet, meaning: Meaning) -> dict[str, lis
             digest.update(medium.sha256.encode())
             count += 1
     assert how.learn.senses is not None
-    return {"media": [digest.hexdigest(), how.learn.senses.sha256]} if count else {}
+    seen: list[str | int] = [
+        digest.hexdigest(),
+        how.learn.senses.sha256,
+        how.options.image_pixels or 0,
+    ]
+    return {"media": seen} if count else {}
