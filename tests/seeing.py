@@ -34,6 +34,7 @@ QWEN_PICTURES = {"patch_size": PATCH, "merge_size": 2,
                  "size": {"shortest_edge": 64, "longest_edge": SIDE * SIDE},
                  "image_processor_type": "Qwen2VLImageProcessor"}  # fmt: skip
 SQUARE = {"height": SIDE, "width": SIDE}
+PARTED = [[SIDE, 2 * SIDE], [2 * SIDE, SIDE], [2 * SIDE, 2 * SIDE]]
 FAMILIES: dict[str, dict[str, Any]] = {
     "LLaVA": {
         "config": {"model_type": "llava", "vision_config": CLIP,
@@ -47,6 +48,37 @@ FAMILIES: dict[str, dict[str, Any]] = {
                       "vision_feature_select_strategy": "default",
                       "num_additional_image_tokens": 1, "image_token": "<image>"},
         "written": "<image>",
+    },
+    "LLaVA NeXT": {
+        "config": {"model_type": "llava_next", "vision_config": CLIP,
+                   "vision_feature_select_strategy": "default", "vision_feature_layer": -1,
+                   "image_grid_pinpoints": PARTED},
+        "text": {"model_type": "llama"},
+        "specials": ["<image>"],
+        "tokens": {"image_token_index": "<image>", "image_token_id": "<image>"},
+        "picture": {"image_processor_type": "LlavaNextImageProcessor",
+                    "size": {"shortest_edge": SIDE}, "crop_size": SQUARE,
+                    "image_grid_pinpoints": PARTED},
+        "processor": {"processor_class": "LlavaNextProcessor", "patch_size": PATCH,
+                      "vision_feature_select_strategy": "default",
+                      "num_additional_image_tokens": 1, "image_token": "<image>"},
+        "written": "<image>",
+    },
+    "GLM 4V": {
+        "config": {"model_type": "glm4v", "vision_config": {
+            **QWEN_VISION, "image_size": SIDE, "in_channels": 3}},
+        "text": {"model_type": "glm4v_text",
+                 "rope_parameters": {**QWEN_ROPE, "partial_rotary_factor": 1.0}},
+        "specials": ["<|begin_of_image|>", "<|end_of_image|>", "<|image|>", "<|video|>",
+                     "<|begin_of_video|>", "<|end_of_video|>"],
+        "tokens": {"image_token_id": "<|image|>", "video_token_id": "<|video|>",
+                   "image_start_token_id": "<|begin_of_image|>",
+                   "image_end_token_id": "<|end_of_image|>",
+                   "video_start_token_id": "<|begin_of_video|>",
+                   "video_end_token_id": "<|end_of_video|>"},
+        "picture": {**QWEN_PICTURES, "image_processor_type": "Glm4vImageProcessor"},
+        "processor": {"processor_class": "Glm4vProcessor"},
+        "written": "<|begin_of_image|><|image|><|end_of_image|>",
     },
     "Qwen 2 VL": {
         "config": {"model_type": "qwen2_vl", "vision_config": {

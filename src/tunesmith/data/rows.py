@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tunesmith.paths import expand
-from tunesmith.templates import PLACES
+from tunesmith.templates.parts import spell_places
 
 if TYPE_CHECKING:
     from tunesmith.data.media.senses import Senses
@@ -157,10 +157,8 @@ class Message:
         """Spell all of it in one text."""
         thought = f"<think>{self.reasoning}</think>" if self.reasoning else ""
         calls = [json.dumps([c.name, c.arguments], ensure_ascii=False) for c in self.calls]
-        content = self.content
-        for kind, place in PLACES.items():
-            content = content.replace(place, f"<{kind}>")
-        return "\n".join(part for part in (thought, content, *calls) if part)
+        parts = (thought, spell_places(self.content), *calls)
+        return "\n".join(part for part in parts if part)
 
 
 @dataclass(frozen=True)

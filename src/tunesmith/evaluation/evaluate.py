@@ -37,6 +37,7 @@ from tunesmith.models.reader import find_reader
 from tunesmith.models.roles import find_reference
 from tunesmith.recipe.method import Classify, Reward
 from tunesmith.runs.run import Run
+from tunesmith.templates.parts import spell_places
 
 log = logger(__name__)
 
@@ -323,7 +324,7 @@ def _compare(
             metrics.holds_fact(text, row.facts) if row.facts and text is not None else None
             for text in (before, tuned[place])
         ]
-        question = row.messages[-1]["content"]
+        question = spell_places(row.messages[-1]["content"])
         yield Compared(question, row.expected, before, tuned[place], *has_fact)
 
 

@@ -16,6 +16,7 @@ from tunesmith.inference.looked import looked_arguments
 from tunesmith.inference.sampling import Sampling
 from tunesmith.models.chat import ChatModel
 from tunesmith.runs.run import Run
+from tunesmith.templates.parts import spell_places
 
 if TYPE_CHECKING:
     import torch
@@ -89,7 +90,7 @@ def check_tokens(model: ChatModel, probes: Sequence[dict[str, Any]]) -> None:
     """
     for probe in probes:
         if encode_probe(model, probe) != probe["ids"]:
-            text = probe.get("text") or str(probe["messages"][-1]["content"])
+            text = probe.get("text") or spell_places(str(probe["messages"][-1]["content"]))
             raise ExportError(
                 f"tokenizer or template give other tokens than in training for {text[:60]!r}",
                 hint="the files of the base model changed since; put them back",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,13 +22,15 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 PROCESSORS = ("processor_config.json", "preprocessor_config.json")
+BESIDE = "video_preprocessor_config.json"
+"""What others read of such a folder, kept beside."""
 FOR = {"image": "image_processor", "video": "video_processor", "audio": "feature_extractor"}
 """What a processor calls the part that reads a kind."""
 GIVEN = {"image": "images", "video": "videos", "audio": "audio"}
 """What it calls the kind when it is given some."""
 UNREAD = {
     "image": "the model reads no images",
-    "video": "videos are read by torchvision, which is not installed",
+    "video": "videos are not read yet: transformers does so by torchvision",
     "audio": "the model hears nothing",
 }
 Shown = tuple[str, Any]
@@ -122,7 +125,10 @@ class Senses:
                 given[GIVEN[kind]] = [self._hear(sound) for part in parts for sound in part]
                 more = {**more, "sampling_rate": self._ear.sampling_rate}
         text = ["".join(self.tokens[kind] for kind, _ in row) for row in rows]
-        return self.processor(text=text, **given, return_tensors="pt", padding=True, **more)
+        with warnings.catch_warnings():
+            # of numpy, to the code of GLM 4V
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return self.processor(text=text, **given, return_tensors="pt", padding=True, **more)
 
     @property
     def _ear(self) -> Any:
@@ -144,7 +150,7 @@ class Senses:
 
     def save(self, folder: Path) -> None:
         """Write the processor's options beside a model, as the model's folder has them."""
-        for name in PROCESSORS:
+        for name in (*PROCESSORS, BESIDE):
             if (self.folder / name).is_file():
                 (folder / name).write_bytes((self.folder / name).read_bytes())
 

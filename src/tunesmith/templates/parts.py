@@ -21,6 +21,11 @@ def part_at_places(text: str) -> list[Part]:
     return [("", first), *((KINDS[at], after) for at, after in zip(*[iter(rest)] * 2, strict=True))]
 
 
+def spell_places(text: str) -> str:
+    """Write a text for a person, with words where something is shown."""
+    return PLACE.sub(lambda at: f"<{KINDS[at[1]]}>", text)
+
+
 def in_parts(parts: Sequence[Part]) -> list[dict[str, Any]]:
     """Write parts as templates take them; a text is there only if it is not empty."""
     found: list[dict[str, Any]] = []
