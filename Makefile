@@ -8,7 +8,7 @@ STARTER := build/starter
 TUNESMITH_SHARED ?=
 export TUNESMITH_SHARED
 
-.PHONY: setup fmt check test proof test-gpu bench bench-gpu demo docs starter wheelhouse lock clean
+.PHONY: setup fmt check test proof test-gpu bench bench-gpu bench-serving demo docs starter wheelhouse lock clean
 
 setup: $(READY)
 
@@ -52,6 +52,11 @@ bench: $(READY)
 # The same on a GPU, in bf16, with models of 0.6 and 4 billion weights. Takes half an hour.
 bench-gpu: $(READY)
 	$(BIN)/python benchmarks/gpu.py --shared "$(TUNESMITH_SHARED)"
+
+# Compares serving with peers over HTTP, tokens and all. Takes half an hour; SERVING adds options.
+bench-serving: $(READY)
+	$(BIN)/python benchmarks/serving.py $(SERVING)
+	$(BIN)/python benchmarks/render.py
 
 demo: $(READY)
 	$(BIN)/tunesmith demo

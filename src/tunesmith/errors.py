@@ -48,6 +48,10 @@ class RequestError(TunesmithError):
     """A request to the server cannot be answered; the message is safe to send back."""
 
 
+class EngineError(TunesmithError):
+    """An engine in another process cannot be started, or does not answer as it should."""
+
+
 class MissingPackage(TunesmithError):
     """An optional package is not installed."""
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import torch
 
 DeviceOption = Literal["auto", "cpu", "cuda"]
-PrecisionOption = Literal["auto", "fp32", "bf16", "pure_bf16"]
-Precision = Literal["fp32", "bf16", "pure_bf16"]
+PrecisionOption = Literal["auto", "fp32", "bf16", "fp16", "pure_bf16"]
+Precision = Literal["fp32", "bf16", "fp16", "pure_bf16"]
 GIB = 1024**3
 MALLOC_TRIM, MALLOC_MAP, MALLOC_MAPS = -1, -3, -4
 """Options of the GNU C library: how much free memory is kept, from which size on blocks are mapped

@@ -25,12 +25,14 @@ class Settings:
         config: folder of what a person set up, such as keys (`TUNESMITH_CONFIG`).
         hub_caches: folders in the Hugging Face cache layout, searched in this order
             (`HF_HUB_CACHE`, `HF_HOME`/hub, `HF_HOME`, the default place).
+        vllm_python: the Python of an environment that holds vLLM (`TUNESMITH_VLLM_PYTHON`).
     """
 
     runs: Path
     cache: Path
     config: Path
     hub_caches: tuple[Path, ...]
+    vllm_python: Path | None = None
 
 
 def read_settings() -> Settings:
@@ -46,7 +48,10 @@ def read_settings() -> Settings:
         hubs += [Path(environment["HF_HOME"]) / "hub", Path(environment["HF_HOME"])]
     else:
         hubs.append(expand("~/.cache/huggingface/hub"))
-    return Settings(expand(runs), expand(cache), expand(config), tuple(hubs))
+    vllm = environment.get("TUNESMITH_VLLM_PYTHON")
+    return Settings(
+        expand(runs), expand(cache), expand(config), tuple(hubs), expand(vllm) if vllm else None
+    )
 
 
 def forbid_network() -> None:
@@ -56,6 +61,12 @@ def forbid_network() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+
+
+def environment_offline(**more: str) -> dict[str, str]:
+    """Copy the environment for another process, which is to reach no other machine."""
+    offline = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE", "DO_NOT_TRACK")
+    return {**os.environ, **dict.fromkeys(offline, "1"), "HF_HUB_DISABLE_TELEMETRY": "1", **more}
 
 
 def stay_on_this_machine() -> None:

@@ -12,9 +12,11 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from tests import tiny
+from tests.unit.serving.spoken import connected
 from tunesmith.data.prepare import prepare
 from tunesmith.evaluation.rows import held_out_rows
 from tunesmith.export.export import export
+from tunesmith.inference.batching.build import build_engine
 from tunesmith.methods import build_method
 from tunesmith.models.reader import find_reader
 from tunesmith.recipe.load import load_recipe
@@ -50,6 +52,32 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny model whose positions reach to the end of a row with tools."""
     folder = tmp_path_factory.mktemp("wide") / "model"
     return tiny.make_model(folder, max_position_embeddings=1024)
+
+
+@pytest.mark.proof
+def test_a_call_that_was_learned_is_served(tmp_path: Path, model: Path) -> None:
+    rows = [talk(7) for _ in range(8)]
+    options = {"learning_rate": 1e-2, "batch_size": 4}
+    run = train_on(
+        tmp_path, model, rows, optimizer=options, run={"steps": 140}, tuning={"kind": "full"}
+    )
+    asked: dict[str, Any] = {
+        "model": "model",
+        "messages": [{"role": "user", "content": "question 7"}],
+        "tools": [{"type": "function", "function": TOOL}],
+        "max_tokens": 100,
+    }
+    with connected(build_engine(run.path, precision="fp32", device="cpu").engine) as client:
+        (choice,) = client.chat.completions.create(**asked).choices
+        assert choice.finish_reason == "tool_calls", choice.message.content
+        (call,) = choice.message.tool_calls or ()
+        assert json.loads(call.function.arguments) == {"a": 7}
+        answer = choice.message.model_dump(exclude_none=True)
+        result = {"role": "tool", "tool_call_id": call.id, "content": "8"}
+        asked["messages"] += [answer, result]
+        (choice,) = client.chat.completions.create(**asked).choices
+        assert choice.message.content == "It is 8."
+        assert choice.finish_reason == "stop"
 
 
 @pytest.mark.proof

@@ -45,6 +45,7 @@ TUNINGS: dict[str, dict[str, Any]] = {
     },
     "pissa niter": {**LORA, "init": "pissa_niter"},
     "olora": {**LORA, "init": "olora"},
+    "eva": {**LORA, "init": "eva", "eva_rows": 6},
     "ranks": {**LORA, "rank_pattern": {"q_proj": 2, r"layers\.1\.mlp\.up_proj": 7}},
     "scales": {**LORA, "alpha_pattern": {"q_proj": 1}},
     "pattern": {**LORA, "target_pattern": r".*layers\.1\..*\.[qv]_proj"},
@@ -76,7 +77,7 @@ MOVED: dict[str, Any] = {
     "lokr": (".lokr_w", ".norm.modules_to_save."),
 }
 RESUMED = [
-    *("dora", "pissa rslora", "olora", "frozen a", "modules", "tokens"),
+    *("dora", "pissa rslora", "olora", "eva", "frozen a", "modules", "tokens"),
     *("vera", "oft", "ia3", "adalora"),
 ]
 """Kinds with something of their own to be put back."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Optional
 
@@ -33,14 +34,30 @@ def export(
     weight: Annotated[
         float, typer.Option(help="How much of the run's own adapter is added, beside --also.")
     ] = 1.0,
+    form: Annotated[
+        Literal["safetensors", "gguf", "ollama", "adapter", "gguf-adapter"],
+        typer.Option(
+            "--format",
+            help="safetensors; gguf for llama.cpp; ollama, a folder for `ollama create`; the "
+            "adapter alone, for PEFT (adapter) or for llama.cpp (gguf-adapter).",
+        ),
+    ] = "safetensors",
+    quantize: Annotated[
+        Optional[str],
+        typer.Option(
+            help="How GGUF is packed: f32, f16, bf16, q8_0, q6_k, q5_k_m or q4_k_m; if not given, "
+            "as the base is stored."
+        ),
+    ] = None,
     precision: Annotated[
         Optional[Literal["auto", "fp32", "bf16", "fp16"]],
-        typer.Option(help="How weights are stored; auto, the default, does as the base."),
+        typer.Option(help="How safetensors are stored; auto, the default, does as the base."),
     ] = None,
 ) -> None:
-    """Write a run as one model folder, after proving that it answers the same."""
+    """Write a run for other programs, after proving that it answers the same."""
     from tunesmith.cli.show_export import show_exported
     from tunesmith.export.export import export as export_run
+    from tunesmith.export.order import Form
     from tunesmith.models.given import find_given
 
     given = find_given(name, overrides or (), to_export=to is None)
@@ -50,12 +67,25 @@ def export(
             "no folder is named to export to", hint="write --to FOLDER", where="command line"
         )
     stored = precision or (given.use.precision if given.use else "auto")
+    blend = read_blend(also or (), weight)
+    exported = export_run(
+        given.name, folder, form=Form(form, quantize), precision=stored, blend=blend, weight=weight
+    )
+    show_exported(exported)
+
+
+def read_blend(also: Sequence[str], weight: float) -> dict[str, float]:
+    """Read which other adapters are added, and how much of each.
+
+    Raises:
+        ExportError: if one is named twice, or a weight is no number.
+    """
     if not math.isfinite(weight):
         raise ExportError("--weight is no number", hint="write 0.5", where="--weight")
-    blend = dict(read_weight(each) for each in also or ())
-    if len(blend) < len(also or ()):
+    blend = dict(read_weight(each) for each in also)
+    if len(blend) < len(also):
         raise _bad_weight("an adapter is named twice", "name each once")
-    show_exported(export_run(given.name, folder, precision=stored, blend=blend, weight=weight))
+    return blend
 
 
 def read_weight(given: str) -> tuple[str, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Literal, Optional
 
 import typer
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def serve(
     name: Annotated[
-        str, typer.Argument(help="A run, a checkpoint, a model, or LLaMA-Factory's file.")
+        str, typer.Argument(help="A run, a checkpoint, a model, a GGUF, or LLaMA-Factory's file.")
     ],
     overrides: Annotated[
         Optional[list[str]],
@@ -39,6 +39,9 @@ def serve(
     max_waiting: Annotated[
         int, typer.Option(min=0, max=10_000, help="Answers that may wait; others get 429.")
     ] = 32,
+    tool_format: Annotated[
+        str, typer.Option(help="How the model writes calls of tools; found out if not given.")
+    ] = "",
     api_key_file: Annotated[
         Optional[Path],
         typer.Option(help="File with a key that clients may send, besides `tunesmith keys`."),
@@ -49,6 +52,23 @@ def serve(
     log_prompts: Annotated[
         bool, typer.Option("--log-prompts", help="Write prompts and answers to the log.")
     ] = False,
+    engine: Annotated[
+        str,
+        typer.Option(
+            help="What writes: own, generate, llama.cpp, vllm or remote; auto takes llama.cpp for "
+            "a GGUF, else our own."
+        ),
+    ] = "auto",
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16"],
+        typer.Option(help="Numbers to count in; of llama.cpp fp32 means its cache."),
+    ] = "auto",
+    remote_url: Annotated[
+        str, typer.Option(help="With --engine remote: where the server's paths begin.")
+    ] = "",
+    remote_key_file: Annotated[
+        Optional[Path], typer.Option(help="With --engine remote: file with the key it asks for.")
+    ] = None,
     print_client: Annotated[
         str, typer.Option(metavar="KIND", help="Print a client instead: curl, python, spring.")
     ] = "",
@@ -62,9 +82,21 @@ def serve(
     given = find_given(name, overrides or ())
     doors = Doors(Address(host, port), api_key_file, is_open, log_prompts)
     if print_client:
-        _print_client(print_client, given.name, served_model_name, doors)
+        called = served_model_name or _name_of(given.name, engine)
+        _print_client(print_client, called, doors)
         return
-    how = Answering(served_model_name, _read_adapters(adapter or ()), max_active, max_waiting)
+    adapters = _read_adapters(adapter or ())
+    how = Answering(
+        served_model_name,
+        adapters,
+        max_active,
+        max_waiting,
+        tool_format,
+        engine=engine,
+        precision=precision,
+        url=remote_url,
+        key_file=remote_key_file,
+    )
     serve_model(given.name, how, doors, ready=_say_ready)
 
 
@@ -82,10 +114,20 @@ def _read_adapters(given: Sequence[str]) -> dict[str, str]:
     return adapters
 
 
-def _print_client(kind: str, name: str | Subject, called: str, doors: Doors) -> None:
-    """Print a client; no weights are loaded for it."""
+def _name_of(name: str | Subject, engine: str) -> str:
+    """Say what clients call a model; no weights are loaded for it."""
+    from tunesmith.inference.choose import which_engine
     from tunesmith.models.chat import find_subject
     from tunesmith.serving.answers import served_name
+
+    chosen = which_engine(name, engine)
+    if isinstance(name, str) and chosen in ("llama.cpp", "remote"):
+        return served_name(Path(name).stem if chosen == "llama.cpp" else name)
+    return served_name(find_subject(name).name)
+
+
+def _print_client(kind: str, called: str, doors: Doors) -> None:
+    """Print a client."""
     from tunesmith.serving.client import write_client
     from tunesmith.serving.serve import find_access
 
@@ -93,7 +135,7 @@ def _print_client(kind: str, name: str | Subject, called: str, doors: Doors) -> 
         kind,
         host=doors.address.host,
         port=doors.address.port,
-        model=called or served_name(find_subject(name).name),
+        model=called,
         asks_for_key=find_access(doors).keys is not None,
     )
     typer.echo(text, nl=False)

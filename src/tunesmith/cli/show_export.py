@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from tunesmith.cli.tables import pairs
 
 if TYPE_CHECKING:
-    from tunesmith.export.export import Exported
+    from tunesmith.export.order import Exported
     from tunesmith.export.parity import Distance
 
 
@@ -18,7 +18,7 @@ def show_exported(exported: Exported) -> None:
     kept = "classes" if exported.labels else "answers"
     unit = "row" if exported.labels else "token"
     asks = "rows" if exported.labels else "prompts"
-    asked = f"tunesmith classify {exported.folder} ..." if exported.labels else ""
+    use, command = next_step(exported)
     pairs(
         f"exported to {exported.folder}",
         {
@@ -26,9 +26,23 @@ def show_exported(exported: Exported) -> None:
             f"same {kept}": f"{exported.num_probes} {asks} of the run, in fp32{ties}",
             f"in {exported.precision}": spell_distance(distance, unit),
             **({"from the quantized one": spell_distance(moved)} if moved else {}),
-            "ask" if asked else "serve": asked or f"tunesmith serve {exported.folder}",
+            use: command,
         },
     )
+
+
+def next_step(exported: Exported) -> tuple[str, str]:
+    """Say what a person does with an export, and by which command."""
+    folder = exported.folder
+    if exported.labels:
+        return "ask", f"tunesmith classify {folder} ..."
+    steps = {
+        "gguf": ("serve", f"llama-server -m {folder / 'model.gguf'}"),
+        "ollama": ("serve", f"ollama create {folder.name.lower()} -f {folder / 'Modelfile'}"),
+        "adapter": ("load", f"PeftModel.from_pretrained(base, '{folder}')"),
+        "gguf-adapter": ("serve", f"llama-server -m BASE.gguf --lora {folder / 'adapter.gguf'}"),
+    }
+    return steps.get(exported.form, ("serve", f"tunesmith serve {folder}"))
 
 
 def spell_distance(distance: Distance, unit: str = "token") -> str:

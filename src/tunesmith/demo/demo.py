@@ -17,7 +17,7 @@ from tunesmith.recipe.load import load_recipe
 
 if TYPE_CHECKING:
     from tunesmith.evaluation.evaluate import Scores
-    from tunesmith.export.export import Exported
+    from tunesmith.export.order import Exported
     from tunesmith.runs.run import Run
 
 RECIPE = Path(__file__).with_name("recipe.yaml")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from tunesmith.doctor.findings import Ability
 from tunesmith.doctor.tiny import make_packed, make_tiny
 from tunesmith.errors import TunesmithError
 from tunesmith.hardware import Precision, choose_device
+from tunesmith.models.autocast import mixing, number_type
 from tunesmith.models.quantize import check_package
 from tunesmith.recipe.quantize import FP4, HQQ, NF4, Int8, Quantize, TorchAO
 from tunesmith.recipe.tuning import LoRA
@@ -20,7 +20,7 @@ from tunesmith.recipe.tuning import LoRA
 if TYPE_CHECKING:
     import torch
 
-PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "pure_bf16")
+PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "fp16", "pure_bf16")
 QUANTIZED: dict[str, Quantize] = {
     "nf4": NF4(),
     "fp4": FP4(),
@@ -68,7 +68,7 @@ class _Trial:
 
         if self.quantize is not None:
             check_package(self.quantize)
-        dtype = torch.float32 if self.precision == "fp32" else torch.bfloat16
+        dtype = number_type(self.precision)
         self.model = load_model(
             self.folder, dtype=dtype, device=self.device, quantize=self.quantize
         )
@@ -85,8 +85,7 @@ class _Trial:
         self.model = add_lora(self.model, LoRA(rank=2)).train()
         if self.precision == "pure_bf16":
             self.model = self.model.to(torch.bfloat16)
-        mixed = self.precision == "bf16"
-        with torch.autocast(self.device.type, torch.bfloat16) if mixed else nullcontext():
+        with mixing(self.precision, self.device.type):
             loss = self._logits(self.model).float().square().mean()
         loss.backward()  # type: ignore[no-untyped-call]
         learning = [weight for weight in self.model.parameters() if weight.requires_grad]

@@ -37,11 +37,16 @@ def write_folder(model: PreTrainedModel, chat: ChatModel, folder: Path) -> None:
 
     model.generation_config = GenerationConfig()  # ours is written over it below
     model.save_pretrained(str(folder), max_shard_size=SHARD_SIZE)
+    add_older_names(folder)
+    write_reader(chat, folder)
+
+
+def write_reader(chat: ChatModel, folder: Path) -> None:
+    """Write tokenizer, template, generation defaults, and what images are made ready by."""
     chat.tokenizer.save_pretrained(str(folder))
     if chat.senses is not None:
         chat.senses.save(folder)
-    add_older_names(folder)
-    write_json(folder / "generation_config.json", _generation_defaults(chat))
+    write_json(folder / "generation_config.json", generation_defaults(chat))
     _mend_tokenizer(folder, chat.template)
 
 
@@ -103,7 +108,7 @@ def spell_both_ways(config: dict[str, Any]) -> dict[str, Any]:
     return spelled
 
 
-def _generation_defaults(chat: ChatModel) -> dict[str, Any]:
+def generation_defaults(chat: ChatModel) -> dict[str, Any]:
     """Keep what the base's makers chose, and end an answer where the template ends it."""
     path = chat.folder / "generation_config.json"
     declared = read_config(path) if path.is_file() else {}

@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING
 
 from tunesmith.errors import RequestError
 from tunesmith.inference.engine import Form, Token
-from tunesmith.inference.generate import COLDEST
-from tunesmith.inference.sampling import Sampling
+from tunesmith.inference.sampling import COLDEST, Sampling
 
 if TYPE_CHECKING:
     import torch
 
 FEW = 256
 """Likeliest tokens that are looked at first where it is not told how many may be needed."""
+BLOCK = 128
+"""Places whose odds are summed up first where one is drawn."""
+BELOW_ONE = 1 - 2**-50
 
 
 class Way:
@@ -23,6 +25,7 @@ class Way:
 
     Attributes:
         draws: whether chance decides.
+        changes: whether the model's logits are changed before.
         plain: whether the likeliest token is all that is asked for.
     """
 
@@ -35,6 +38,7 @@ class Way:
         self.seen = dict.fromkeys(prompt) if self._repeats else {}
         self._adds = bool(sampling.presence_penalty or sampling.frequency_penalty)
         changed = self._repeats or self._adds or sampling.logit_bias or form is not None
+        self.changes = bool(changed)
         self.plain = not (changed or self.draws or sampling.logprobs is not None)
 
     def take(self, token: int) -> None:
@@ -74,12 +78,14 @@ def choose(ways: Sequence[Way], logits: torch.Tensor) -> list[Token | Exception]
     special = [place for place, way in enumerate(ways) if not way.plain]
     if not special:
         return [Token(token) for token in likeliest(logits)]
-    chosen: list[Token | Exception] = []
-    if len(special) < len(ways):
-        chosen += [Token(token) for token in likeliest(logits)]
-    else:
-        chosen += [Token(0)] * len(ways)
-    found = _choose_special([ways[place] for place in special], logits[special].float())
+    asked = [ways[place] for place in special]
+    own = rows_of(logits, special).float().contiguous()
+    if own.data_ptr() == logits.data_ptr() and any(way.changes for way in asked):
+        own = own.clone()
+    found = _choose_special(asked, own)
+    if len(special) == len(ways):
+        return found
+    chosen: list[Token | Exception] = [Token(token) for token in likeliest(logits)]
     for place, token in zip(special, found, strict=True):
         chosen[place] = token
     return chosen
@@ -87,29 +93,32 @@ def choose(ways: Sequence[Way], logits: torch.Tensor) -> list[Token | Exception]
 
 def likeliest(logits: torch.Tensor) -> list[int]:
     """Find the likeliest token of each row; on a CPU numpy does in a tenth of the time."""
-    import torch
-
-    if logits.device.type == "cpu" and logits.dtype == torch.float32:
-        found: list[int] = logits.numpy().argmax(-1).tolist()
+    if logits.device.type == "cpu":
+        found: list[int] = logits.float().contiguous().numpy().argmax(-1).tolist()
         return found
     return [int(token) for token in logits.argmax(-1).tolist()]
 
 
+def rows_of(logits: torch.Tensor, places: Sequence[int]) -> torch.Tensor:
+    """Take some rows; the tensor itself if those are all."""
+    return logits if len(places) == len(logits) else logits[list(places)]
+
+
 def _choose_special(ways: Sequence[Way], logits: torch.Tensor) -> list[Token | Exception]:
-    """Choose where more is asked for than the likeliest; the logits are our own."""
+    """Choose where more is asked for than the likeliest; logits that change are our own."""
     told = [place for place, way in enumerate(ways) if way.sampling.logprobs is not None]
-    logprobs = logits[told].log_softmax(-1) if told else None
+    raw = logits[told] if told else None
     _penalize(ways, logits)
     problems = _keep_form(ways, logits)
-    tokens = likeliest(logits)
     drawing = [place for place, way in enumerate(ways) if way.draws and place not in problems]
+    tokens = likeliest(logits) if len(drawing) < len(ways) else [0] * len(ways)
     if drawing:
-        drawn = _draw([ways[place] for place in drawing], logits[drawing])
+        drawn = _draw([ways[place] for place in drawing], rows_of(logits, drawing))
         for place, token in zip(drawing, drawn, strict=True):
             tokens[place] = token
     found: list[Token | Exception] = [Token(token) for token in tokens]
-    if logprobs is not None:
-        _tell(found, told, [ways[place].sampling.logprobs or 0 for place in told], logprobs)
+    if raw is not None:
+        _tell(found, told, [ways[place].sampling.logprobs or 0 for place in told], raw)
     for place, problem in problems.items():
         found[place] = problem
     return found
@@ -180,7 +189,7 @@ def _draw(ways: Sequence[Way], logits: torch.Tensor) -> list[int]:
     drawn = [0] * len(ways)
     for places, draw in ((narrow, _draw_narrow), (wide, _draw_wide)):
         if places:
-            found = draw([ways[place] for place in places], logits[places])
+            found = draw([ways[place] for place in places], rows_of(logits, places))
             for place, token in zip(places, found, strict=True):
                 drawn[place] = token
     return drawn
@@ -192,30 +201,43 @@ def _draw_wide(ways: Sequence[Way], logits: torch.Tensor) -> list[int]:
     return found
 
 
-def _draw_narrow(ways: Sequence[Way], logits: torch.Tensor) -> list[int]:
-    """Draw from the likeliest tokens, as few as suffice for `top_k` and `top_p` of each answer."""
+def _draw_narrow(ways: Sequence[Way], logits: torch.Tensor, least: int = FEW) -> list[int]:
+    """Draw from the likeliest tokens, as few as suffice for `top_k` and `top_p` of each answer.
+
+    Args:
+        least: how many are looked at where it is not told how many may be needed.
+    """
     import torch
 
     vocab, device = logits.shape[1], logits.device
     most = [min(way.sampling.top_k or vocab, vocab) for way in ways]
-    shares = torch.tensor([way.sampling.top_p for way in ways], device=device)[:, None]
+    counted = [each for each in most if each < vocab]
+    unknown = len(counted) < len(most)
+    size = min(vocab, max([least] * unknown + counted))
+    best, ids = find_best(logits, size)
     limits = torch.tensor(most, device=device)[:, None]
-    whole = logits.logsumexp(-1, keepdim=True)
-    size = min(vocab, max([FEW, *[each for each in most if each < vocab]]))
-    while True:
-        best, ids = logits.topk(size)
-        best = best.masked_fill(torch.arange(size, device=device) >= limits, float("-inf"))
-        total = torch.where(limits < vocab, best.logsumexp(-1, keepdim=True), whole)
-        odds = (best - total).exp()
-        before = odds.cumsum(-1) - odds
-        enough = (limits < vocab) | (before[:, -1:] >= shares)
-        if size == vocab or bool(enough.all()):
-            break
-        size = min(vocab, size * 8)
+    shares = torch.tensor([way.sampling.top_p for way in ways], device=device)[:, None]
+    best = best.masked_fill(torch.arange(size, device=device) >= limits, float("-inf"))
+    total = best.logsumexp(-1, keepdim=True)
+    if unknown:
+        total = torch.where(limits < vocab, total, logits.logsumexp(-1, keepdim=True))
+    odds = (best - total).exp()
+    before = odds.cumsum(-1) - odds
+    enough = (limits < vocab) | (before[:, -1:] >= shares) | (size == vocab)
     odds = odds.masked_fill((before >= shares) & (shares < 1), 0.0)
-    picked = _pick(ways, odds)
-    found: list[int] = ids.gather(1, picked[:, None])[:, 0].tolist()
-    return found
+    going = [place for place, fine in enumerate(enough[:, 0].tolist()) if fine]
+    others = [place for place in range(len(ways)) if place not in set(going)]
+    drawn = [0] * len(ways)
+    if going:
+        picked = _pick([ways[place] for place in going], rows_of(odds, going))
+        found = rows_of(ids, going).gather(1, picked[:, None])[:, 0].tolist()
+        for place, token in zip(going, found, strict=True):
+            drawn[place] = token
+    if others:
+        wider = _draw_narrow([ways[place] for place in others], logits[others], least * 8)
+        for place, token in zip(others, wider, strict=True):
+            drawn[place] = token
+    return drawn
 
 
 def _pick(ways: Sequence[Way], odds: torch.Tensor) -> torch.Tensor:
@@ -226,31 +248,64 @@ def _pick(ways: Sequence[Way], odds: torch.Tensor) -> torch.Tensor:
     if any(least):
         bound = torch.tensor(least, device=odds.device)[:, None] * odds.amax(-1, keepdim=True)
         odds = odds.masked_fill(odds < bound, 0.0)
-    upto = odds.double().cumsum(-1)
-    chances = torch.tensor([way.chance() for way in ways], dtype=upto.dtype, device=odds.device)
-    if not bool(upto[:, -1].isfinite().all()):
+    chances = torch.tensor([way.chance() for way in ways], device=odds.device, dtype=torch.float64)
+    blocks = in_blocks(odds, BLOCK, 0.0)
+    sums = blocks.sum(-1).double().cumsum(-1)
+    if not bool(sums[:, -1].isfinite().all()):
         raise RuntimeError("probability tensor contains what is not a number")
-    return torch.searchsorted(upto, chances[:, None] * upto[:, -1:], right=True)[:, 0]
+    reached = chances[:, None] * sums[:, -1:]
+    block = torch.searchsorted(sums, reached, right=True)
+    before = torch.where(block > 0, sums.gather(1, (block - 1).clamp_(min=0)), 0.0)
+    share = (reached - before) / (sums.gather(1, block) - before)
+    inner = blocks[torch.arange(len(odds), device=odds.device), block[:, 0]].double().cumsum(-1)
+    place = torch.searchsorted(inner, share.clamp_(0.0, BELOW_ONE) * inner[:, -1:], right=True)
+    return (block * blocks.shape[2] + place)[:, 0]
+
+
+def in_blocks(rows: torch.Tensor, size: int, filling: float) -> torch.Tensor:
+    """Cut rows into blocks, [rows, blocks, size], the last one filled up."""
+    import torch
+
+    rest = -rows.shape[1] % size
+    filled = torch.nn.functional.pad(rows, (0, rest), value=filling) if rest else rows
+    return filled.view(len(rows), -1, size)
+
+
+def find_best(logits: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Find the largest of each row, in order, and where they stand.
+
+    They stand in as many blocks as there are of them, those with the largest maxima.
+    """
+    size = int((logits.shape[1] / count) ** 0.5)
+    if size < 4:
+        return logits.topk(count)
+    blocks = in_blocks(logits, size, float("-inf"))
+    chosen = blocks.amax(-1).topk(min(count, blocks.shape[1])).indices
+    values = blocks.gather(1, chosen[:, :, None].expand(-1, -1, size)).flatten(1)
+    best, places = values.topk(count)
+    return best, chosen.gather(1, places // size) * size + places % size
 
 
 def _tell(
     found: list[Token | Exception],
     told: Sequence[int],
     counts: Sequence[int],
-    logprobs: torch.Tensor,
+    logits: torch.Tensor,
 ) -> None:
     """Add log-probabilities to the tokens of which they are to be told.
 
     Args:
         counts: how many of the likeliest are told of each.
-        logprobs: [told, vocab].
+        logits: the model's own, [told, vocab].
     """
     import torch
 
     tokens = [token.id for token in (found[place] for place in told) if isinstance(token, Token)]
-    at = torch.tensor(tokens, device=logprobs.device)[:, None]
-    values = logprobs.gather(1, at)[:, 0].tolist()
-    best, ids = logprobs.topk(min(max(*counts, 1), logprobs.shape[1]))
+    at = torch.tensor(tokens, device=logits.device)[:, None]
+    whole = logits.logsumexp(-1, keepdim=True)
+    values = (logits.gather(1, at) - whole)[:, 0].tolist()
+    best, ids = find_best(logits, min(max(*counts, 1), logits.shape[1]))
+    best = best - whole
     pairs = [list(zip(*row, strict=True)) for row in zip(ids.tolist(), best.tolist(), strict=True)]
     for place, token, value, count, pair in zip(told, tokens, values, counts, pairs, strict=True):
         found[place] = Token(token, value, tuple(pair[:count]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
@@ -14,6 +14,7 @@ from tunesmith.errors import ModelError, RequestError
 from tunesmith.inference.looked import encode_messages, looked_arguments
 from tunesmith.inference.sampling import Sampling
 from tunesmith.inference.text_stream import TextStream
+from tunesmith.inference.told import Streamer, add_to_logits, stop_if, write_config
 
 if TYPE_CHECKING:
     import torch
@@ -26,8 +27,6 @@ Messages = Sequence[Mapping[str, Any]]
 Tools = Sequence[Mapping[str, Any]]
 NONE: Mapping[str, Any] = {}
 BATCH_ROWS = 16
-COLDEST = 1e-5
-"""Logits divided by a lower temperature are no numbers any more; it is 0 as good as."""
 
 
 @dataclass(frozen=True)
@@ -231,8 +230,8 @@ class _Tokens:
         self, model: ChatModel, prompt: Sequence[int], sampling: Sampling, limit: int
     ) -> None:
         listener = {
-            "streamer": _Streamer(self._made.put),
-            "stopping_criteria": _criteria(self._cancelled.is_set),
+            "streamer": Streamer(self._made.put),
+            "stopping_criteria": stop_if(self._cancelled.is_set),
         }
         try:
             if not self._cancelled.is_set():
@@ -303,8 +302,8 @@ def generate(
     device = next(model.model.parameters()).device
     ids, mask = ids.to(device), mask.to(device)
     options: dict[str, Any] = {
-        "generation_config": _generation_config(sampling, limit, model.stop_ids, pad),
-        "logits_processor": _added(sampling, width),
+        "generation_config": write_config(sampling, limit, model.stop_ids, pad),
+        "logits_processor": add_to_logits(sampling, width),
         **more,
     }
     with torch.no_grad(), _only_our_options(model.model):
@@ -314,51 +313,6 @@ def generate(
         )
     rows: list[list[int]] = written[:, width:].tolist()
     return rows
-
-
-def _generation_config(sampling: Sampling, limit: int, stop_ids: Sequence[int], pad: int) -> Any:
-    from transformers import GenerationConfig
-
-    drawing: dict[str, Any] = {}
-    if sampling.temperature >= COLDEST:
-        drawing = {
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            "top_k": sampling.top_k,
-            "min_p": sampling.min_p or None,
-        }
-    return GenerationConfig(
-        max_new_tokens=limit,
-        do_sample=bool(drawing),
-        repetition_penalty=sampling.repetition_penalty,
-        eos_token_id=list(stop_ids) or None,
-        pad_token_id=pad,
-        **drawing,
-    )
-
-
-def _added(sampling: Sampling, width: int) -> Any:
-    """Return what adds to logits by what stands in an answer, and to those with a bias.
-
-    Args:
-        width: tokens before the answers.
-    """
-    import torch
-    from transformers import LogitsProcessor, LogitsProcessorList
-
-    class Added(LogitsProcessor):
-        def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-            written = input_ids[:, width:]
-            ones = torch.ones_like(written, dtype=scores.dtype)
-            counts = torch.zeros_like(scores).scatter_add_(1, written, ones)
-            scores = scores - sampling.presence_penalty * (counts > 0)
-            scores = scores - sampling.frequency_penalty * counts
-            for token, bias in sampling.logit_bias.items():
-                scores[:, token] += bias
-            return scores
-
-    adds = sampling.presence_penalty or sampling.frequency_penalty or sampling.logit_bias
-    return LogitsProcessorList([Added()] if adds else [])
 
 
 @contextmanager
@@ -378,33 +332,6 @@ def _only_our_options(model: torch.nn.Module) -> Iterator[None]:
         yield
     finally:
         inner.generation_config = theirs
-
-
-class _Streamer:
-    """What `generate` gives tokens to; the first call holds the prompt."""
-
-    def __init__(self, hear: Callable[[int], None]) -> None:
-        self._hear, self._is_prompt = hear, True
-
-    def put(self, tokens: torch.Tensor) -> None:
-        if not self._is_prompt:
-            for token in tokens.flatten().tolist():
-                self._hear(int(token))
-        self._is_prompt = False
-
-    def end(self) -> None:
-        """Nothing is left over: text is made elsewhere."""
-
-
-def _criteria(is_cancelled: Callable[[], bool]) -> Any:
-    import torch
-    from transformers import StoppingCriteria, StoppingCriteriaList
-
-    class Cancelled(StoppingCriteria):
-        def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
-            return torch.full((len(input_ids),), is_cancelled(), device=input_ids.device)
-
-    return StoppingCriteriaList([Cancelled()])
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tunesmith.inference.thinking import Thinking, find_thinking
-from tunesmith.inference.tool_calls import ToolFormat, find_tool_format, named_tool_format
+from tunesmith.inference.tool_calls import ToolFormat, find_tool_format
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -22,36 +22,40 @@ class Manner:
     Attributes:
         tools: the format of calls; None if it writes none, or somebody else parts them.
         thinking: the marks of thoughts; None if it knows none.
-        specials: ids of the marks among its special tokens, which have no text of their own.
+        specials: ids of its special tokens, which have no text of their own, by their names.
     """
 
     tools: ToolFormat | None = None
     thinking: Thinking | None = None
     specials: Mapping[str, int] = field(default_factory=dict)
 
+    def marks(self, *, calls: bool) -> tuple[str, ...]:
+        """Name the special tokens by which an answer is parted.
+
+        Args:
+            calls: whether it may hold calls.
+        """
+        found = [*self.tools.marks] if calls and self.tools else []
+        if self.thinking is not None:
+            found += [self.thinking.opening, self.thinking.closing]
+        return tuple(mark for mark in found if mark in self.specials)
+
 
 PLAIN = Manner()
 
 
-def find_manner(
-    template: Template | None, tokenizer: PreTrainedTokenizerFast, tool_format: str | None = None
-) -> Manner:
-    """Find how a model marks thoughts and calls, from what its template writes.
-
-    Args:
-        tool_format: the name of another format of calls than the template's.
-
-    Raises:
-        RequestError: if there is no such format.
-    """
-    named = named_tool_format(tool_format) if tool_format else None
-    if template is None:
-        return Manner(named)
+def find_manner(template: Template | None, tokenizer: PreTrainedTokenizerFast) -> Manner:
+    """Find how a model marks thoughts and calls, from what its template writes."""
     added = tokenizer.added_tokens_decoder.items()
     specials = {str(token): number for number, token in added if token.special}
-    tools = named or find_tool_format(template, tokenizer.get_vocab())
-    thinking = find_thinking(template.source)
-    marks = {*(tools.marks if tools else ())}
-    if thinking is not None:
-        marks |= {thinking.opening, thinking.closing}
-    return Manner(tools, thinking, {mark: specials[mark] for mark in marks if mark in specials})
+    return manner_of(template, tokenizer.get_vocab(), specials)
+
+
+def manner_of(
+    template: Template | None, vocabulary: Mapping[str, int], specials: Mapping[str, int]
+) -> Manner:
+    """Find the same from a vocabulary, and the tokens of it that have no text."""
+    if template is None:
+        return PLAIN
+    tools = find_tool_format(template, vocabulary)
+    return Manner(tools, find_thinking(template.source), specials)

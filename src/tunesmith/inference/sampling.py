@@ -9,6 +9,8 @@ from pathlib import Path
 from tunesmith.errors import ModelError, RequestError
 from tunesmith.models.inspect import read_config
 
+COLDEST = 1e-5
+"""Logits divided by a lower temperature are no numbers any more; it is 0 as good as."""
 MOST_LOGPROBS = 20
 """As many as OpenAI's service tells."""
 

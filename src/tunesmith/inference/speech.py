@@ -20,20 +20,20 @@ class ModelSpeech(Speech):
     """Speech of a model of this process; the tokenizer serves one thread at a time.
 
     Args:
-        tool_format: how the model writes calls; None to find out.
+        longest: tokens of prompt and answer together; None for what the model says.
 
     Raises:
         ModelError: if the model's own way of sampling means nothing.
     """
 
-    def __init__(self, model: ChatModel, tool_format: str | None = None) -> None:
+    def __init__(self, model: ChatModel, *, longest: int | None = None) -> None:
         self._model, self._lock = model, threading.Lock()
-        self.longest, self.stop_ids = max_positions(model), model.stop_ids
+        self.longest, self.stop_ids = longest or max_positions(model), model.stop_ids
         self.defaults = default_sampling(model.folder)
         self.can_chat = model.template is not None
         self.options = model.template.options if model.template else frozenset()
         self.num_tokens = len(model.tokenizer)
-        self.manner = find_manner(model.template, model.tokenizer, tool_format)
+        self.manner = find_manner(model.template, model.tokenizer)
         self._spelling = Spelling(model.tokenizer)
         self._forms = Forms(model.tokenizer, model.stop_ids)
 

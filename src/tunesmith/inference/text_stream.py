@@ -29,7 +29,7 @@ class TextStream:
         stop: Sequence[str] = (),
         keep: Collection[int] = (),
     ) -> None:
-        self._tokenizer, self._stop = tokenizer, tuple(stop)
+        self._backend, self._stop = tokenizer.backend_tokenizer, tuple(stop)
         added = tokenizer.added_tokens_decoder.items() if keep else ()
         self._dropped = {number for number, token in added if token.special} - {*keep}
         self._keeps = bool(keep)
@@ -60,10 +60,7 @@ class TextStream:
         return released if self.stopped else released + held
 
     def _decode(self, ids: list[int]) -> str:
-        text = self._tokenizer.decode(
-            ids, skip_special_tokens=not self._keeps, clean_up_tokenization_spaces=False
-        )
-        return str(text)
+        return str(self._backend.decode(ids, skip_special_tokens=not self._keeps))
 
     def _release(self, text: str) -> str:
         if self.stopped:
@@ -73,14 +70,14 @@ class TextStream:
         if places:
             self.stopped, self._held = True, ""
             return text[: min(places)]
-        keep = max((_overlap(text, stop) for stop in self._stop), default=0)
+        keep = max((overlap(text, stop) for stop in self._stop), default=0)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep]
 
 
-def _overlap(text: str, stop: str) -> int:
-    """Count the characters at the end of a text that may begin a stop text."""
-    for size in range(min(len(text), len(stop) - 1), 0, -1):
-        if text.endswith(stop[:size]):
+def overlap(text: str, other: str) -> int:
+    """Count the characters at the end of a text that may begin another one."""
+    for size in range(min(len(text), len(other) - 1), 0, -1):
+        if text.endswith(other[:size]):
             return size
     return 0

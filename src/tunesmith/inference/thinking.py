@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tunesmith.inference.parts import Part, Text, Thought
+from tunesmith.inference.text_stream import overlap
 
 KNOWN = (("<think>", "</think>"), ("[THINK]", "[/THINK]"))
 
@@ -36,22 +37,20 @@ class ThoughtSplitter:
     Line ends around the marks belong to neither.
 
     Attributes:
-        thinking: whether what comes next still belongs to the thought, as far as is known.
+        num_read: how many characters the thought has so far, with its marks.
     """
 
     def __init__(self, marks: Thinking, *, opened: bool) -> None:
         self._marks, self._held = marks, ""
         self._state = "thought" if opened else "start"
         self._begun = False
-
-    @property
-    def thinking(self) -> bool:
-        """Whether the thought is not over."""
-        return self._state == "thought"
+        self.num_read = 0
 
     def push(self, text: str) -> list[Part]:
         """Add a text and return what is now certain."""
         self._held += text
+        if self._state == "thought":
+            self.num_read += len(text)
         return self._go_on(ended=False)
 
     def end(self) -> list[Part]:
@@ -75,6 +74,7 @@ class ThoughtSplitter:
     def _start(self, *, ended: bool) -> None:
         opening, seen = self._marks.opening, self._held.lstrip()
         if seen.startswith(opening):
+            self.num_read = len(self._held)
             self._held, self._state = seen[len(opening) :], "thought"
         elif ended or not opening.startswith(seen):
             self._state = "said"
@@ -86,17 +86,12 @@ class ThoughtSplitter:
             thought = thought.lstrip("\r\n")
         if mark:
             self._held, self._state = rest, "rest"
+            self.num_read -= len(rest)
             thought = thought.rstrip()
         elif ended:
             self._held = ""
         else:
-            told = thought[: len(thought) - _overlap(thought, closing)].rstrip()
+            told = thought[: len(thought) - overlap(thought, closing)].rstrip()
             self._held, thought = thought[len(told) :], told
         self._begun |= bool(thought)
         return [Thought(thought)] if thought else []
-
-
-def _overlap(text: str, mark: str) -> int:
-    """Count the characters at the end of a text that may begin a mark."""
-    sizes = range(min(len(text), len(mark) - 1), 0, -1)
-    return next((size for size in sizes if text.endswith(mark[:size])), 0)

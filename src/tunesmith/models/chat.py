@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 from tunesmith.errors import ModelError, RecipeError, RunError
 from tunesmith.hardware import (
     DeviceOption,
-    Precision,
     PrecisionOption,
     choose_device,
     choose_precision,
 )
 from tunesmith.models.adapter import load_adapter, merge_adapters
+from tunesmith.models.autocast import number_type
 from tunesmith.models.beneath import NOTHING, Beneath
 from tunesmith.models.blend import Blend, blend_adapters
 from tunesmith.models.fingerprint import weights_sha256
@@ -268,7 +268,7 @@ def load_reward_model(
             where=str(weights),
         )
     on = choose_device(device)
-    dtype = _dtype(choose_precision(precision, on))
+    dtype = number_type(choose_precision(precision, on))
     model: torch.nn.Module = load_scorer(
         subject.base,
         dtype=dtype,
@@ -282,12 +282,6 @@ def load_reward_model(
         model = load_adapter(model, adapter, subject.base, beneath=beneath)
     model.eval().requires_grad_(False).to(dtype)
     return RewardModel(subject.name, model, reader.tokenizer, reader.template)
-
-
-def _dtype(precision: Precision) -> torch.dtype:
-    import torch
-
-    return torch.float32 if precision == "fp32" else torch.bfloat16
 
 
 def load_subject(
@@ -306,7 +300,7 @@ def load_subject(
         ModelError: if one does not fit, or they only score.
     """
     on = choose_device(device)
-    dtype = _dtype(choose_precision(precision, on))
+    dtype = number_type(choose_precision(precision, on))
     refuse_scorer(subject.adapter or subject.base)
     reader = find_reader(subject.base, subject.template)
     base = load_model(

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from tunesmith.models.autocast import product_type, steepness, weighed
 from tunesmith.models.head import Head, Targets, chunks, losses_of
 
 Comparison = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
@@ -84,6 +85,7 @@ class _Compared(torch.autograd.Function):
         *trained: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         learns = any(ctx.needs_input_grad)
+        steep = 1.0 if trained else steepness(product_type(hidden))
         sums = torch.zeros(2, dtype=torch.float32, device=hidden.device)
         to_hidden = torch.zeros_like(hidden) if learns else None
         to_trained = [torch.zeros_like(given, dtype=torch.float32) for given in trained]
@@ -103,13 +105,13 @@ class _Compared(torch.autograd.Function):
             sums[0] += losses_of(mine, wanted, learns=learns).sum()
             if to_hidden is None:
                 continue
-            mine *= terms.imitation
-            mine[:, : away.shape[1]] += away.mul_(terms.distance)
+            mine *= terms.imitation * steep
+            mine[:, : away.shape[1]] += away.mul_(terms.distance * steep)
             to_hidden[part], *rest = torch.autograd.grad(logits, [leaf, *trained], mine)
             for whole, one in zip(to_trained, rest, strict=True):
                 whole.add_(one)
         ctx.save_for_backward(to_hidden, *to_trained)
-        ctx.dtypes = [given.dtype for given in trained]
+        ctx.dtypes, ctx.steep = [given.dtype for given in trained], steep
         imitation, distance = sums.clone().unbind()
         ctx.mark_non_differentiable(imitation, distance)
         total = terms.imitation * sums[0] + terms.distance * sums[1]
@@ -122,4 +124,4 @@ class _Compared(torch.autograd.Function):
             given.mul_(upper[0]).to(dtype)
             for given, dtype in zip(to_trained, ctx.dtypes, strict=True)
         ]
-        return to_hidden * upper[0].to(to_hidden.dtype), None, None, None, None, *found
+        return weighed(to_hidden, upper[0], ctx.steep), None, None, None, None, *found

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.nn.functional import cross_entropy
 
-from tunesmith.models.autocast import product_type
+from tunesmith.models.autocast import product_type, steepness, weighed
 from tunesmith.models.inner import inner_model
 from tunesmith.models.room import multiply_into, take_room
 
@@ -228,8 +228,12 @@ def _add_product(whole: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -
     """Add a product to a matrix in fp32, in place where the types allow it."""
     if left.dtype == whole.dtype:
         whole.addmm_(left, right)
-    else:
+    elif left.dtype != torch.float16:
         whole += left @ right
+    elif left.is_cuda:  # a sum over many positions may be more than fp16 holds
+        whole += torch.mm(left, right, out_dtype=torch.float32)
+    else:
+        whole.addmm_(left.float(), right.float())
 
 
 class _PlainLoss(torch.autograd.Function):
@@ -241,6 +245,7 @@ class _PlainLoss(torch.autograd.Function):
     ) -> torch.Tensor:
         learns_hidden, learns_weight, _ = ctx.needs_input_grad
         weight, kept = weight.to(product_type(weight)), weight
+        steep = steepness(weight.dtype)
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         to_hidden = torch.empty_like(hidden) if learns_hidden else None
         to_weight = torch.zeros_like(kept, dtype=torch.float32) if learns_weight else None
@@ -254,21 +259,21 @@ class _PlainLoss(torch.autograd.Function):
             ).sum()
             if to_hidden is None and to_weight is None:
                 continue
-            gradient = logits.to(weight.dtype)
+            gradient = (logits if steep == 1.0 else logits.mul_(steep)).to(weight.dtype)
             if to_hidden is not None:
                 to_hidden[part] = gradient @ weight
             if to_weight is not None:
                 _add_product(to_weight, gradient.t(), given)
         ctx.save_for_backward(to_hidden, to_weight)
-        ctx.dtype = kept.dtype
+        ctx.dtype, ctx.steep = kept.dtype, steep
         return total
 
     @staticmethod
     def backward(ctx: Any, *upper: torch.Tensor) -> Any:
         to_hidden, to_weight = ctx.saved_tensors
         return (
-            None if to_hidden is None else to_hidden * upper[0].to(to_hidden.dtype),
-            None if to_weight is None else to_weight.mul_(upper[0]).to(ctx.dtype),
+            None if to_hidden is None else weighed(to_hidden, upper[0], ctx.steep),
+            None if to_weight is None else to_weight.mul_(upper[0] / ctx.steep).to(ctx.dtype),
             None,
         )
 
@@ -294,6 +299,7 @@ class _AnyLoss(torch.autograd.Function):
         *trained: torch.Tensor,
     ) -> torch.Tensor:
         learns = any(ctx.needs_input_grad)
+        steep = 1.0 if trained else steepness(product_type(hidden))  # they sum over positions
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         to_hidden = torch.zeros_like(hidden)
         to_trained = [torch.zeros_like(given, dtype=torch.float32) for given in trained]
@@ -304,12 +310,14 @@ class _AnyLoss(torch.autograd.Function):
                 loss = sum_of(head.logits(leaf), targets.at(part))
             total += loss.detach()
             if learns:
-                to_leaf, *rest = torch.autograd.grad(loss, [leaf, *trained])
+                to_leaf, *rest = torch.autograd.grad(
+                    loss, [leaf, *trained], torch.full_like(loss, steep)
+                )
                 to_hidden[part] = to_leaf
                 for whole, one in zip(to_trained, rest, strict=True):
                     whole.add_(one)
         ctx.save_for_backward(to_hidden, *to_trained)
-        ctx.dtypes = [given.dtype for given in trained]
+        ctx.dtypes, ctx.steep = [given.dtype for given in trained], steep
         return total
 
     @staticmethod
@@ -319,4 +327,4 @@ class _AnyLoss(torch.autograd.Function):
             given.mul_(upper[0]).to(dtype)
             for given, dtype in zip(to_trained, ctx.dtypes, strict=True)
         ]
-        return to_hidden * upper[0].to(to_hidden.dtype), None, None, *found
+        return weighed(to_hidden, upper[0], ctx.steep), None, None, *found

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tunesmith.errors import ModelError
 from tunesmith.hardware import Precision, choose_device, choose_precision
 from tunesmith.models.adapter import merge_adapters, restore_adapter
+from tunesmith.models.autocast import number_type
 from tunesmith.models.beneath import NOTHING, Beneath
 from tunesmith.models.beside import load_beside
 from tunesmith.models.chat import find_beneath
@@ -211,9 +212,8 @@ def know_padding(model: PreTrainedModel, reader: Reader) -> PreTrainedModel:
 
 
 def base_dtype(recipe: Recipe, precision: Precision) -> torch.dtype:
-    """Choose how weights are stored: what moves stays fp32 under bf16 computation."""
+    """Choose how weights are stored: what moves stays fp32 where products alone are in 16 bits."""
     import torch
 
-    if precision == "fp32" or (precision == "bf16" and is_full(recipe.tuning)):
-        return torch.float32
-    return torch.bfloat16
+    mixed = precision in ("bf16", "fp16")
+    return torch.float32 if mixed and is_full(recipe.tuning) else number_type(precision)

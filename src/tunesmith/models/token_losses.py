@@ -8,6 +8,7 @@ import torch
 from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
 
+from tunesmith.models.autocast import product_type, steepness, weighed
 from tunesmith.models.head import Head, Targets, chunks, losses_of
 
 
@@ -48,6 +49,7 @@ class _FrozenHead(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: torch.Tensor, targets: torch.Tensor, head: Head) -> torch.Tensor:
         learns = ctx.needs_input_grad[0]
+        steep = steepness(product_type(hidden))
         to_hidden = torch.empty_like(hidden) if learns else None
         found = []
         weight = head.plain_weight
@@ -57,18 +59,21 @@ class _FrozenHead(torch.autograd.Function):
                 logits = head.logits(hidden[part])
                 found.append(losses_of(logits, Targets(targets[part]), learns=learns))
                 if to_hidden is not None:
-                    to_hidden[part] = logits.to(hidden.dtype) @ weight.to(hidden.dtype)
+                    gradient = logits if steep == 1.0 else logits.mul_(steep)
+                    to_hidden[part] = gradient.to(hidden.dtype) @ weight.to(hidden.dtype)
                 continue
             with torch.set_grad_enabled(learns):
                 leaf = hidden[part].detach().requires_grad_(learns)
                 losses = _losses(head, leaf, targets[part])
             found.append(losses.detach())
             if to_hidden is not None:
-                (to_hidden[part],) = torch.autograd.grad(losses, leaf, torch.ones_like(losses))
+                upper = torch.full_like(losses, steep)
+                (to_hidden[part],) = torch.autograd.grad(losses, leaf, upper)
         ctx.save_for_backward(to_hidden)
+        ctx.steep = steep
         return torch.cat(found)
 
     @staticmethod
     def backward(ctx: Any, *upper: torch.Tensor) -> Any:
         (to_hidden,) = ctx.saved_tensors
-        return to_hidden * upper[0][:, None].to(to_hidden.dtype), None, None
+        return weighed(to_hidden, upper[0][:, None], ctx.steep), None, None

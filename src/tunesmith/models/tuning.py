@@ -112,6 +112,7 @@ INITS: dict[str, Any] = {
     "pissa": "pissa",
     "pissa_niter": "pissa_niter_16",
     "olora": "olora",
+    "eva": True,
 }
 """What PEFT calls the ways to begin; 16 rounds are what the authors of PiSSA advise."""
 

@@ -12,9 +12,10 @@ class Compute(Section):
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto` takes CUDA where there is one, else the CPU with all its cores."""
-    precision: Literal["auto", "fp32", "bf16", "pure_bf16"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16", "pure_bf16"] = "auto"
     """`auto` takes bf16 where the hardware has it, else fp32. Trained weights stay fp32 unless
-    `pure_bf16` is asked for. There is no fp16: its gradients vanish unless losses are scaled."""
+    `pure_bf16` is asked for. `fp16` is for GPUs without bf16: losses are scaled so that gradients
+    do not vanish, and an update whose gradients overflow is left out (arXiv:1710.03740)."""
     processes: Count | None = None
     """Processes that share the rows of each update; if not given, one for each GPU, or one on a
     CPU. What is learned stays the same, to the bit only at the same number."""

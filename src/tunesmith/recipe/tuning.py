@@ -8,7 +8,7 @@ from pydantic import Field
 
 from tunesmith.recipe.section import Count, Number, Positive, Section, WholeNumber
 
-Init = Literal["default", "orthogonal", "pissa", "pissa_niter", "olora"]
+Init = Literal["default", "orthogonal", "pissa", "pissa_niter", "olora", "eva"]
 RESIDUAL: tuple[Init, ...] = ("pissa", "pissa_niter", "olora")
 """Ways to begin that take from the frozen weights what the matrices begin with."""
 
@@ -91,7 +91,12 @@ class LoRA(Adapter):
     init: Init = "default"
     """How the matrices begin: `default` with a product of zero, `orthogonal` too, at right angles;
     `pissa` (arXiv:2404.02948), the faster `pissa_niter` and `olora` (arXiv:2406.01775) with the
-    main part of the weights, which is taken out of them."""
+    main part of the weights, which is taken out of them; `eva` (arXiv:2410.07170) where the run's
+    own rows differ most, with more ranks in the layers where they explain more."""
+    eva_rows: Count = 32
+    """Rows that `init: eva` looks at."""
+    eva_rho: Number = Field(default=2.0, ge=1.0, le=16.0)
+    """Most ranks of a layer with `init: eva`, in times of `rank`; 1 leaves ranks as they are."""
     freeze_a: bool = False
     """Train only the second matrix: fewer activations are kept (LoRA-FA, arXiv:2308.03303)."""
     tokens: tuple[int | str, ...] = ()

@@ -88,6 +88,11 @@ class Run:
         return self.path / "checkpoints"
 
     @property
+    def beginning_file(self) -> Path:
+        """What the adapter began with, where the run's own rows chose it."""
+        return self.path / "beginning.safetensors"
+
+    @property
     def model(self) -> Path:
         """The trained weights: an adapter, or a whole model."""
         return self.path / "model"

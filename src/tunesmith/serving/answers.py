@@ -7,13 +7,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tunesmith.errors import RequestError
-from tunesmith.inference.batching.build import build_engine
+from tunesmith.hardware import PrecisionOption
+from tunesmith.inference.choose import Engines, choose_engine, which_engine
+from tunesmith.inference.engine import Speech
+from tunesmith.inference.tool_calls import named_tool_format
+from tunesmith.logs import logger
 from tunesmith.models.chat import Subject, find_subject, load_reward_model
 from tunesmith.models.inspect import is_scorer, labels_of
 from tunesmith.paths import exists, expand
+from tunesmith.serving.guard import read_key
 from tunesmith.serving.judge import Judge
 from tunesmith.serving.limits import MAX_WAITING
 from tunesmith.serving.service import Service
+
+log = logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -25,12 +32,22 @@ class Answering:
         adapters: runs whose adapters answer too, by the names clients call them.
         max_active: how many answers are written at the same time; None for what suits.
         max_waiting: how many more may wait for their turn.
+        tool_format: how the models write calls of tools; found out if empty.
+        engine: which engine writes; `auto` takes the one that fits.
+        precision: numbers that it counts in.
+        url: where the paths of a remote server begin.
+        key_file: holds the key that it asks for.
     """
 
     called: str = ""
     adapters: Mapping[str, str] = field(default_factory=dict)
     max_active: int | None = None
     max_waiting: int = MAX_WAITING
+    tool_format: str = ""
+    engine: str = "auto"
+    precision: PrecisionOption = "auto"
+    url: str = ""
+    key_file: Path | None = None
 
 
 def open_answers(name: str | Path | Subject, how: Answering) -> Service | Judge:
@@ -39,25 +56,49 @@ def open_answers(name: str | Path | Subject, how: Answering) -> Service | Judge:
     Raises:
         TunesmithError: if it, or an adapter beside it, cannot be used.
     """
-    subject = find_subject(name)
-    weights = subject.adapter or subject.base
-    if is_scorer(weights) and not labels_of(weights):
-        _refuse_options(how)
-        model = load_reward_model(subject)
-        return Judge(model, how.called or served_name(model.name), max_waiting=how.max_waiting)
-    engine = build_engine(subject, rows=how.max_active).engine
-    for called, run in how.adapters.items():
-        engine.add(called, run)
+    if which_engine(name, how.engine) in ("own", "generate"):
+        name = subject = find_subject(name)
+        weights = subject.adapter or subject.base
+        if is_scorer(weights) and not labels_of(weights):
+            _refuse_options(how)
+            model = load_reward_model(subject)
+            return Judge(model, how.called or served_name(model.name), max_waiting=how.max_waiting)
+    tools = named_tool_format(how.tool_format) if how.tool_format else None
+    engine = choose_engine(name, _engines(how)).engine
+    for speech in engine.models().values():
+        _read_vocabulary(speech)
     main = how.called or served_name(next(iter(engine.models())))
-    return Service(engine, main, max_waiting=how.max_waiting)
+    return Service(engine, main, max_waiting=how.max_waiting, tools=tools)
+
+
+def _engines(how: Answering) -> Engines:
+    key = "" if how.key_file is None else read_key(how.key_file)
+    return Engines(how.engine, how.adapters, how.max_active, how.precision, how.url, key)
+
+
+def _read_vocabulary(speech: Speech) -> None:
+    """Have a model's vocabulary read now: later it would keep everybody waiting."""
+    try:
+        speech.form('start: "a"')
+    except RequestError:
+        log.debug("this engine holds answers to no form")
 
 
 def _refuse_options(how: Answering) -> None:
     """Refuse what means nothing to a reward model."""
-    for given, option in ((how.adapters, "--adapter"), (how.max_active, "--max-active")):
+    refused = {
+        "--adapter": how.adapters,
+        "--max-active": how.max_active,
+        "--tool-format": how.tool_format,
+        "--engine": how.engine != "auto",
+        "--precision": how.precision != "auto",
+        "--remote-url": how.url,
+        "--remote-key-file": how.key_file,
+    }
+    for option, given in refused.items():
         if given:
             raise RequestError(
-                "a reward model scores one request at a time, and takes no adapters",
+                "a reward model scores one request at a time, calls nothing and takes no adapters",
                 hint="leave it out",
                 where=option,
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import Depends, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 from fastapi.security import HTTPBearer
 from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel
@@ -25,7 +25,7 @@ from tunesmith.serving.routes.embeddings import add_embeddings
 from tunesmith.serving.routes.generate import add_generate
 from tunesmith.serving.routes.responses import add_responses
 from tunesmith.serving.routes.score import add_score
-from tunesmith.serving.routes.state import add_metrics, add_state
+from tunesmith.serving.routes.state import add_alive, add_metrics, add_state
 from tunesmith.serving.routes.tokens import add_tokens
 from tunesmith.serving.service import Service
 
@@ -69,18 +69,20 @@ def build_app(answers: Service | Judge, guard: Guard, log: RequestLog | None = N
         title="tunesmith",
         version=__version__,
         summary=f"The model {answers.name}.",
-        dependencies=[Depends(HTTPBearer(auto_error=False))] if guard.access.keys else [],
         responses=failures,
     )
     add_problem_replies(app)
-    metrics = Metrics(answers)
-    add_state(app, answers)
-    add_metrics(app, metrics)
+    add_alive(app.router, answers)
+    asked = [Depends(HTTPBearer(auto_error=False))] if guard.access.keys else []
+    behind, metrics = APIRouter(dependencies=asked), Metrics(answers)
+    add_state(behind, answers)
+    add_metrics(behind, metrics)
     if isinstance(answers, Judge):
-        add_score(app, answers)
+        add_score(behind, answers)
     else:
         for add in ROUTES:
-            add(app, answers)
+            add(behind, answers)
+    app.include_router(behind)
 
     def ended(note: Note, route: str, status: int) -> None:
         metrics.count(note, route, status)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from tunesmith.serving.access import NEEDED
 from tunesmith.serving.note import NOTE, Note, choose_id
 
 OTHER = "other"
@@ -51,7 +52,9 @@ def in_front(app: ASGIApp, ended: Ended) -> ASGIApp:
 def route_of(scope: Scope) -> str:
     """Return the address as it was declared, without what a client put into it."""
     route = scope.get("route")
-    return route.path if route is not None else OTHER
+    if route is not None:
+        return str(route.path)
+    return scope["path"] if scope["path"] in NEEDED else OTHER  # refused before it was looked up
 
 
 def seconds_of(note: Note) -> float:

@@ -53,6 +53,7 @@ class Job:
         self._failed: Exception | None = None
         self._counted: list[tuple[int, int]] = []
         self._open = 0
+        self._ended: set[int] = set()
         self._bell = asyncio.Event()
 
     def start(self, engine: Engine, post: Post, requests: Sequence[Request]) -> None:
@@ -69,6 +70,8 @@ class Job:
         if isinstance(heard, Exception):
             self.fail(heard)
             return
+        if index in self._ended:
+            return
         self._note.hear(len(heard.tokens))
         if heard.counted is not None:  # an engine elsewhere, which counts for itself
             self._counted.append(heard.counted)
@@ -78,6 +81,12 @@ class Job:
         before = self._heard.get(index)
         self._heard[index] = heard if before is None else _joined(before, heard)
         self._bell.set()
+
+    def end(self, index: int) -> None:
+        """Let an answer end of which nothing more is needed."""
+        self._works[index].cancel()
+        self.take(index, Piece("", (), "stop"))
+        self._ended.add(index)
 
     def fail(self, problem: Exception) -> None:
         """Let whoever reads the pieces be told what went wrong."""

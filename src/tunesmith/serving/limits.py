@@ -15,6 +15,8 @@ MAX_CHOICES = 16
 MAX_INPUTS = 256
 """Texts in one request for embeddings, scores or completions."""
 MAX_STOPS = 16
+MAX_OPTIONS = 4096
+"""Texts of which an answer is to be one."""
 MAX_BIASES = 1024
 LONGEST_ANSWER = 1024
 """Tokens of an answer where a request says nothing."""
@@ -33,3 +35,5 @@ TOKENIZERS = 2
 SECONDS_TO_TOKENIZE = 2.0
 CHARACTERS_PER_SECOND = 200_000
 """Longer texts may take longer."""
+SECONDS_FOR_FORMS = 20.0
+"""For reading schemas; the first one reads the vocabulary too."""

@@ -24,6 +24,7 @@ class Note:
         model: the served model that answers.
         prompt_tokens: tokens that were read.
         written: tokens that were written.
+        thought: how many of them are thoughts; None for models that write none down.
         begun: when it came, in seconds of a clock that never goes back.
         first: when the first token was there.
         prompt: what was asked.
@@ -36,6 +37,7 @@ class Note:
     model: str = ""
     prompt_tokens: int = 0
     written: int = 0
+    thought: int | None = None
     begun: float = field(default_factory=time.monotonic)
     first: float | None = None
     prompt: Any = None

@@ -73,7 +73,7 @@ def serve(
         SystemExit: with code 0, when SIGTERM asks for the end.
     """
     how, doors = how or Answering(), doors or Doors()
-    for module in ("uvicorn", "fastapi", "fastapi_offline", "prometheus_client"):
+    for module in ("uvicorn", "fastapi", "fastapi_offline", "llguidance", "prometheus_client"):
         require(module, extra="serve")
     access = find_access(doors)
     from tunesmith.serving.app import build_app

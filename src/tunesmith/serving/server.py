@@ -62,6 +62,11 @@ def run_app(app: ASGIApp, queue: Queue, listener: socket.socket, ready: Callable
     Args:
         ready: called once requests are accepted.
     """
+    build_server(app, queue, ready).run(sockets=[listener])
+
+
+def build_server(app: ASGIApp, queue: Queue, ready: Callable[[], None]) -> DrainingServer:
+    """Put together what listens."""
     config = uvicorn.Config(
         app,
         http=PatientProtocol,
@@ -73,7 +78,7 @@ def run_app(app: ASGIApp, queue: Queue, listener: socket.socket, ready: Callable
         h11_max_incomplete_event_size=MAX_HEADER_BYTES,
         timeout_graceful_shutdown=SECONDS_TO_CLOSE,
     )
-    DrainingServer(config, queue, ready).run(sockets=[listener])
+    return DrainingServer(config, queue, ready)
 
 
 @contextmanager

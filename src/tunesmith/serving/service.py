@@ -9,7 +9,9 @@ from typing import Any
 from tunesmith.errors import RequestError
 from tunesmith.inference.engine import Engine, Load, Request, Speech
 from tunesmith.inference.generate import Messages, Tools
+from tunesmith.inference.manner import Manner
 from tunesmith.inference.sampling import Sampling
+from tunesmith.inference.tool_calls import ToolFormat
 from tunesmith.serving.jobs import Job, Post
 from tunesmith.serving.limits import (
     CHARACTERS_PER_SECOND,
@@ -27,11 +29,13 @@ class Speaker:
     Attributes:
         name: what clients call it.
         model: what the engine calls it.
+        manner: how its answers are parted.
     """
 
     name: str
     model: str
     speech: Speech
+    manner: Manner
 
 
 class Service(Queue):
@@ -41,8 +45,16 @@ class Service(Queue):
         name: what clients call the main model.
     """
 
-    def __init__(self, engine: Engine, name: str, *, max_waiting: int = MAX_WAITING) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        name: str,
+        *,
+        max_waiting: int = MAX_WAITING,
+        tools: ToolFormat | None = None,
+    ) -> None:
         super().__init__(TOKENIZERS, max_waiting=max_waiting)
+        self._tools = tools
         self.engine, self.name = engine, name
         self._post = Post()
 
@@ -59,9 +71,14 @@ class Service(Queue):
         """List the models, the main one first."""
         known = self.engine.models()
         return [
-            Speaker(name if place else self.name, name, speech)
+            Speaker(name if place else self.name, name, speech, self._manner(speech))
             for place, (name, speech) in enumerate(known.items())
         ]
+
+    def _manner(self, speech: Speech) -> Manner:
+        manner, named = speech.manner, self._tools
+        found = manner.tools.name if manner.tools else ""
+        return manner if named is None or named.name == found else replace(manner, tools=named)
 
     def find(self, name: str | None) -> Speaker:
         """Find a model by the name that a request gives it; the main one if it gives none.

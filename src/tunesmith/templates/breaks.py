@@ -14,6 +14,8 @@ MARK_START, MARK_END = "\ufdd1", "\ufdd2"
 PLACES = {"image": "\ufdd3", "video": "\ufdd4", "audio": "\ufdd5"}
 """Each stands in a message's text where something is shown or heard."""
 LAST = PLACES["audio"]
+THINKING = ("<think>", "</think>")
+"""Tokens that an assistant writes itself: an answer may spell them and mean them."""
 RESERVED = re.compile(f"[{BREAK}-{LAST}]")
 
 

@@ -9,6 +9,7 @@ from tunesmith.templates.breaks import MARK_END, MARK_START
 
 MARKS = re.compile(f"[{MARK_START}{MARK_END}]")
 BLOCK = re.compile(r"{%-?\s*generation\s*-?%}")
+END = re.compile(r"{%-?\s*endgeneration\s*-?%}")
 
 Span = tuple[int, int]
 
@@ -41,3 +42,9 @@ def read_marks(text: str) -> Rendering:
             spans.append((opened, length))
     parts.append(text[done:])
     return Rendering("".join(parts), tuple(spans))
+
+
+def without_marks(source: str) -> str:
+    """Rewrite a template for readers that know no such block; it renders the same text."""
+    plain = BLOCK.sub(lambda tag: tag.group().replace("generation", "if true"), source)
+    return END.sub(lambda tag: tag.group().replace("endgeneration", "endif"), plain)

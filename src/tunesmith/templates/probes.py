@@ -1,4 +1,4 @@
-"""What a template is tried with, to see what it writes."""
+"""Conversations that show how a template writes answers and calls."""
 
 from __future__ import annotations
 
@@ -16,5 +16,4 @@ CALL = {"type": "function", "id": "call00001", "function": {"name": PROBE, "argu
 QUESTION = {"role": "user", "content": "question"}
 CALLED = (QUESTION, {"role": "assistant", "content": "", "tool_calls": [CALL]})
 RESULT = {"role": "tool", "content": "result", "tool_call_id": "call00001", "name": PROBE}
-
 CALLED_TWICE = (CALLED, (*CALLED, RESULT))

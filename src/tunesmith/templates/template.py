@@ -16,7 +16,7 @@ from functools import cached_property
 from typing import Any
 
 from tunesmith.errors import DataError, ModelError
-from tunesmith.templates.breaks import BREAK, Breaker, has_reserved
+from tunesmith.templates.breaks import BREAK, THINKING, Breaker, has_reserved
 from tunesmith.templates.environment import compile_template, read_names
 from tunesmith.templates.marks import Rendering, Span, has_marks, read_marks
 from tunesmith.templates.parts import in_parts, part_at_places
@@ -24,8 +24,6 @@ from tunesmith.templates.pieces import Piece, Turn
 from tunesmith.templates.probes import CALLED, CALLED_TWICE, PROBE, QUESTION, TOOL
 from tunesmith.templates.written import OTHER, left_out
 
-THINKING = ("<think>", "</think>")
-"""Tokens that an assistant writes itself: an answer may spell them and mean them."""
 APART = ("role", "content", "media")
 """What of a message is no text, or gets parted."""
 NONE: Mapping[str, Any] = {}

@@ -47,6 +47,7 @@ def build_arguments(
         "seed": run.seed,
         "use_cpu": cpu,
         "bf16": precision == "bf16",
+        "fp16": precision == "fp16",
         "activation_checkpointing": checkpointing,
         "dataloader_num_workers": recipe.data.workers,
         "dataloader_pin_memory": not cpu,

@@ -16,6 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from tunesmith.hardware import GIB, Precision, choose_device, choose_precision
 from tunesmith.logs import logger, without_word_of
 from tunesmith.models.adapter import WEIGHTS
+from tunesmith.models.autocast import mixing, number_type
 from tunesmith.models.beside import compares, find_beside
 from tunesmith.models.chat import find_beneath
 from tunesmith.models.classifier import auto_class, is_image_model
@@ -197,7 +198,7 @@ def _other_model(recipe: Recipe, precision: Precision) -> tuple[int, int]:
     subject = find_beside(recipe)
     if subject is None:
         return 0, 0
-    dtype = torch.float32 if precision == "fp32" else torch.bfloat16
+    dtype = number_type(precision)
     with torch.device("meta"):
         config = load_config(subject.base)
         model = language_class(config).from_config(config, dtype=dtype)
@@ -366,8 +367,8 @@ def _saved_bytes(model: Any, rows: Mapping[str, Any], precision: Precision) -> i
             saved[storage._cdata] = storage.nbytes()
         return given
 
-    mixed = torch.autocast("cpu", torch.bfloat16) if precision == "bf16" else nullcontext()
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda given: given), mixed:
+    hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda given: given)
+    with hooks, mixing(precision, "cpu"):
         kept_alive = model(**rows)
     del kept_alive
     return sum(saved.values())

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tunesmith.errors import RunError
 from tunesmith.hardware import GIB, Precision, disk_free, memory_gib
+from tunesmith.models.autocast import number_type
 from tunesmith.models.roles import Roles
 from tunesmith.models.tuning import num_saved
 from tunesmith.recipe.options import Recipe
@@ -88,8 +89,7 @@ def product_rate(device: torch.device, precision: Precision) -> float:
     import torch
 
     size = 1024
-    dtype = torch.float32 if precision == "fp32" else torch.bfloat16
-    left = torch.randn(size, size, device=device, dtype=dtype)
+    left = torch.randn(size, size, device=device, dtype=number_type(precision))
     torch.mm(left, left)
     best = float("inf")
     for _ in range(3):

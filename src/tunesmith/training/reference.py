@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -19,6 +18,7 @@ from tunesmith.logs import logger
 from tunesmith.methods.method import Joining
 from tunesmith.methods.ranks import Ranks, Share
 from tunesmith.methods.reference import Logps, reference_logps
+from tunesmith.models.autocast import mixing
 from tunesmith.models.quantize import packages_for
 from tunesmith.models.roles import Roles, base_dtype, find_reference, load_reference
 from tunesmith.runs.write import write_bytes
@@ -95,12 +95,8 @@ def _compute(
     give_up: Callable[[], bool],
 ) -> Logps | None:
     """Ask the reference: the policy as it is, or another model, loaded for this only."""
-    import torch
-
     from tunesmith.models.layout import find_layout
 
-    half = roles.precision == "bf16"
-    mixed = torch.autocast(roles.device.type, torch.bfloat16) if half else nullcontext()
     tokens = prepared.recipe.compute.tokens_per_batch
     assert tokens is not None  # settled before the run began
     folder = find_reference(prepared.recipe)
@@ -108,7 +104,7 @@ def _compute(
     if folder is not None:
         model = load_reference(folder, prepared.recipe, roles)
         how = replace(how, flat=find_layout(model).is_flat)
-    with mixed:
+    with mixing(roles.precision, roles.device.type):
         return reference_logps(
             model,
             prepared.method,

@@ -2,12 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback
 
 if TYPE_CHECKING:
+    from torch.optim import Optimizer
+    from torch.optim.lr_scheduler import LambdaLR
+
     from tunesmith.training.trainer import RunTrainer
+
+MEMORY = ("k", "lr_max", "scheduled_lr", "train_mode", "updates", "weight_sum")
+"""What optimizers remember of a group of weights; the rest of a group the recipe says."""
+
+
+@contextmanager
+def keeping_options(optimizer: Optimizer, scheduler: LambdaLR) -> Iterator[None]:
+    """Let the block load an optimizer's memory, and put the recipe's options back."""
+    told = {"params", "lr", *MEMORY}
+    options = [
+        {name: value for name, value in group.items() if name not in told}
+        for group in optimizer.param_groups
+    ]
+    yield
+    scheduler.base_lrs = [group["initial_lr"] for group in options]
+    rates = [
+        base * at(scheduler.last_epoch)
+        for base, at in zip(scheduler.base_lrs, scheduler.lr_lambdas, strict=True)
+    ]
+    scheduler._last_lr = rates
+    for group, wanted, rate in zip(optimizer.param_groups, options, rates, strict=True):
+        group.update(wanted, lr=rate)
 
 
 class Resumed(TrainerCallback):

@@ -54,13 +54,11 @@ from tunesmith.training.optimizers import build_optimizer
 from tunesmith.training.optimizers.layerwise import Layerwise
 from tunesmith.training.order import build_order
 from tunesmith.training.prepare import Prepared
-from tunesmith.training.resumed import Resumed
+from tunesmith.training.resumed import Resumed, keeping_options
 from tunesmith.training.rollouts import Rollouts
+from tunesmith.training.scaling import TOO_LARGE, Scaling
 from tunesmith.training.stop import StopRequest
 from tunesmith.training.updates import UpdateBatches
-
-MEMORY = ("k", "lr_max", "scheduled_lr", "train_mode", "updates", "weight_sum")
-"""What optimizers remember of a group of weights; the rest of a group the recipe says."""
 
 
 class RunTrainer(Trainer):
@@ -94,6 +92,7 @@ class RunTrainer(Trainer):
         super().__init__(model=roles.policy, args=arguments, train_dataset=self.splits.train)
         self.model_accepts_loss_kwargs = True
         self.tokens_seen = 0
+        self.scaling = Scaling(self.accelerator) if roles.precision == "fp16" else None
         for callback in (PrinterCallback, ProgressCallback):
             self.remove_callback(callback)
         self.add_callback(Resumed(self))
@@ -155,18 +154,8 @@ class RunTrainer(Trainer):
         optimizer, scheduler = self.optimizer, self.lr_scheduler
         assert optimizer is not None
         assert isinstance(scheduler, LambdaLR)
-        groups = optimizer.param_groups
-        told = {"params", "lr", *MEMORY}
-        options = [{k: v for k, v in group.items() if k not in told} for group in groups]
-        super()._load_optimizer_and_scheduler(checkpoint)
-        scheduler.base_lrs = [group["initial_lr"] for group in options]
-        rates = [
-            base * at(scheduler.last_epoch)
-            for base, at in zip(scheduler.base_lrs, scheduler.lr_lambdas, strict=True)
-        ]
-        scheduler._last_lr = rates
-        for group, wanted, rate in zip(optimizer.param_groups, options, rates, strict=True):
-            group.update(wanted, lr=rate)
+        with keeping_options(optimizer, scheduler):
+            super()._load_optimizer_and_scheduler(checkpoint)
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
         """Refuse a checkpoint of another model; of weights that are tied only one is saved."""
@@ -186,9 +175,12 @@ class RunTrainer(Trainer):
         if self.layerwise is not None:
             return self.layerwise.take_norm()
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)  # type: ignore[no-untyped-call]
-        if not math.isfinite(norm):
+        if not math.isfinite(norm) and not self._leave_out():
             raise self._gradient_diverged()
         return norm
+
+    def _leave_out(self) -> bool:
+        return self.scaling is not None and self.scaling.leave_out(self.state.global_step + 1)
 
     def _gradient_diverged(self) -> TrainingError:
         return self.diverged("the gradient is not a number any more", self.state.global_step + 1)
@@ -266,8 +258,12 @@ class RunTrainer(Trainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log what the method measures beside its loss."""
-        measured = {**self.watched.take(self.ranks), **logs} if "loss" in logs else logs
-        super().log(measured, start_time)
+        if "loss" in logs:
+            scale = {} if self.scaling is None else self.scaling.take()
+            logs = {**self.watched.take(self.ranks), **logs, **scale}
+        if not math.isfinite(logs.get("grad_norm", 0.0)):  # of an update that was left out
+            del logs["grad_norm"]
+        super().log(logs, start_time)
 
     def _get_num_items_in_batch(
         self, batch_samples: list[dict[str, Any]], device: torch.device
@@ -284,8 +280,9 @@ class RunTrainer(Trainer):
         """Say at which step, and where the weights from before it are."""
         return TrainingError(
             f"{what} at step {step}",
-            hint="lower optimizer.learning_rate, or look for damaged rows with `tunesmith data "
-            "check`; the checkpoints before this step are kept, the best held-out loss among them",
+            hint=TOO_LARGE * (self.scaling is not None) + "lower optimizer.learning_rate, or look "
+            "for damaged rows with `tunesmith data check`; the checkpoints before this step are "
+            "kept, the best held-out loss among them",
             where=str(self.checkpoints),
         )
 

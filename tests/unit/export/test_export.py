@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 import torch
@@ -14,8 +14,10 @@ from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests import tiny
-from tunesmith.export import layout
-from tunesmith.export.export import Exported, export
+from tunesmith.cli.export import export as export_command
+from tunesmith.export import EXPORTERS, layout
+from tunesmith.export.export import export
+from tunesmith.export.order import Exported
 from tunesmith.export.parity import Distance
 from tunesmith.inference.generate import answer, encode_prompt
 from tunesmith.inference.sampling import Sampling
@@ -279,3 +281,8 @@ def test_other_architectures_are_exported_too(tmp_path: Path, shape: str) -> Non
     exported = export(run.name, tmp_path / "out")
     tuned = PeftModel.from_pretrained(plain(model), run.model)
     torch.testing.assert_close(logits(plain(exported.folder)), logits(tuned), rtol=1e-4, atol=1e-5)
+
+
+def test_the_command_line_offers_every_form() -> None:
+    offered = get_args(get_type_hints(export_command)["form"])
+    assert set(offered) == set(EXPORTERS)

@@ -21,8 +21,10 @@ from safetensors.torch import load_file, save_file
 from tests import tiny
 from tests.faults import work
 from tunesmith.errors import ExportError, ModelError, RunError, TunesmithError
-from tunesmith.export import export as exporting
-from tunesmith.export.export import export, writing_aside
+from tunesmith.export import aside
+from tunesmith.export import merged as merging
+from tunesmith.export.aside import writing_aside
+from tunesmith.export.export import export
 from tunesmith.models.fingerprint import weights_sha256
 from tunesmith.models.load import load_model
 from tunesmith.runs.run import Run
@@ -79,7 +81,7 @@ def refusal(name: str | Path, to: Path, **options: Any) -> TunesmithError:
 
 def tamper(monkeypatch: pytest.MonkeyPatch, change: Callable[[Any], None]) -> None:
     """Let something go wrong in the merge."""
-    merge = exporting.merge
+    merge = merging.merge
 
     def merge_badly(chat: Any) -> Any:
         merged = merge(chat)
@@ -87,7 +89,7 @@ def tamper(monkeypatch: pytest.MonkeyPatch, change: Callable[[Any], None]) -> No
             change(merged)
         return merged
 
-    monkeypatch.setattr(exporting, "merge", merge_badly)
+    monkeypatch.setattr(merging, "merge", merge_badly)
 
 
 def test_a_folder_that_holds_something_is_left_alone(run: Run, to: Path) -> None:
@@ -143,7 +145,7 @@ def test_two_exports_do_not_write_into_one_folder(to: Path) -> None:
 def test_a_disk_without_room_is_noticed_before_anything_is_written(
     run: Run, to: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exporting, "OTHER_FILES_BYTES", 1 << 60)
+    monkeypatch.setattr(aside, "OTHER_FILES_BYTES", 1 << 60)
     problem = refusal(run.path, to / "deep")
     assert problem.message.startswith("the export needs 1,152,921,50")
     assert " bytes, " in problem.message

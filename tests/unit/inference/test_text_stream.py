@@ -192,6 +192,10 @@ def test_long_answers_take_time_in_step_with_their_length(
     decoded: list[int] = []
 
     class Counting:
+        @property
+        def backend_tokenizer(self) -> Counting:
+            return self
+
         def decode(self, ids: list[int], **options: object) -> str:
             decoded.append(len(ids))
             return str(bytewise.decode(ids, **options))
@@ -200,3 +204,17 @@ def test_long_answers_take_time_in_step_with_their_length(
     for token in encode(bytewise, "the quick brown fox " * 50):
         stream.push(token)
     assert max(decoded) <= 4
+
+
+def test_special_tokens_are_spelled_where_they_are_kept(
+    bytewise: PreTrainedTokenizerFast,
+) -> None:
+    kept, dropped = bytewise.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
+    ids = bytewise.encode("早上", add_special_tokens=False)
+    written = [ids[0], dropped, *ids[1:], kept, *ids]
+    for keep, wanted in (([], "早上早上"), ([kept], "早上<|im_start|>早上")):
+        text = TextStream(bytewise, (), keep)
+        assert "".join([*map(text.push, written), text.end()]) == wanted
+    text = TextStream(bytewise, ("<|im_start|>",), [kept])
+    assert "".join([*map(text.push, written), text.end()]) == "早上"
+    assert text.stopped

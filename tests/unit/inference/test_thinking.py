@@ -46,9 +46,9 @@ def test_a_thought_is_told_apart_wherever_the_answer_is_cut(opened: bool, text: 
 def test_a_thought_comes_before_it_is_whole() -> None:
     splitter = ThoughtSplitter(MARKS, opened=False)
     assert put_together(splitter.push("<think>which to")).thought == "which to"
-    assert splitter.thinking
-    splitter.push("wn</think>")
-    assert not splitter.thinking
+    assert splitter.num_read == len("<think>which to")
+    splitter.push("wn</think>\n\nUlm")
+    assert splitter.num_read == len("<think>which town</think>")
 
 
 @pytest.mark.parametrize(

@@ -321,12 +321,6 @@ def test_a_call_behind_a_broken_one_is_found() -> None:
     assert plain(said) == ("<tool_call>{", [("count", "{}")])
 
 
-def test_marks_that_are_special_tokens_are_never_said() -> None:
-    parser = ToolParser(FORMATS["mistral"], TOOLS, ["[TOOL_CALLS]", "[ARGS]"])
-    parts = [*parser.push("a[TOOL_CALLS]count[ARGS]nothing"), *parser.end()]
-    assert put_together(parts).text == "acountnothing"
-
-
 @pytest.mark.parametrize("family", NAMES)
 def test_a_format_is_recognised_from_the_template(family: str) -> None:
     found = find_tool_format(build(source(family)), ())

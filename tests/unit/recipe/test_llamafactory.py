@@ -202,7 +202,7 @@ def test_what_is_not_given_has_their_default() -> None:
         ({"eaft_alpha": 3.0}, "method", {"loss": "nll", "entropy_power": 1.0}),
         ({"bf16": True}, "compute", {"precision": "bf16"}),
         ({"pure_bf16": True}, "compute", {"precision": "pure_bf16"}),
-        ({"fp16": True}, "compute", {"precision": "auto"}),
+        ({"fp16": True}, "compute", {"precision": "fp16"}),
         ({"disable_gradient_checkpointing": True}, "compute", {"gradient_checkpointing": "off"}),
         ({"max_steps": 7}, "run", {"steps": 7, "epochs": None}),
         ({"save_strategy": "epoch"}, "run", {"save_every_steps": 0}),

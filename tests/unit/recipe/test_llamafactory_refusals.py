@@ -33,6 +33,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"stage": "dpo", "reward_model": "r"}, "reward_model"),
     ({"finetuning_type": "oft", "oft_rank": 4}, "oft_rank"),
     ({"do_train": None}, "do_train"),
+    ({"bf16": True, "fp16": True}, "fp16"),
     ({"use_llama_pro": True}, "use_llama_pro"),
     ({"rope_scaling": "dynamic"}, "rope_scaling"),
     ({"create_new_adapter": True}, "create_new_adapter"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import openai
 import pytest
 
 from tests import tiny
+from tests.unit.serving.accepted import Theirs
 from tests.unit.serving.running import Running, serving
 
 
@@ -22,7 +24,8 @@ def served_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="package")
 def server(served_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A server without a key on this machine."""
-    with serving(served_model, tmp_path_factory.mktemp("log") / "server.txt") as running:
+    log = tmp_path_factory.mktemp("log") / "server.txt"
+    with serving(served_model, log, "--precision", "fp32") as running:
         yield running
 
 
@@ -33,3 +36,18 @@ def client(server: Running) -> Iterator[openai.OpenAI]:
         base_url=f"{server.address}/v1", api_key="unused", max_retries=0, timeout=60
     ) as found:
         yield found
+
+
+@pytest.fixture(scope="package")
+def theirs(server: Running) -> Theirs:
+    """Where the acceptance tests ask: here, or at the server that the environment names."""
+    address = os.environ.get("TUNESMITH_OPENAI_URL", f"{server.address}/v1")
+    return Theirs(
+        openai.OpenAI(
+            base_url=address,
+            api_key=os.environ.get("TUNESMITH_OPENAI_KEY", "unused"),
+            max_retries=0,
+            timeout=120,
+        ),
+        os.environ.get("TUNESMITH_OPENAI_MODEL", server.model),
+    )

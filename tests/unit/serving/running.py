@@ -38,13 +38,11 @@ class Reply:
 
 
 @dataclass(frozen=True)
-class Running:
-    """A server that accepts requests."""
+class Client:
+    """Whoever asks a server."""
 
-    process: subprocess.Popen[str]
     address: str
     model: str
-    log: Path
 
     @property
     def host(self) -> str:
@@ -81,14 +79,22 @@ class Running:
         sent = {"Content-Type": "application/json", **headers}
         return self.ask("POST", path, json.dumps(content).encode(), sent)
 
+
+@dataclass(frozen=True)
+class Running(Client):
+    """A server in a process of its own."""
+
+    process: subprocess.Popen[str]
+    log: Path
+
     @contextmanager
     def writing(self, path: str, content: object) -> Iterator[http.client.HTTPConnection]:
         """Let the model write for as long as the block lasts, then hang up."""
         connection = self.connect()
         body = json.dumps(content).encode()
-        connection.request("POST", path, body, {"Content-Type": "application/json"})
-        wait_for(self.busy)
         try:
+            connection.request("POST", path, body, {"Content-Type": "application/json"})
+            wait_for(self.busy)
             yield connection
         finally:
             connection.close()
@@ -118,7 +124,7 @@ def serving(folder: Path, log: Path, *options: str) -> Iterator[Running]:
         line = process.stdout.readline()
         assert line.startswith("serving "), log.read_text("utf-8")
         _, model, _, address = line.split()
-        yield Running(process, address, model, log)
+        yield Running(address, model, process, log)
     finally:
         process.kill()
         process.wait(10)
@@ -133,7 +139,11 @@ def start(folder: Path, log: Path, *options: str) -> subprocess.Popen[str]:
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            env={
+                **os.environ,
+                "OMP_NUM_THREADS": "1",
+                "TUNESMITH_CONFIG": str(log.parent / "config"),
+            },
         )
 
 
@@ -145,7 +155,7 @@ def wait_for(true: Callable[[], bool], seconds: float = 30) -> None:
         time.sleep(0.01)
 
 
-def raw(server: Running, request: bytes, *, read: bool = True) -> bytes:
+def raw(server: Client, request: bytes, *, read: bool = True) -> bytes:
     """Send bytes as they are and return what comes back."""
     host, port = server.host.rsplit(":", 1)
     with socket.create_connection((host, int(port)), timeout=20) as connection:

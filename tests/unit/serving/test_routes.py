@@ -11,6 +11,7 @@ from urllib.parse import quote, urlencode
 
 import pytest
 
+from tests.unit.serving import inside
 from tests.unit.serving.running import Reply, Running, wait_for
 from tunesmith import __version__
 from tunesmith.inference.generate import answer, encode_prompt
@@ -53,11 +54,21 @@ def test_a_question_in_the_address_is_answered(server: Running, model: ChatModel
     assert reply.json["usage"]["completion_tokens"] == 8
 
 
-def test_options_in_the_address_reach_the_model(server: Running, model: ChatModel) -> None:
-    options = {"max_tokens": 12, "temperature": 1.0, "top_k": 30, "top_p": 0.9, "seed": 4}
+def test_options_in_the_address_reach_the_engine(
+    server: Running, model: ChatModel, served_model: Path
+) -> None:
+    options: dict[str, Any] = {
+        "max_tokens": 12,
+        "temperature": 1.0,
+        "top_k": 30,
+        "top_p": 0.9,
+        "seed": 4,
+    }
     query = urlencode({"prompt": "hi", **options, "repetition_penalty": 1.2})
     reply = server.get(f"/generate?{query}")
-    assert reply.json["text"] == expected(model, "hi", repetition_penalty=1.2, **options)
+    prompt = encode_prompt(model, [{"role": "user", "content": "hi"}])
+    sampling = Sampling(repetition_penalty=1.2, **options)
+    assert reply.json["text"] == inside.heard(served_model, prompt, sampling)
     stop = reply.json["text"][2:4]
     cut = server.get(f"/generate?{query}&stop={quote(stop)}&stop=never")
     assert cut.json["text"] == reply.json["text"][: reply.json["text"].find(stop)]

@@ -10,7 +10,11 @@ import pytest
 from pydantic import ValidationError
 
 from tunesmith.errors import RequestError
-from tunesmith.serving.schema import ChatMessage, ChatRequest, whole_characters
+from tunesmith.serving.schema.chat import ChatRequest
+from tunesmith.serving.schema.completions import CompletionRequest
+from tunesmith.serving.schema.messages import ChatMessage
+from tunesmith.serving.schema.responses import ResponsesRequest
+from tunesmith.serving.schema.sampling import whole_characters
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -53,17 +57,138 @@ def test_empty_fields_of_an_answer_may_be_sent_back() -> None:
 @pytest.mark.parametrize("name", EMPTY)
 def test_what_they_hold_is_refused(name: str) -> None:
     with pytest.raises(ValidationError, match=name):
-        ChatMessage.model_validate({"role": "assistant", "content": "hi", name: [{"id": "1"}]})
+        ChatMessage.model_validate({"role": "assistant", "content": "hi", name: [{"odd": "1"}]})
+
+
+CALL: dict[str, Any] = {
+    "id": "call_1",
+    "type": "function",
+    "function": {"name": "weather", "arguments": '{"city": "Bern"}'},
+}
+
+
+def test_calls_and_results_are_read_as_templates_take_them() -> None:
+    called = ChatMessage.model_validate({"role": "assistant", "tool_calls": [CALL]})
+    assert called.plain() == {
+        "role": "assistant",
+        "content": "",
+        "tool_calls": [
+            {
+                "id": "call_1",
+                "type": "function",
+                "function": {"name": "weather", "arguments": {"city": "Bern"}},
+            }
+        ],
+    }
+    result = ChatMessage.model_validate(
+        {"role": "tool", "content": "sunny", "tool_call_id": "call_1"}
+    )
+    assert result.plain() == {"role": "tool", "content": "sunny", "tool_call_id": "call_1"}
+
+
+@pytest.mark.parametrize("arguments", ["[1]", "{", "text", "5"])
+def test_arguments_that_are_no_object_are_refused(arguments: str) -> None:
+    call = {**CALL, "function": {"name": "weather", "arguments": arguments}}
+    message = ChatMessage.model_validate({"role": "assistant", "tool_calls": [call]})
+    with pytest.raises(RequestError, match="no JSON object"):
+        message.plain()
 
 
 @pytest.mark.parametrize(
-    ("choice", "fine"), [(None, True), ("none", True), ("auto", True), ("required", False)]
+    ("role", "field", "value"),
+    [
+        ("user", "tool_calls", [CALL]),
+        ("user", "tool_call_id", "1"),
+        ("tool", "reasoning_content", "x"),
+    ],
 )
-def test_a_tool_that_must_be_called_is_refused(choice: str | None, fine: bool) -> None:
-    messages = [ChatMessage(role="user", content="hi")]
-    request = ChatRequest(messages=messages, tool_choice=choice)
-    if fine:
-        request.check()
-        return
-    with pytest.raises(RequestError, match="tool_choice is not supported yet"):
-        request.check()
+def test_fields_of_other_roles_are_refused(role: str, field: str, value: Any) -> None:
+    message = ChatMessage.model_validate({"role": role, "content": "hi", field: value})
+    with pytest.raises(RequestError, match=f"the role {role} has no {field}"):
+        message.plain()
+
+
+def request(**fields: Any) -> ChatRequest:
+    return ChatRequest.model_validate({"messages": [{"role": "user", "content": "hi"}], **fields})
+
+
+def test_reasoning_effort_becomes_the_option_that_the_template_has() -> None:
+    low = request(reasoning_effort="low")
+    assert low.template_options({"reasoning_effort"}) == {"reasoning_effort": "low"}
+    assert low.template_options({"enable_thinking"}) == {"enable_thinking": True}
+    off = request(reasoning_effort="none")
+    assert off.template_options({"enable_thinking"}) == {"enable_thinking": False}
+    with pytest.raises(RequestError, match="no option for reasoning_effort"):
+        off.template_options({"other"})
+    twice = request(reasoning_effort="low", chat_template_kwargs={"enable_thinking": False})
+    with pytest.raises(RequestError, match="say the same"):
+        twice.template_options({"enable_thinking"})
+
+
+def test_no_text_is_taken_for_a_number() -> None:
+    for field, value in (("max_tokens", "5"), ("temperature", "1"), ("stream", 1), ("n", True)):
+        with pytest.raises(ValidationError, match=field):
+            request(**{field: value})
+
+
+def test_items_of_one_answer_become_one_message() -> None:
+    body = ResponsesRequest.model_validate(
+        {
+            "instructions": "be brief",
+            "input": [
+                {"role": "user", "content": [{"type": "input_text", "text": "weather?"}]},
+                {
+                    "type": "reasoning",
+                    "id": "rs_1",
+                    "summary": [],
+                    "content": [{"type": "reasoning_text", "text": "I must look"}],
+                },
+                {"type": "function_call", "call_id": "c1", "name": "weather", "arguments": "{}"},
+                {"type": "function_call", "call_id": "c2", "name": "time", "arguments": "{}"},
+                {"type": "function_call_output", "call_id": "c1", "output": "sunny"},
+                {"type": "message", "role": "assistant", "content": "It is sunny."},
+                {"role": "user", "content": "thanks"},
+            ],
+        }
+    )
+    messages = [message.plain() for message in body.chat().messages]
+    assert [message["role"] for message in messages] == [
+        "system",
+        "user",
+        "assistant",
+        "tool",
+        "assistant",
+        "user",
+    ]
+    assert messages[2]["reasoning_content"] == "I must look"
+    assert [call["function"]["name"] for call in messages[2]["tool_calls"]] == ["weather", "time"]
+
+
+@pytest.mark.parametrize("field", ["previous_response_id", "conversation", "background"])
+def test_what_needs_kept_answers_is_refused(field: str) -> None:
+    body = ResponsesRequest.model_validate({"input": "hi", field: True})
+    with pytest.raises(RequestError, match=f"{field} is not taken"):
+        body.check()
+
+
+@pytest.mark.parametrize(
+    ("fields", "where"),
+    [
+        ({"suffix": "x"}, "suffix"),
+        ({"best_of": 3}, "best_of"),
+        ({"echo": True, "logprobs": 1}, "echo"),
+    ],
+)
+def test_completions_refuse_what_cannot_be_done(fields: dict[str, Any], where: str) -> None:
+    body = CompletionRequest.model_validate({"prompt": "hi", **fields})
+    with pytest.raises(RequestError) as caught:
+        body.check()
+    assert caught.value.where == where
+
+
+@pytest.mark.parametrize(
+    ("given", "parted"),
+    [("a", ["a"]), (["a", "b"], ["a", "b"]), ([1, 2], [[1, 2]]), ([[1], [2, 3]], [[1], [2, 3]])],
+)
+def test_prompts_come_in_four_forms(given: Any, parted: list[Any]) -> None:
+    assert CompletionRequest.model_validate({"prompt": given}).prompts() == parted

@@ -3,56 +3,89 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests import tiny
+from tests.unit.serving import inside
 from tunesmith.errors import RequestError
-from tunesmith.models.chat import ChatModel, load_chat_model
-from tunesmith.serving.service import Service
+from tunesmith.inference.sampling import Sampling
+from tunesmith.serving.service import LONGEST_TOKEN, Service, several
+
+MESSAGES = [{"role": "user", "content": "hi"}]
 
 
 @pytest.fixture(scope="module")
-def model(tiny_model: Path) -> ChatModel:
-    return load_chat_model(tiny_model, precision="fp32", device="cpu")
+def service(tiny_model: Path) -> Iterator[Service]:
+    with inside.service(tiny_model) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
-def plain(tmp_path_factory: pytest.TempPathFactory) -> ChatModel:
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A model that only continues text."""
     folder = tiny.make_model(tmp_path_factory.mktemp("models") / "plain", template=None)
-    return load_chat_model(folder, precision="fp32", device="cpu")
+    with inside.service(folder) as found:
+        yield found
 
 
-def refusal(model: ChatModel, asked: Any) -> RequestError:
+def refusal(work: Any) -> RequestError:
     with pytest.raises(RequestError) as caught:
-        asyncio.run(Service(model, "tiny").prepare(asked, {}))
+        asyncio.run(work)
     return caught.value
 
 
-@pytest.mark.parametrize("as_messages", [True, False])
 def test_a_text_that_no_tokens_could_hold_is_not_tokenized(
-    model: ChatModel, as_messages: bool, monkeypatch: pytest.MonkeyPatch
+    service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Service, "_tokenize", lambda *_: pytest.fail("it was tokenized"))
-    longest = max(map(len, model.tokenizer.get_vocab()))
-    text = "a" * (256 * longest + 1)
-    problem = refusal(model, [{"role": "user", "content": text}] if as_messages else text)
-    assert problem.message == (
-        f"the prompt has {len(text):,} characters, the model takes 256 tokens with its answer"
-    )
-    assert (problem.hint, problem.where) == ("shorten the messages", "messages")
+    speaker, text = service.find(None), "a" * (256 * LONGEST_TOKEN + 1)
+    for name in ("render", "encode"):
+        monkeypatch.setattr(type(speaker.speech), name, lambda *_: pytest.fail("it was tokenized"))
+    for work in (
+        service.encode(speaker, text),
+        service.render(speaker, [{"role": "user", "content": text}]),
+    ):
+        assert "the model takes 256 tokens with its answer" in refusal(work).message
 
 
-def test_messages_to_a_model_without_template_tell_no_path(plain: ChatModel) -> None:
-    problem = refusal(plain, [{"role": "user", "content": "hi"}])
+def test_messages_to_a_model_without_template_tell_no_path(plain: Service) -> None:
+    problem = refusal(plain.render(plain.find(None), MESSAGES))
     assert "has no chat template" in problem.message
-    assert (problem.hint, problem.where) == ("use /generate with a prompt", "messages")
+    assert problem.where == "messages"
 
 
-def test_a_text_without_a_token_has_nothing_to_go_on_from(plain: ChatModel) -> None:
-    problem = refusal(plain, "")
-    assert (problem.message, problem.where) == ("the prompt is empty", "prompt")
-    assert asyncio.run(Service(plain, "tiny").prepare("hi", {})).prompt
+def test_a_text_without_a_token_has_nothing_to_go_on_from(plain: Service) -> None:
+    with pytest.raises(RequestError, match="the prompt is empty"):
+        plain.request(plain.find(None), [], Sampling())
+
+
+def test_an_answer_ends_where_the_model_is_full(service: Service) -> None:
+    speaker = service.find(None)
+    request = service.request(speaker, [5] * 200, Sampling(max_tokens=1000))
+    assert request.sampling.max_tokens == 56
+    with pytest.raises(RequestError, match="has 256 tokens, the model takes 256"):
+        service.request(speaker, [5] * 256, Sampling())
+
+
+@pytest.mark.parametrize("tokens", [[400], [-1], [5, 10**9]])
+def test_ids_without_a_token_are_refused(service: Service, tokens: list[int]) -> None:
+    with pytest.raises(RequestError, match="there is no token"):
+        service.request(service.find(None), tokens, Sampling())
+
+
+def test_several_answers_have_seeds_of_their_own(service: Service) -> None:
+    request = service.request(service.find(None), [5], Sampling(seed=(1 << 63) - 1))
+    seeds = [one.sampling.seed for one in several(request, 3)]
+    assert seeds == [(1 << 63) - 1, 0, 1]
+    unseeded = service.request(service.find(None), [5], Sampling())
+    assert [one.sampling.seed for one in several(unseeded, 2)] == [None, None]
+
+
+def test_models_are_found_by_the_names_clients_know(service: Service) -> None:
+    assert service.names() == ["tiny"]
+    assert service.find("tiny").model == next(iter(service.engine.models()))
+    with pytest.raises(RequestError, match="there is no model 'other' here"):
+        service.find("other")

@@ -75,10 +75,12 @@ def test_computing_activations_twice_keeps_less(tmp_path: Path) -> None:
 
 
 def test_sixteen_bits_keep_less_than_thirty_two(tmp_path: Path, tiny_model: Path) -> None:
-    exact, half, pure = (
+    exact, half, other, pure = (
         footprint(tmp_path, tiny_model, compute={"precision": precision, "threads": 1})
-        for precision in ("fp32", "bf16", "pure_bf16")
+        for precision in ("fp32", "bf16", "fp16", "pure_bf16")
     )
+    assert other.kept(False).per_token == half.kept(False).per_token
+    assert other.held == pytest.approx(half.held, rel=0.02)
     assert half.kept(False).per_token < 0.8 * exact.kept(False).per_token
     assert pure.kept(False).per_token <= half.kept(False).per_token
 

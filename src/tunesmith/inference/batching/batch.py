@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -16,6 +17,10 @@ from tunesmith.inference.batching.step import build_step
 from tunesmith.inference.choosing import choose
 from tunesmith.inference.row import Row
 
+LONGEST_PAUSE, LEAST_CHUNK = 0.25, 32
+"""Seconds that answers which are being written wait for prompts of others, about; and what of
+those is read nevertheless."""
+
 
 @dataclass
 class Batch:
@@ -23,7 +28,7 @@ class Batch:
 
     Attributes:
         most: answers in work at the same time.
-        chunk: tokens of prompts read in one step: the others go on after so many.
+        chunk: tokens of prompts that are read in one step at most.
         waiting: answers that have no slot yet, the oldest first.
         slots: those in work, the oldest first.
     """
@@ -35,6 +40,7 @@ class Batch:
     chunk: int
     waiting: deque[Row] = field(default_factory=deque)
     slots: list[Slot] = field(default_factory=list)
+    _seconds: float = 1e-3
 
     @property
     def rows(self) -> Iterable[Row]:
@@ -50,6 +56,7 @@ class Batch:
         shelves = self.shelves.in_use()
         if not shelves:
             return
+        began = time.perf_counter()
         step = build_step(shelves, reading, self.forward.windows)
         logits = self.forward(step)
         self._advance(reading)
@@ -57,6 +64,8 @@ class Batch:
             chosen = choose([row.way for row in step.rows], logits)
             for row, token in zip(step.rows, chosen, strict=True):
                 row.take(token)
+        if reading:
+            self._seconds = (time.perf_counter() - began) / sum(reading.values())
 
     def clear(self) -> None:
         """Forget all answers and what was kept of them."""
@@ -73,7 +82,7 @@ class Batch:
         for slot, size in reading.items():
             slot.size += size
         for slot in reading:  # whose sizes are all known: they may change places
-            if not slot.left:
+            if slot.left <= 1:
                 self.prefixes.keep(slot)
                 slot.shelf.make_ready(slot)
 
@@ -101,7 +110,7 @@ class Batch:
 
     def _choose_reading(self) -> dict[Slot, int]:
         """Choose how much is read of which text, those that came first before others."""
-        left, reading = self.chunk, {}
+        left, reading = self._most_read(), {}
         for slot in self.slots:
             if left and slot.left > 1:
                 reading[slot] = min(slot.left, left)
@@ -114,6 +123,12 @@ class Batch:
                 reading[admitted] = min(admitted.left, left)
                 left -= reading[admitted]
         return reading
+
+    def _most_read(self) -> int:
+        """Say how many tokens are read in this step: fewer if those who write would wait long."""
+        if not any(slot.left == 1 and slot.row.remembers for slot in self.slots):
+            return self.chunk
+        return min(self.chunk, max(LEAST_CHUNK, int(LONGEST_PAUSE / self._seconds)))
 
     def _admit(self) -> Slot | None:
         """Give the answer that waits longest a slot; None if there is no room, or no answer."""

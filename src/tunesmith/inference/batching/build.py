@@ -23,12 +23,13 @@ class Built:
     """An engine.
 
     Attributes:
-        kind: `batching` writes many answers at once, `generate` lets transformers write.
+        kind: `batching` writes many answers at once, `generate` lets transformers write; the
+            others are engines elsewhere.
         why: one line for a person.
     """
 
     engine: Engine
-    kind: Literal["batching", "generate"]
+    kind: Literal["batching", "generate", "llama.cpp", "vllm", "remote"]
     why: str
 
 

@@ -33,6 +33,8 @@ MEMORY_SHARE = 0.4
 """Of the memory that is free when an engine is made, what its cache may take."""
 PREFIX_SHARE = 0.25
 """Of that, what beginnings of texts may take."""
+MOST_FAILURES = 3
+"""Steps that may fail on end before an engine gives up."""
 
 
 class BatchingEngine(Engine):
@@ -64,6 +66,7 @@ class BatchingEngine(Engine):
         self._inbox: deque[Row] = deque()
         self._changed = threading.Condition()
         self._closed = False
+        self._dead: Exception | None = None
         self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
         self._thread.start()
 
@@ -133,8 +136,8 @@ class BatchingEngine(Engine):
     def _send(self, asked: Sequence[tuple[Request, Hear]], *, remembers: bool = True) -> list[Row]:
         """Hand requests over together; an adapter cannot be freed while it is looked up."""
         with self._changed:
-            if self._closed:
-                raise _closed()
+            if self._closed or self._dead is not None:
+                raise _closed(self._dead)
             rows = [self._row(request, hear) for request, hear in asked]
             for row in rows:
                 row.remembers = remembers
@@ -151,8 +154,8 @@ class BatchingEngine(Engine):
 
     def _work(self) -> None:
         """Go step by step as long as there is something to do."""
-        batch = self._batch
-        while True:
+        batch, failures = self._batch, 0
+        while self._dead is None:
             with self._changed:
                 while not (self._closed or self._inbox or batch.slots or batch.waiting):
                     self._changed.wait()
@@ -163,12 +166,15 @@ class BatchingEngine(Engine):
                 self._served.forget(row.model for row in batch.rows)
             try:
                 batch.step()
+                failures = 0
             except Exception as problem:  # noqa: BLE001  told to all whose answers it ends
                 for row in batch.rows:
                     row.fail(problem)
                 batch.clear()
+                failures += 1
+                self._dead = problem if failures == MOST_FAILURES else None
         for row in [*batch.rows, *self._inbox]:
-            row.fail(_closed())
+            row.fail(_closed(self._dead))
         batch.clear()
 
 
@@ -178,11 +184,10 @@ def build_batch(weights: Weights, adapters: Adapters, *, rows: int, memory: floa
     Args:
         memory: GiB.
     """
-    most = rows * weights.longest * weights.token_bytes
-    least = 3 * max(SHORTEST, weights.longest) * weights.token_bytes
     free = MEMORY_SHARE * free_bytes(weights.device) if memory is None else memory * GIB
-    limit = int(min(most, max(free, least)))
-    prefixes = Prefixes(int(PREFIX_SHARE * limit))
+    limit = int(max(free, 4 * SHORTEST * weights.token_bytes))
+    whole = rows * weights.longest * weights.token_bytes
+    prefixes = Prefixes(int(min(PREFIX_SHARE * limit, whole)))
     return Batch(
         Forward(weights, adapters),
         Shelves(weights, limit - prefixes.limit),
@@ -201,5 +206,10 @@ def free_bytes(device: torch.device) -> int:
     return int(memory_gib() * GIB)
 
 
-def _closed() -> RequestError:
-    return RequestError("the engine is closed", hint="ask again once the server is back")
+def _closed(problem: Exception | None) -> RequestError:
+    if problem is None:
+        return RequestError("the engine is closed", hint="ask again once the server is back")
+    return RequestError(
+        f"the engine has stopped, as it failed {MOST_FAILURES} times on end: {problem}",
+        hint="start the server again; if it goes on, serve with --engine of another kind",
+    )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -16,9 +17,6 @@ from tunesmith.inference.batching.weights import Product, Weights
 from tunesmith.models.adapter import WEIGHTS, check_base
 from tunesmith.models.chat import Subject
 from tunesmith.models.inspect import ADAPTER, read_config
-
-if TYPE_CHECKING:
-    from peft import LoraConfig
 
 TENSOR = re.compile(r"base_model\.model\.(.+)\.lora_(A|B)\.weight")
 MORE = (
@@ -63,8 +61,6 @@ def read_deltas(subject: Subject, base: Subject, weights: Weights, name: str) ->
     Raises:
         ModelError: if it was trained on another base, or does more than add products.
     """
-    from peft import PeftConfig
-
     folder = subject.adapter
     if folder is None:
         raise ModelError(
@@ -86,7 +82,7 @@ def read_deltas(subject: Subject, base: Subject, weights: Weights, name: str) ->
             where=str(folder),
         )
     check_base(folder, base.base, beneath=base.beneath, foreign=subject.run is None)
-    config: Any = PeftConfig.from_pretrained(str(folder), local_files_only=True)
+    config = read_config(folder / ADAPTER)
     found = {
         place: _pair(product, prefix, tensors, (weights, config))
         for place, product, prefix, tensors in _by_product(folder, weights)
@@ -136,7 +132,7 @@ def _pair(
     product: Product,
     prefix: str,
     tensors: Mapping[str, Mapping[str, torch.Tensor]],
-    how: tuple[Weights, LoraConfig],
+    how: tuple[Weights, Mapping[str, Any]],
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Put the matrices of a product's parts together: down [in, ranks] and up [ranks, out]."""
     weights, config = how
@@ -158,13 +154,13 @@ def _pair(
     return down.t().to(device, dtype), up.t().to(device, dtype)
 
 
-def _scale(config: LoraConfig, module: str, rank: int) -> float:
+def _scale(config: Mapping[str, Any], module: str, rank: int) -> float:
     """Return what an adapter's product is multiplied by, as PEFT does."""
     from peft.utils.other import get_pattern_key
 
-    alphas: dict[str, float] = config.alpha_pattern or {}
-    alpha = float(alphas.get(get_pattern_key(list(alphas), module), config.lora_alpha))
-    return float(alpha / rank**0.5) if config.use_rslora else float(alpha / rank)
+    alphas: dict[str, float] = config.get("alpha_pattern") or {}
+    alpha = float(alphas.get(get_pattern_key(list(alphas), module), config["lora_alpha"]))
+    return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
 
 
 def _left_over(name: str, folder: Path) -> ModelError:

@@ -175,14 +175,17 @@ class Shelves:
 
     def _grow(self, shelf: Shelf) -> bool:
         """Add slots to a shelf; those that are empty give way."""
-        a_slot = shelf.length * self.weights.token_bytes
-        for more in (max(shelf.room, 1), 1):
-            if self.used + more * a_slot > self.limit:
-                self._shrink_others(shelf)
-            if self.used + more * a_slot <= self.limit:
-                shelf.resize(shelf.room + more)
-                return True
-        return False
+        wanted = max(shelf.room, 1)
+        if (more := self._fitting(shelf)) < wanted:
+            self._shrink_others(shelf)
+            more = self._fitting(shelf)
+        if more:
+            shelf.resize(shelf.room + min(more, wanted))
+        return more > 0
+
+    def _fitting(self, shelf: Shelf) -> int:
+        """Count the slots of a shelf that may still be added."""
+        return (self.limit - self.used) // (shelf.length * self.weights.token_bytes)
 
     def _shrink_others(self, shelf: Shelf) -> None:
         for other in self.by_length.values():

@@ -112,7 +112,7 @@ def build_step(
         torch.tensor(positions, device=device),
         max(positions) + 1,
         tuple(parts),
-        None if all_write else torch.tensor(outputs, device=device),
+        None if all_write else torch.tensor(outputs, dtype=torch.long, device=device),
         rows,
         models if any(models) else [],
     )

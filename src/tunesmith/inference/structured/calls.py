@@ -15,6 +15,9 @@ from tunesmith.inference.tool_calls.announce import kinds_of
 from tunesmith.inference.tool_calls.shape import ID, Shape
 
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+TELLING = ("type", "properties", "required", "additionalProperties", "$defs", "definitions")
+SILENT = ("title", "description", "examples", "default", "$schema", "$id", "$comment")
+"""What may stand in a schema of arguments that are written one by one."""
 NEW_ID = "/[A-Za-z0-9]{9}/"
 
 
@@ -78,10 +81,11 @@ class Calling:
                 raise RequestError("this is no name of a tool", hint=hint, where=f"{where}.name")
             schema = _schema_of(tool)
             check_schema(schema, f"{where}.parameters")
-            if self.form.name in TAGGED and not isinstance(schema.get("properties", {}), Mapping):
+            tagged = self.form.name in TAGGED and not schema.keys() <= {*TELLING, *SILENT}
+            if tagged or schema.get("type", "object") != "object":
                 raise RequestError(
-                    "the model writes arguments one by one, and these are not told so",
-                    hint="write them as `properties` of an object",
+                    "arguments are the properties of an object, and these are not told so",
+                    hint='write {"type": "object", "properties": {...}}',
                     where=f"{where}.parameters",
                 )
 
@@ -148,29 +152,31 @@ def _write_value(
 ) -> str:
     """Spell a value and its end: a text as it is, anything else as JSON."""
     kinds, end = kinds_of(schema), rules.literal(tagged.value_end)
-    if kinds == {"string"} and isinstance(schema.get("enum"), list):
-        return " | ".join(f"{quote(each)} {end}" for each in schema["enum"])
+    if kinds == {"string"} and ("enum" in schema or "const" in schema):
+        texts = schema.get("enum", [schema.get("const")])
+        return " | ".join(f"{quote(each)} {end}" for each in texts)
     found = []
     if kinds != {"string"}:
         defined = {name: whole[name] for name in ("$defs", "definitions") if name in whole}
         beside = {**schema, **defined} if isinstance(schema, Mapping) else schema
         found.append(f"{json_of(beside)} {end}")
     if "string" in kinds:
-        found.append(rules.up_to(f"{rule}_text", tagged.value_end, f"/{_pattern_of(schema)}/"))
+        found.append(rules.up_to(f"{rule}_text", tagged.value_end, _pattern_of(schema)))
     return " | ".join(found)
 
 
 def _pattern_of(schema: Mapping[str, Any]) -> str:
-    """Turn what a schema says of a text into a pattern of all of it."""
+    """Turn what a schema says of a text into patterns of all of it."""
+    least, most = schema.get("minLength", 0), schema.get("maxLength", "")
+    length = f"/(?s:.{{{least},{most}}})/"
     if pattern := schema.get("pattern"):
         before = "" if pattern.startswith("^") else "(?s:.*)"
         after = "" if pattern.endswith("$") and not pattern.endswith("\\$") else "(?s:.*)"
         inner = pattern.removeprefix("^") if not before else pattern
         inner = inner.removesuffix("$") if not after else inner
         spelled = require("llguidance", extra="serve").regex_to_lark(f"({inner})", "dw")
-        return f"{before}{spelled}{after}"
-    least, most = schema.get("minLength", 0), schema.get("maxLength", "")
-    return f"(?s:.{{{least},{most}}})"
+        return f"/{before}{spelled}{after}/ & {length}"
+    return length
 
 
 def _spell(rules: Rules, text: str) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,49 +19,45 @@ if TYPE_CHECKING:
 class Forms:
     """Make forms for the answers of one model.
 
-    Its vocabulary is read once, with the first form, which takes a second or two.
+    Its vocabulary is read with the first form, which takes some seconds for a large one, and lets
+    no other thread of this process go on.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, stop_ids: Sequence[int]) -> None:
         self._tokenizer, self._stop_ids = tokenizer, tuple(stop_ids)
-        self._lock, self._read = threading.Lock(), None
 
     def build(self, grammar: str) -> GrammarForm:
         """Make the form of one answer.
 
         Raises:
             RequestError: if the grammar cannot be held to.
-            ModelError: if llguidance is not installed.
+            MissingPackage: if llguidance is not installed.
         """
         library = require("llguidance", extra="serve")
-        matcher = library.LLMatcher(self._vocabulary(), grammar, log_level=0)
-        return GrammarForm(matcher, self._vocabulary().vocab_size)
-
-    def _vocabulary(self) -> Any:
-        with self._lock:
-            if self._read is None:
-                self._read = self._read_vocabulary()
-            return self._read
-
-    def _read_vocabulary(self) -> Any:
-        library = require("llguidance", extra="serve")
-        text = _without_limits(self._tokenizer)
-        ends = list(self._stop_ids) or [0]
-        return library.LLTokenizer(text, n_vocab=len(self._tokenizer), eos_token=ends)
+        vocabulary = read_vocabulary(self._tokenizer, self._stop_ids)
+        matcher = library.LLMatcher(vocabulary, grammar, log_level=0)
+        return GrammarForm(matcher, vocabulary.vocab_size)
 
 
-def _without_limits(tokenizer: PreTrainedTokenizerFast) -> str:
-    """Spell a tokenizer without padding and truncation, which are for batches."""
+@lru_cache(maxsize=4)  # adapters over one base have its tokenizer
+def read_vocabulary(tokenizer: PreTrainedTokenizerFast, stop_ids: tuple[int, ...]) -> Any:
+    """Read a vocabulary for llguidance, without padding and truncation, which are for batches."""
     from tokenizers import Tokenizer
 
-    backend: Any = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
-    backend.no_padding()
-    backend.no_truncation()
-    return str(backend.to_str())
+    library = require("llguidance", extra="serve")
+    backend: Any = tokenizer.backend_tokenizer
+    if backend.padding or backend.truncation:
+        backend = Tokenizer.from_str(backend.to_str())
+        backend.no_padding()
+        backend.no_truncation()
+    ends = list(stop_ids) or [0]
+    return library.LLTokenizer(backend.to_str(), n_vocab=len(tokenizer), eos_token=ends)
 
 
 class GrammarForm(Form):
     """How far one answer got in its grammar.
+
+    The first mask is made at once: it takes the longest, and shows what is too large.
 
     Raises:
         RequestError: if the grammar is none, or is too large; so does `mask` where an answer
@@ -71,9 +67,13 @@ class GrammarForm(Form):
     def __init__(self, matcher: Any, num_tokens: int) -> None:
         self._matcher, self._num_tokens = matcher, num_tokens
         self._check()
+        self._ready: torch.Tensor | None = self._mask()
 
     def mask(self) -> torch.Tensor:
         """Tell which tokens may come next, bool [vocab]."""
+        return self._mask() if self._ready is None else self._ready
+
+    def _mask(self) -> torch.Tensor:
         import torch
 
         bits = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
@@ -83,6 +83,7 @@ class GrammarForm(Form):
 
     def take(self, token: int) -> None:
         """Go on by a token that was allowed."""
+        self._ready = None
         self._matcher.consume_token(token)
         self._check()
 

@@ -73,6 +73,23 @@ def quote(text: str) -> str:
 
 def json_of(schema: Any) -> str:
     """Spell any JSON that a schema describes."""
-    if isinstance(schema, Mapping):
-        schema = {**schema, "x-guidance": {"whitespace_pattern": SPACE}}
-    return f"%json {json.dumps(schema, ensure_ascii=False)}"
+    return f"%json {json.dumps(with_options(schema), ensure_ascii=False)}"
+
+
+def with_options(schema: Any) -> Any:
+    """Add to a schema how llguidance is to read it.
+
+    `oneOf` is read as `anyOf` where a discriminator keeps the alternatives apart.
+    """
+    if not isinstance(schema, Mapping):
+        return schema
+    options = {"whitespace_pattern": SPACE, "coerce_one_of": _are_apart(schema)}
+    return {**schema, "x-guidance": options}
+
+
+def _are_apart(value: Any) -> bool:
+    """Whether all alternatives of which one must hold are told apart by a field."""
+    if isinstance(value, Mapping):
+        fine = "oneOf" not in value or "discriminator" in value
+        return fine and all(map(_are_apart, value.values()))
+    return all(map(_are_apart, value)) if isinstance(value, list | tuple) else True

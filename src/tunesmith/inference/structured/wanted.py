@@ -9,7 +9,7 @@ from typing import Any, Literal
 import orjson
 
 from tunesmith.errors import RequestError, require
-from tunesmith.inference.structured.lark import Rules, json_of, quote
+from tunesmith.inference.structured.lark import Rules, json_of, quote, with_options
 
 LONGEST = 1 << 18
 """Bytes of a schema, a pattern, choices or a grammar."""
@@ -19,7 +19,7 @@ DEEPEST = 100
 
 @dataclass(frozen=True)
 class Wanted:
-    """A form that is asked for.
+    r"""A form that is asked for; in patterns, \d means 0 to 9.
 
     Attributes:
         value: a JSON schema, a pattern, choices, or a grammar (Lark, or the GBNF of llama.cpp).
@@ -58,9 +58,9 @@ class Wanted:
         if self.kind == "json":
             return rules.add("wanted_json", json_of(self.value))
         if self.kind == "choice":
-            return rules.add("wanted_choice", " | ".join(map(quote, self.value)))
+            return rules.add("WANTED_CHOICE", " | ".join(map(quote, self.value)))
         if self.kind == "regex":
-            spelled = require("llguidance", extra="serve").regex_to_lark(self.value, "")
+            spelled = require("llguidance", extra="serve").regex_to_lark(self.value, "d")
             return rules.add("WANTED_PATTERN", f"/{spelled}/")
         rules.beside["wanted_grammar"] = _read_gbnf(self) if "::=" in self.value else self.value
         return "@wanted_grammar"
@@ -78,7 +78,9 @@ def check_schema(schema: Any, where: str) -> None:
         )
     _check_size(schema, where)
     matcher = require("llguidance", extra="serve").LLMatcher
-    if problem := problem_of(matcher.grammar_from_json_schema(orjson.dumps(schema).decode())):
+    if problem := problem_of(
+        matcher.grammar_from_json_schema(orjson.dumps(with_options(schema)).decode())
+    ):
         raise RequestError(
             f"no answer can be held to the schema: {problem}",
             hint="leave that out, or say it in another way",
@@ -120,11 +122,9 @@ def _depth(value: Any) -> int:
 
 
 def _read_gbnf(wanted: Wanted) -> str:
-    require("llguidance", extra="serve")
-    from llguidance.gbnf_to_lark import gbnf_to_lark
-
+    reader = require("llguidance.gbnf_to_lark", extra="serve")
     try:
-        return str(gbnf_to_lark(wanted.value))
+        return str(reader.gbnf_to_lark(wanted.value))
     except Exception as problem:  # noqa: BLE001  the library raises many kinds
         raise _refuse(str(problem), "mend it, or write it in Lark's dialect", wanted) from None
 

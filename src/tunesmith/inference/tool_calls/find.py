@@ -56,9 +56,7 @@ def _reads(form: ToolFormat, spelled: str) -> bool:
     return any(call.name == NAME and '"value"' in call.arguments for call in said.calls)
 
 
-def read_calls(
-    form: ToolFormat, text: str, tools: Sequence[Any] = (), specials: Sequence[str] = ()
-) -> Said:
+def read_calls(form: ToolFormat, text: str, tools: Sequence[Any] = ()) -> Said:
     """Read a whole answer."""
-    parser = ToolParser(form, tools, specials)
+    parser = ToolParser(form, tools)
     return put_together([*parser.push(text), *parser.end()])

@@ -16,16 +16,10 @@ class ToolParser:
 
     Args:
         tools: what may be called, each as OpenAI's API takes it.
-        specials: the format's marks that are special tokens here; they are never said.
     """
 
-    def __init__(
-        self,
-        form: ToolFormat,
-        tools: Sequence[Mapping[str, Any]],
-        specials: Sequence[str] = (),
-    ) -> None:
-        self._form, self._specials = form, specials
+    def __init__(self, form: ToolFormat, tools: Sequence[Mapping[str, Any]]) -> None:
+        self._form = form
         self._source = Source()
         self._calls = Calls(self._source, tools, form.new_id)
         self._said = False
@@ -73,8 +67,6 @@ class ToolParser:
         calls, source = self._calls, self._source
         text, calls.kept = source.text[calls.kept : end], end
         source.at = end
-        for special in self._specials:
-            text = text.replace(special, "")
         if text:
             self._said = True
             yield Text(text)

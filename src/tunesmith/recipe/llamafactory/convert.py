@@ -110,7 +110,6 @@ def _meanings(theirs: TheirFile, chosen: Choice) -> dict[str, str]:
             bool(packed),
             "rows lie end to end anyway, none sees another; an update holds as many tokens",
         ),
-        "fp16": (theirs["fp16"], "bf16 is taken where the hardware has it, else fp32"),
         "lora_dropout": (bool(dropped), f"{theirs['stage']} drops nothing, {neither}"),
         "ppo_epochs": (
             theirs["stage"] == "ppo",

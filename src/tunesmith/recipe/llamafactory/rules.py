@@ -50,6 +50,13 @@ def check_together(theirs: TheirFile) -> None:
         rule(theirs)
 
 
+def one_precision(theirs: TheirFile) -> None:
+    """Numbers are of one kind."""
+    if theirs["fp16"] and (theirs["bf16"] or theirs["pure_bf16"]):
+        other = "bf16" if theirs["bf16"] else "pure_bf16"
+        raise theirs.refusal("fp16", f"fp16 and {other} are both true", "remove one")
+
+
 def something_is_trained(theirs: TheirFile) -> None:
     """A file says what to start from, what to learn, and that it is to be trained."""
     for name, what in (("model_name_or_path", "Qwen/Qwen3-0.6B"), ("dataset", "identity")):
@@ -267,6 +274,7 @@ def best_weights_have_a_loss(theirs: TheirFile) -> None:
 
 RULES: tuple[Callable[[TheirFile], None], ...] = (
     something_is_trained,
+    one_precision,
     keys_of_sft,
     one_loss_of_sft,
     masks_agree,

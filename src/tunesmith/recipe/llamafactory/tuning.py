@@ -164,4 +164,4 @@ def _precision(theirs: TheirFile) -> str:
         return "pure_bf16"
     if theirs["bf16"]:
         return "bf16"
-    return "auto" if theirs["fp16"] else "fp32"
+    return "fp16" if theirs["fp16"] else "fp32"

@@ -37,6 +37,26 @@ def what_is_begun_goes_on(recipe: Recipe) -> None:
         )
 
 
+def rows_choose_ranks_alone(recipe: Recipe) -> None:
+    """Ranks come from the recipe or from the rows, and what the rows are asked is for eva."""
+    tuning = recipe.tuning
+    if not isinstance(tuning, LoRA):
+        return
+    for option in ("tuning.eva_rows", "tuning.eva_rho"):
+        if tuning.init != "eva" and not has_default(recipe, option):
+            raise RecipeError(
+                f"{option} has no effect without tuning.init: eva",
+                hint="write tuning.init: eva, or remove it",
+                where=option,
+            )
+    if tuning.init == "eva" and tuning.rank_pattern:
+        raise RecipeError(
+            "tuning.rank_pattern has no effect: with tuning.init: eva the rows choose ranks",
+            hint="remove one of them",
+            where="tuning.rank_pattern",
+        )
+
+
 def what_is_frozen_learns_at_no_rate(recipe: Recipe) -> None:
     """A ratio is one of two."""
     tuning = recipe.tuning
@@ -125,6 +145,16 @@ def few_kinds_are_computed_in_bf16_alone(recipe: Recipe) -> None:
         )
 
 
+def what_pulls_at_ranks_is_not_scaled(recipe: Recipe) -> None:
+    """What adalora adds to the gradients does not come from the loss."""
+    if isinstance(recipe.tuning, AdaLoRA) and recipe.compute.precision == "fp16":
+        raise RecipeError(
+            "compute.precision: fp16 scales the loss, and adalora adds to its gradients",
+            hint="write compute.precision: bf16 or fp32",
+            where="compute.precision",
+        )
+
+
 def references_are_whole(recipe: Recipe) -> None:
     """The model before training is the base only where nothing was taken out of it."""
     tuning, method = recipe.tuning, recipe.method
@@ -154,12 +184,14 @@ def references_begin_where_training_does(recipe: Recipe) -> None:
 RULES: tuple[Callable[[Recipe], None], ...] = (
     targets_or_a_pattern,
     what_is_begun_goes_on,
+    rows_choose_ranks_alone,
     what_is_frozen_learns_at_no_rate,
     right_angles_come_in_pairs,
     reflections_come_in_pairs,
     ranks_move_while_training_does,
     weights_are_whole_where_they_are_looked_at,
     few_kinds_are_computed_in_bf16_alone,
+    what_pulls_at_ranks_is_not_scaled,
     references_are_whole,
     references_begin_where_training_does,
 )

@@ -65,7 +65,7 @@ def check_few_bits(recipe: Recipe, *, where: str, otherwise: str) -> None:
         )
     if not isinstance(recipe.tuning, LoRA):
         return
-    begun = recipe.tuning.init != "default"
+    begun = recipe.tuning.init not in ("default", "eva")
     if begun or recipe.tuning.dora:
         what = f"tuning.init: {recipe.tuning.init}" if begun else "tuning.dora"
         raise RecipeError(

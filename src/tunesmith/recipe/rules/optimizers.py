@@ -132,6 +132,19 @@ def freed_gradients_are_not_shortened(recipe: Recipe) -> None:
         )
 
 
+def freed_gradients_are_not_scaled(recipe: Recipe) -> None:
+    """Whether any gradient overflows is known when the first of them are gone."""
+    optimizer = recipe.optimizer
+    scaled = recipe.compute.precision == "fp16"
+    if scaled and isinstance(optimizer, Layerwise) and optimizer.layerwise:
+        raise RecipeError(
+            "compute.precision: fp16 leaves an update out where any gradient overflows, and "
+            "optimizer.layerwise uses each at once",
+            hint="write compute.precision: bf16 or fp32, or leave optimizer.layerwise out",
+            where="compute.precision",
+        )
+
+
 RULES: tuple[Callable[[Recipe], None], ...] = (
     one_size_of_update,
     every_process_has_rows,
@@ -142,4 +155,5 @@ RULES: tuple[Callable[[Recipe], None], ...] = (
     memory_is_saved_where_there_is_some,
     blocks_are_whole_models,
     freed_gradients_are_not_shortened,
+    freed_gradients_are_not_scaled,
 )

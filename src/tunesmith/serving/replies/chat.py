@@ -17,13 +17,16 @@ LEAST_LOGPROB = -9999.0
 """What OpenAI tells of tokens that cannot come; JSON knows no infinity."""
 
 
-def usage(note: Note) -> dict[str, int]:
+def usage(note: Note) -> dict[str, Any]:
     """Count the tokens of a request and its answers."""
-    return {
+    counts: dict[str, Any] = {
         "prompt_tokens": note.prompt_tokens,
         "completion_tokens": note.written,
         "total_tokens": note.prompt_tokens + note.written,
     }
+    if note.thought is not None:
+        counts["completion_tokens_details"] = {"reasoning_tokens": note.thought}
+    return counts
 
 
 @dataclass(frozen=True)

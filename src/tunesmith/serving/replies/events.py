@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Coroutine
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any, TypeVar
 
 import orjson
@@ -12,10 +12,16 @@ from fastapi import HTTPException, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+STREAMED: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {}}}}
+"""What a description says of an answer that may come in pieces."""
 DONE = b"data: [DONE]\n\n"
 CLIENT_GONE = 499
 """What web servers note when nobody is left to answer to."""
 Result = TypeVar("Result")
+
+
+class ClientGone(Exception):
+    """Nobody waits for an answer any longer."""
 
 
 class Json(Response):
@@ -45,7 +51,8 @@ class Events(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the events, then close where they come from."""
         start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
-        await unless_gone(self._send(send, start), receive)
+        with suppress(ClientGone):
+            await unless_gone(self._send(send, start), receive)
 
     async def _send(self, send: Send, start: dict[str, Any]) -> None:
         await send(start)
@@ -56,12 +63,16 @@ class Events(Response):
 
 
 async def unless_gone(work: Coroutine[None, None, Result], receive: Receive) -> Result:
-    """Wait for some work, and leave it as soon as nobody waits for it any longer."""
+    """Wait for some work, and leave it as soon as nobody waits for it any longer.
+
+    Raises:
+        ClientGone: if it was left.
+    """
     working, watching = asyncio.create_task(work), asyncio.create_task(_wait_for_end(receive))
     try:
         await asyncio.wait((working, watching), return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
-            raise HTTPException(CLIENT_GONE, "the client is gone")
+            raise ClientGone
         return working.result()
     finally:
         working.cancel()
@@ -75,4 +86,7 @@ async def _wait_for_end(receive: Receive) -> None:
 
 async def answered(work: Coroutine[None, None, dict[str, Any]], request: Request) -> Json:
     """Answer in one piece, unless the client leaves before."""
-    return Json(await unless_gone(work, request.receive))
+    try:
+        return Json(await unless_gone(work, request.receive))
+    except ClientGone:
+        raise HTTPException(CLIENT_GONE, "the client is gone") from None

@@ -163,7 +163,6 @@ class ResponseReply:
                 "effort": body.reasoning.effort if body.reasoning else None,
                 "summary": None,
             },
-            "store": False,
             "temperature": body.temperature,
             "text": {"format": {"type": "text"}} | text,
             "tool_choice": body.tool_choice or "auto",
@@ -184,7 +183,7 @@ def _usage(note: Note) -> Plain:
         "input_tokens": note.prompt_tokens,
         "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
         "output_tokens": note.written,
-        "output_tokens_details": {"reasoning_tokens": 0},
+        "output_tokens_details": {"reasoning_tokens": note.thought or 0},
         "total_tokens": note.prompt_tokens + note.written,
     }
 

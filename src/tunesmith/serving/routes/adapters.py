@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from fastapi import FastAPI
+from fastapi import APIRouter
 from starlette.responses import PlainTextResponse
 
 from tunesmith.errors import RequestError
+from tunesmith.serving.routes.state import PLAIN
 from tunesmith.serving.schema.adapters import LoadRequest, UnloadRequest
 from tunesmith.serving.service import Service
 
 SECONDS_TO_LOAD = 300
 
 
-def add_adapters(app: FastAPI, service: Service) -> None:
+def add_adapters(app: APIRouter, service: Service) -> None:
     """Let an application take and drop adapters while it answers."""
 
-    @app.post("/v1/load_lora_adapter", response_model=None)
+    @app.post("/v1/load_lora_adapter", response_model=None, responses=PLAIN)
     async def load(body: LoadRequest) -> PlainTextResponse:
         """Let another adapter over the same base answer."""
         if body.lora_name in service.names():
@@ -31,7 +32,7 @@ def add_adapters(app: FastAPI, service: Service) -> None:
         )
         return PlainTextResponse(f"Success: LoRA adapter '{body.lora_name}' added successfully.")
 
-    @app.post("/v1/unload_lora_adapter", response_model=None)
+    @app.post("/v1/unload_lora_adapter", response_model=None, responses=PLAIN)
     async def unload(body: UnloadRequest) -> PlainTextResponse:
         """Let an adapter answer no further request; those it answers now are finished."""
         if body.lora_name not in service.names()[1:]:

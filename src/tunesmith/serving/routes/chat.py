@@ -5,25 +5,26 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from tunesmith.inference.engine import Piece, Speech, Token
 from tunesmith.serving.jobs import Job
-from tunesmith.serving.message import Message
+from tunesmith.serving.message import Delta, Message
 from tunesmith.serving.note import Note, note_of
+from tunesmith.serving.parting import find_parting, parted
 from tunesmith.serving.problems import told_in_stream
 from tunesmith.serving.replies.chat import Completion, choice, logprobs_of, usage
-from tunesmith.serving.replies.events import DONE, Events, answered, event
+from tunesmith.serving.replies.events import DONE, STREAMED, Events, answered, event
 from tunesmith.serving.schema.chat import ChatRequest
 from tunesmith.serving.schema.messages import plain_messages
 from tunesmith.serving.service import Service, Speaker, choose_sampling, several
 
 
-def add_chat(app: FastAPI, service: Service) -> None:
+def add_chat(app: APIRouter, service: Service) -> None:
     """Let an application answer conversations."""
 
-    @app.post("/v1/chat/completions", response_model=None)
+    @app.post("/v1/chat/completions", response_model=None, responses=STREAMED)
     async def chat(body: ChatRequest, request: Request) -> Response:
         """Answer a conversation, whole or as a stream of server-sent events."""
         talk = await begin(body, note_of(request.scope), service)
@@ -47,9 +48,11 @@ async def begin(body: ChatRequest, note: Note, service: Service) -> Talk:
     job = service.enter(note, count)
     prompt = await service.render(speaker, messages, tools, options)
     note.model, note.prompt = speaker.name, messages
-    request = service.request(speaker, prompt, sampling)
-    service.start(job, several(request, count))
-    makes = [Message() for _ in range(count)]
+    parting = find_parting(speaker, prompt, body, body.wanted())
+    requests = several(service.request(speaker, prompt, sampling), count)
+    service.start(job, await parted(requests, parting, speaker, service))
+    note.thought = None if parting.manner.thinking is None else 0
+    makes = [parting.message() for _ in range(count)]
     return Talk(speaker, job, note, makes, tells_logprobs=bool(body.logprobs))
 
 
@@ -80,10 +83,9 @@ class Talk:
         tokens: list[list[Token]] = [[] for _ in self.messages]
         finishes = ["stop"] * len(self.messages)
         async for index, piece in self.job:
-            self.messages[index].push(piece.text)
+            self.read(index, piece)
             tokens[index] += piece.tokens
             if piece.finish:
-                self.messages[index].end()
                 finishes[index] = self.messages[index].finish(piece.finish)
         self.note.answer = [message.whole() for message in self.messages]
         choices = [
@@ -91,6 +93,18 @@ class Talk:
             for index, message in enumerate(self.messages)
         ]
         return self._completion.whole(choices, self.note)
+
+    def read(self, index: int, piece: Piece) -> list[Delta]:
+        """Add a piece to one of the messages; return what can be told of it by now."""
+        message = self.messages[index]
+        deltas = message.push(piece.text, piece.tokens)
+        if piece.finish:
+            deltas += message.end()
+        elif message.is_full:
+            self.job.end(index)
+        if self.note.thought is not None:
+            self.note.thought = sum(each.thought_tokens for each in self.messages)
+        return deltas
 
     async def events(self, body: ChatRequest) -> AsyncGenerator[bytes, None]:
         """Tell the answers as they are written."""
@@ -109,9 +123,7 @@ class Talk:
     def _chunks(self, index: int, piece: Piece) -> list[dict[str, Any]]:
         """Spell what an answer gains by a piece; its tokens go with the first of it."""
         message, logprobs = self.messages[index], self._logprobs(piece.tokens)
-        deltas = message.push(piece.text)
-        if piece.finish:
-            deltas += message.end()
+        deltas = self.read(index, piece)
         if logprobs and logprobs["content"] and not deltas:
             deltas = [{"content": ""}]
         chunks = []

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from itertools import chain
+from dataclasses import replace
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from tunesmith.serving.jobs import Job
 from tunesmith.serving.note import Note, note_of
+from tunesmith.serving.parting import Parting, parted
 from tunesmith.serving.problems import told_in_stream
 from tunesmith.serving.replies.chat import usage
 from tunesmith.serving.replies.completions import Text, TextCompletion
-from tunesmith.serving.replies.events import DONE, Events, answered, event
+from tunesmith.serving.replies.events import DONE, STREAMED, Events, answered, event
 from tunesmith.serving.schema.completions import CompletionRequest
 from tunesmith.serving.service import Service, Speaker, choose_sampling, several
 
 
-def add_completions(app: FastAPI, service: Service) -> None:
+def add_completions(app: APIRouter, service: Service) -> None:
     """Let an application continue texts."""
 
-    @app.post("/v1/completions", response_model=None)
+    @app.post("/v1/completions", response_model=None, responses=STREAMED)
     async def completions(body: CompletionRequest, request: Request) -> Response:
         """Continue texts, whole or as a stream of server-sent events."""
         going_on = await begin(body, note_of(request.scope), service)
@@ -48,13 +49,21 @@ async def begin(body: CompletionRequest, note: Note, service: Service) -> Contin
     ]
     note.model = speaker.name
     note.prompt = prompts
-    requests = [several(service.request(speaker, tokens, sampling), count) for tokens in asked]
+    wanted = body.wanted()
+    requests = [
+        request
+        for tokens in asked
+        for request in several(service.request(speaker, tokens, sampling), count)
+    ]
+    if wanted is not None:
+        parting = Parting(replace(speaker.manner, thinking=None, tools=None), wanted=wanted)
+        requests = await parted(requests, parting, speaker, service)
     before = [_echoed(prompt, speaker) if body.echo else "" for prompt in prompts]
     tells = body.logprobs is not None
     texts = [
         Text(one, speaker.speech, tells_logprobs=tells) for one in before for _ in range(count)
     ]
-    service.start(job, list(chain(*requests)))
+    service.start(job, requests)
     return Continuing(speaker.name, job, note, texts)
 
 

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Sequence
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from tunesmith.errors import RequestError
@@ -20,7 +20,7 @@ from tunesmith.serving.service import Service, check_tokens
 SECONDS_TO_EMBED = 120
 
 
-def add_embeddings(app: FastAPI, service: Service) -> None:
+def add_embeddings(app: APIRouter, service: Service) -> None:
     """Let an application turn texts into points."""
 
     @app.post("/v1/embeddings", response_model=None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import FastAPI, Query, Request
+from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from tunesmith.serving.jobs import Job
@@ -16,7 +16,7 @@ from tunesmith.serving.schema.messages import plain_messages
 from tunesmith.serving.service import Service, Speaker, choose_sampling
 
 
-def add_generate(app: FastAPI, service: Service) -> None:
+def add_generate(app: APIRouter, service: Service) -> None:
     """Let an application answer with plain text."""
 
     @app.get("/generate", response_model=None)

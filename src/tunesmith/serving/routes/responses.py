@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from itertools import count
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from tunesmith.errors import TunesmithError
@@ -14,17 +14,17 @@ from tunesmith.inference.engine import Piece
 from tunesmith.serving.note import note_of
 from tunesmith.serving.problems import describe_failure
 from tunesmith.serving.replies.chat import logprobs_of
-from tunesmith.serving.replies.events import Events, answered, event
+from tunesmith.serving.replies.events import STREAMED, Events, answered, event
 from tunesmith.serving.replies.responses import Items, Plain, ResponseReply
 from tunesmith.serving.routes.chat import Talk, begin
 from tunesmith.serving.schema.responses import ResponsesRequest
 from tunesmith.serving.service import Service
 
 
-def add_responses(app: FastAPI, service: Service) -> None:
+def add_responses(app: APIRouter, service: Service) -> None:
     """Let an application answer in items."""
 
-    @app.post("/v1/responses", response_model=None)
+    @app.post("/v1/responses", response_model=None, responses=STREAMED)
     async def responses(body: ResponsesRequest, request: Request) -> Response:
         """Answer a text or a conversation; nothing is kept."""
         body.check()
@@ -71,9 +71,7 @@ class Telling:
     def _read(self, piece: Piece) -> Iterator[Plain]:
         talk = self._talk
         (message,) = talk.messages
-        deltas = message.push(piece.text)
-        if piece.finish:
-            deltas += message.end()
+        deltas = talk.read(0, piece)
         logprobs = logprobs_of(piece.tokens, talk.speech)["content"] if talk.tells_logprobs else []
         for delta in deltas:
             yield from self._items.push(delta, logprobs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from tunesmith.inference.score import score, score_text
@@ -17,7 +17,7 @@ from tunesmith.serving.schema.score import ScoreRequest
 SECONDS_TO_SCORE = 300
 
 
-def add_score(app: FastAPI, judge: Judge) -> None:
+def add_score(app: APIRouter, judge: Judge) -> None:
     """Let an application score answers."""
 
     @app.post("/score", response_model=None)

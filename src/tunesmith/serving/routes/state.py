@@ -5,18 +5,17 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import APIRouter
 from prometheus_client import CONTENT_TYPE_LATEST
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse
 
 from tunesmith import __version__
 from tunesmith.serving.metrics import Metrics
 from tunesmith.serving.queue import Queue
 
 
-def add_state(app: FastAPI, queue: Queue) -> None:
-    """Let an application tell how it is."""
-    born = int(time.time())
+def add_alive(app: APIRouter, queue: Queue) -> None:
+    """Let an application tell how it is, whoever asks."""
 
     @app.get("/health")
     async def health() -> dict[str, str]:
@@ -28,6 +27,11 @@ def add_state(app: FastAPI, queue: Queue) -> None:
         """Say whether requests are taken."""
         queue.check_stopping()
         return {"status": "ready"}
+
+
+def add_state(app: APIRouter, queue: Queue) -> None:
+    """Let an application tell what it is."""
+    born = int(time.time())
 
     @app.get("/version")
     async def version() -> dict[str, str]:
@@ -48,13 +52,16 @@ def add_state(app: FastAPI, queue: Queue) -> None:
         return model_entry(name, born)
 
 
-def add_metrics(app: FastAPI, metrics: Metrics) -> None:
+PLAIN: dict[int | str, dict[str, Any]] = {200: {"content": {"text/plain": {}}}}
+
+
+def add_metrics(app: APIRouter, metrics: Metrics) -> None:
     """Let an application tell its figures."""
 
-    @app.get("/metrics", response_model=None)
-    async def figures() -> Response:
+    @app.get("/metrics", response_model=None, responses=PLAIN)
+    async def figures() -> PlainTextResponse:
         """Tell figures as Prometheus reads them."""
-        return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)
+        return PlainTextResponse(metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
 
 def model_entry(name: str, born: int) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import APIRouter
 
 from tunesmith.serving.limits import SECONDS_TO_TOKENIZE
 from tunesmith.serving.replies.events import Json
@@ -13,7 +13,7 @@ from tunesmith.serving.schema.tokens import DetokenizeRequest, TokenizeRequest
 from tunesmith.serving.service import Service, check_tokens
 
 
-def add_tokens(app: FastAPI, service: Service) -> None:
+def add_tokens(app: APIRouter, service: Service) -> None:
     """Let an application tell how texts are read."""
 
     @app.post("/tokenize", response_model=None)

@@ -8,9 +8,11 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from tunesmith.errors import RequestError
-from tunesmith.serving.limits import MAX_CHOICES, MAX_MESSAGES, MAX_TOOLS
+from tunesmith.serving.limits import MAX_CHOICES, MAX_MESSAGES
+from tunesmith.serving.schema.forms import FormOptions
 from tunesmith.serving.schema.messages import ChatMessage
-from tunesmith.serving.schema.sampling import Body, SamplingOptions, StreamOptions, Words
+from tunesmith.serving.schema.sampling import SamplingOptions, StreamOptions
+from tunesmith.serving.schema.tools import ToolOptions
 
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
 Messages = Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_MESSAGES)]
@@ -18,23 +20,7 @@ OLD = {"functions": "tools", "function_call": "tool_choice"}
 """Fields that OpenAI replaced, and by what."""
 
 
-class Function(Body):
-    """What a model may call."""
-
-    name: Words
-    description: Words | None = None
-    parameters: dict[str, Any] | None = None
-    strict: bool | None = None
-
-
-class Tool(Body):
-    """A tool that a model may use."""
-
-    type: Literal["function"]
-    function: Function
-
-
-class ChatRequest(SamplingOptions):
+class ChatRequest(SamplingOptions, FormOptions, ToolOptions):
     """Body of /v1/chat/completions."""
 
     messages: Messages
@@ -45,10 +31,6 @@ class ChatRequest(SamplingOptions):
     n: int | None = Field(default=None, ge=1, le=MAX_CHOICES)
     logprobs: bool | None = None
     top_logprobs: int | None = None
-    response_format: dict[str, Any] | None = None
-    tools: Annotated[list[Tool], Field(max_length=MAX_TOOLS)] | None = None
-    tool_choice: Any = None
-    parallel_tool_calls: bool | None = None
     chat_template_kwargs: dict[str, Any] | None = None
     reasoning_effort: Effort | None = None
     functions: Any = None
@@ -62,7 +44,7 @@ class ChatRequest(SamplingOptions):
     modalities: list[Literal["text"]] | None = None
 
     def check(self) -> None:
-        """Refuse what contradicts itself, what was replaced, and what cannot be done yet.
+        """Refuse what contradicts itself, and what was replaced.
 
         Raises:
             RequestError: naming the field.
@@ -82,13 +64,6 @@ class ChatRequest(SamplingOptions):
                 hint='send "stream": true with it, or leave it out',
                 where="stream_options",
             )
-        wanted = {
-            "response_format": (self.response_format or {}).get("type", "text") != "text",
-            "tool_choice": self.tool_choice not in (None, "none", "auto"),
-        }
-        for name, asked in wanted.items():
-            if asked:
-                raise RequestError(f"{name} is not supported yet", hint="leave it out", where=name)
 
     def sampling(self) -> dict[str, Any]:
         """Return what was given, by the names that answers are sampled with."""
@@ -98,12 +73,6 @@ class ChatRequest(SamplingOptions):
         if self.logprobs:
             given["logprobs"] = self.top_logprobs or 0
         return given
-
-    def offered(self) -> list[dict[str, Any]]:
-        """Return the tools that may be called, as chat templates take them."""
-        if self.tool_choice == "none":
-            return []
-        return [tool.model_dump(exclude_none=True) for tool in self.tools or ()]
 
     def template_options(self, known: Collection[str]) -> dict[str, Any]:
         """Return what the template is told besides the messages.

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from tunesmith.errors import RequestError
 from tunesmith.serving.limits import MAX_CHOICES, MAX_INPUTS
+from tunesmith.serving.schema.forms import FormOptions
 from tunesmith.serving.schema.sampling import Ids, SamplingOptions, StreamOptions, Words
 
 Several = Annotated[list[Words], Field(min_length=1, max_length=MAX_INPUTS)]
@@ -17,7 +18,7 @@ USUAL_TOKENS = 16
 """As long as OpenAI's completions are where a request says nothing."""
 
 
-class CompletionRequest(SamplingOptions):
+class CompletionRequest(SamplingOptions, FormOptions):
     """Body of /v1/completions."""
 
     prompt: Texts

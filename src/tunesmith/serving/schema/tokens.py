@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
-
-from pydantic import Field
+from typing import Any, Literal
 
 from tunesmith.errors import RequestError
-from tunesmith.serving.limits import MAX_TOOLS
-from tunesmith.serving.schema.chat import Messages, Tool
+from tunesmith.serving.schema.chat import Messages
 from tunesmith.serving.schema.sampling import Body, Ids, Words
+from tunesmith.serving.schema.tools import Tools
 
 
 class TokenizeRequest(Body):
@@ -18,7 +16,7 @@ class TokenizeRequest(Body):
     prompt: Words | None = None
     messages: Messages | None = None
     model: str | None = None
-    tools: Annotated[list[Tool], Field(max_length=MAX_TOOLS)] | None = None
+    tools: Tools | None = None
     chat_template_kwargs: dict[str, Any] | None = None
     return_token_strs: bool | None = None
     add_generation_prompt: Literal[True] | None = None

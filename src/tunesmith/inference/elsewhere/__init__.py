@@ -1,0 +1,1 @@
+"""Engines in other processes: how they are started, asked, and ended."""

@@ -1,0 +1,121 @@
+"""How the model of a GGUF is spoken with: its own template, and llama.cpp's tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tunesmith.errors import ModelError
+from tunesmith.inference.elsewhere.wire import Address
+from tunesmith.inference.engine import Speech
+from tunesmith.inference.generate import Messages, Tools
+from tunesmith.inference.manner import manner_of
+from tunesmith.inference.sampling import Sampling
+from tunesmith.inference.spelling import BYTE, byte_values
+from tunesmith.templates import BREAK, Template, build_template
+
+CONTROL, USER_DEFINED = 3, 4
+"""Kinds of token that stand for themselves wherever they are spelled."""
+TEMPLATE = "tokenizer.chat_template"
+
+
+class GgufSpeech(Speech):
+    """Speech of a GGUF that llama.cpp serves.
+
+    Args:
+        header: what the file says of itself.
+
+    Raises:
+        ModelError: if it holds no vocabulary, or a template that cannot be used.
+    """
+
+    def __init__(
+        self,
+        header: Mapping[str, Any],
+        name: str,
+        address: Address,
+        longest: int,
+    ) -> None:
+        self._name, self._address, self.longest = name, address, longest
+        texts: Sequence[str] = header.get("tokenizer.ggml.tokens", ())
+        kinds: Sequence[int] = header.get("tokenizer.ggml.token_type", ())
+        if not texts or len(kinds) != len(texts):
+            raise ModelError(
+                "the GGUF holds no vocabulary",
+                hint="export it again with its tokenizer",
+                where=name,
+            )
+        self._texts, self._kinds, self.num_tokens = texts, kinds, len(texts)
+        self._is_bytes = header.get("tokenizer.ggml.model") == "gpt2"
+        whole = [texts[at] for at, kind in enumerate(kinds) if kind in (CONTROL, USER_DEFINED)]
+        self._template = template = _build(header, texts, whole, name)
+        self.stop_ids = _stop_ids(header, texts, template)
+        self.defaults, self.can_chat = Sampling(), template is not None
+        self.options = template.options if template else frozenset()
+        controls = {texts[at]: at for at, kind in enumerate(kinds) if kind == CONTROL}
+        vocabulary = {text: at for at, text in enumerate(texts)}
+        self.manner = manner_of(template, vocabulary, controls)
+
+    def render(self, messages: Messages, tools: Tools, options: Mapping[str, Any]) -> list[int]:
+        """Write a conversation as the file's template does; tokenize it."""
+        if self._template is None:
+            raise ModelError(
+                "the GGUF has no chat template, so it can only continue text",
+                hint="export it again from a model that has one",
+                where=self._name,
+            )
+        return self.encode(self._template.render_prompt(messages, tools, options))
+
+    def encode(self, text: str) -> list[int]:
+        """Tokenize a text; special tokens are read as such but where a BREAK stands in them."""
+        ids: list[int] = []
+        for part in filter(None, text.split(BREAK)):
+            asked = {"content": part, "add_special": False, "parse_special": True}
+            ids += self._address.ask("/tokenize", asked)["tokens"]
+        return ids
+
+    def decode(self, tokens: Sequence[int], *, keep_special: bool = False) -> str:
+        """Return the text of tokens."""
+        kept = [token for token in tokens if keep_special or self._kinds[token] != CONTROL]
+        return str(self._address.ask("/detokenize", {"tokens": kept})["content"])
+
+    def spell(self, token: int) -> bytes:
+        """Return what a token writes, which may be a part of a character."""
+        text, kind = self._texts[token], self._kinds[token]
+        if kind in (CONTROL, USER_DEFINED):
+            return text.encode()
+        if self._is_bytes:
+            values = byte_values()
+            return bytes(values[letter] for letter in text if letter in values)
+        if found := BYTE.fullmatch(text):
+            return bytes([int(found.group(1), 16)])
+        return text.replace("\u2581", " ").encode()  # how SentencePiece writes a space
+
+
+def _build(
+    header: Mapping[str, Any], texts: Sequence[str], whole: Sequence[str], name: str
+) -> Template | None:
+    source = header.get(TEMPLATE)
+    if source is None:
+        return None
+    named = {f"{kind}_token": _text_of(header, texts, kind) for kind in ("bos", "eos", "unknown")}
+    return build_template(
+        str(source),
+        special_tokens={each: text for each, text in named.items() if text},
+        all_specials=whole,
+        name=name,
+    )
+
+
+def _text_of(header: Mapping[str, Any], texts: Sequence[str], kind: str) -> str:
+    token = header.get(f"tokenizer.ggml.{kind}_token_id")
+    return texts[token] if isinstance(token, int) and token < len(texts) else ""
+
+
+def _stop_ids(
+    header: Mapping[str, Any], texts: Sequence[str], template: Template | None
+) -> tuple[int, ...]:
+    """List the tokens at which an answer is over, the template's turn end first."""
+    found = [] if template is None else [texts.index(template.turn_end)]
+    declared = (header.get(f"tokenizer.ggml.{kind}_token_id") for kind in ("eos", "eot", "eom"))
+    return tuple(dict.fromkeys([*found, *(each for each in declared if isinstance(each, int))]))

@@ -1,0 +1,150 @@
+"""What llama.cpp alone does: adapters, other penalties, models without a template."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import gguf
+import numpy as np
+import pytest
+import torch
+
+from tests import tiny
+from tests.unit.inference.hearing import hear, start
+from tunesmith.errors import EngineError, ModelError, RequestError
+from tunesmith.export.gguf.write import write_gguf
+from tunesmith.inference.choose import Engines, choose_engine, which_engine
+from tunesmith.inference.engine import Request
+from tunesmith.inference.llama_cpp import LlamaCpp, LlamaCppOptions
+from tunesmith.inference.own_model import OwnModel
+from tunesmith.inference.sampling import Sampling
+from tunesmith.models.chat import ChatModel, load_chat_model
+
+RANK, ALPHA = 2, 8
+PROMPT = [30, 40, 50, 60]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> ChatModel:
+    folder = tiny.make_model(tmp_path_factory.mktemp("llama") / "tiny")
+    return load_chat_model(folder, precision="fp32", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def file(model: ChatModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("gguf") / "tiny.gguf"
+    write_gguf(model, path, "f32")
+    return path
+
+
+@pytest.fixture(scope="module")
+def engine(file: Path, model: ChatModel) -> Iterator[LlamaCpp]:
+    adapter = file.with_name("adapter.gguf")
+    write_adapter(adapter)
+    options = LlamaCppOptions({"other": adapter}, slots=3, cache="f32", threads=1)
+    found = LlamaCpp(file, options)
+    yield found
+    found.close()
+
+
+def factors() -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(5)
+    return (
+        torch.randn(RANK, 64, generator=generator),
+        torch.randn(32, RANK, generator=generator),
+    )
+
+
+def write_adapter(path: Path) -> None:
+    """Write an adapter on one weight, as llama.cpp's own converter lays it out."""
+    writer = gguf.GGUFWriter(str(path), "qwen3")
+    writer.add_type("adapter")
+    writer.add_string("adapter.type", "lora")
+    writer.add_float32("adapter.lora.alpha", float(ALPHA))
+    for name, factor in zip(("lora_a", "lora_b"), factors(), strict=True):
+        writer.add_tensor(f"blk.1.ffn_down.weight.{name}", factor.numpy().astype(np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def test_an_adapter_answers_under_its_name_and_the_model_under_its_own(
+    engine: LlamaCpp, model: ChatModel, tmp_path: Path
+) -> None:
+    changed = load_chat_model(model.folder, precision="fp32", device="cpu")
+    a, b = factors()
+    with torch.no_grad():
+        changed.model.model.layers[1].mlp.down_proj.weight.add_(ALPHA / RANK * (b @ a))  # type: ignore[union-attr]
+    sampling = Sampling(max_tokens=24)
+    (plain,) = OwnModel(model, 1).write([PROMPT], sampling)
+    (adapted,) = OwnModel(changed, 1).write([PROMPT], sampling)
+    assert plain.text != adapted.text
+    assert list(engine.models()) == ["tiny", "other"]
+    waits = [start(engine, Request(PROMPT, sampling, name)) for name in ("tiny", "other", "")]
+    assert [wait().text for wait in waits] == [plain.text, adapted.text, plain.text]
+
+
+@pytest.mark.parametrize("name", ["presence_penalty", "frequency_penalty"])
+def test_penalties_that_it_means_otherwise_are_refused(engine: LlamaCpp, name: str) -> None:
+    with pytest.raises(RequestError) as refused:
+        engine.start(Request(PROMPT, Sampling(**{name: 0.5})), lambda _: None)
+    assert refused.value.where == name
+
+
+def test_parts_of_characters_are_counted_though_their_tokens_are_not_told(
+    engine: LlamaCpp,
+) -> None:
+    sampling = Sampling(max_tokens=40, temperature=5.0, seed=3)
+    said = hear(engine, Request(PROMPT, sampling))
+    (answer,) = engine.write([PROMPT], sampling)
+    assert (said.text, len(said.tokens)) == (answer.text, 40)
+    assert all(a in (-1, b) for a, b in zip(said.tokens, answer.tokens, strict=True))
+
+
+def test_a_token_it_does_not_have_is_refused(engine: LlamaCpp) -> None:
+    with pytest.raises(RequestError):
+        engine.write([[4000]], Sampling(max_tokens=1))
+
+
+def test_special_tokens_are_spelled_where_they_are_asked_for(engine: LlamaCpp) -> None:
+    sampling = Sampling(max_tokens=2, logit_bias={1: 100.0})
+    request = Request(PROMPT, sampling)
+    assert hear(engine, request).text == ""
+    kept = Request(PROMPT, sampling, keep=frozenset({1}))
+    assert hear(engine, kept).text == "<|im_start|>" * 2
+
+
+def test_a_model_without_template_only_continues_text(tmp_path: Path) -> None:
+    folder = tiny.make_model(tmp_path / "bare", template=None)
+    bare = load_chat_model(folder, precision="fp32", device="cpu")
+    write_gguf(bare, tmp_path / "bare.gguf", "f32")
+    found = LlamaCpp(tmp_path / "bare.gguf", LlamaCppOptions(slots=1, longest=64))
+    try:
+        speech = found.models()["bare"]
+        assert (speech.can_chat, speech.longest) == (False, 64)
+        with pytest.raises(ModelError, match="no chat template"):
+            speech.render([{"role": "user", "content": "hi"}], (), {})
+        assert speech.encode("what is it?")
+    finally:
+        found.close()
+
+
+def test_a_file_that_it_cannot_load_is_told_in_its_words(file: Path, tmp_path: Path) -> None:
+    cut = tmp_path / "cut.gguf"
+    cut.write_bytes(file.read_bytes()[:-4096])
+    with pytest.raises(EngineError, match="after it said"):
+        LlamaCpp(cut)
+
+
+def test_a_gguf_is_served_by_it_and_nothing_else_is(file: Path, tiny_model: Path) -> None:
+    assert which_engine(str(file)) == "llama.cpp"
+    assert which_engine(str(tiny_model)) == "own"
+    for name, engine in ((file, "own"), (tiny_model, "llama.cpp"), (tiny_model, "other")):
+        with pytest.raises(RequestError):
+            which_engine(str(name), engine)
+    with pytest.raises(RequestError, match="asks no other server"):
+        choose_engine(str(tiny_model), Engines(url="http://127.0.0.1:1/v1"))
+    with pytest.raises(RequestError, match="no remote server"):
+        choose_engine("far", Engines("remote"))
