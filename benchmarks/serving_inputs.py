@@ -41,6 +41,7 @@ SHAPES: dict[str, dict[str, int]] = {
 }
 VOCABULARY = {"8M": 8192, "159M": 32_000}
 PROMPT_TOKENS, PROMPTS = 35, 32
+LOUD = 5
 ENDS = ("<|endoftext|>", "<|im_end|>")
 
 
@@ -101,6 +102,9 @@ def make_model(shape: dict[str, int], tokenizer: PreTrainedTokenizerFast) -> Qwe
     )
     model = Qwen3ForCausalLM(config)
     with torch.no_grad():
+        for weight in model.model.layers.parameters():
+            if weight.ndim > 1:
+                weight.mul_(LOUD)  # else it says its last token again and again
         model.model.embed_tokens.weight[ends] = 0
     return model.eval()
 

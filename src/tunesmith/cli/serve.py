@@ -15,63 +15,80 @@ if TYPE_CHECKING:
     from tunesmith.serving.serve import Doors, Ready
 
 
+Name = Annotated[
+    str, typer.Argument(help="A run, a checkpoint, a model, a GGUF, or LLaMA-Factory's file.")
+]
+Overrides = Annotated[
+    Optional[list[str]],
+    typer.Argument(metavar="[KEY=VALUE]...", help="Keys that replace the file's."),
+]
+Host = Annotated[str, typer.Option(help="Address to listen on.")]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")]
+Adapters = Annotated[
+    Optional[list[str]],
+    typer.Option(metavar="NAME=RUN", help="Another adapter over the same base; repeatable."),
+]
+Called = Annotated[
+    str, typer.Option(help="What clients call the model; its own name if not given.")
+]
+Active = Annotated[
+    Optional[int],
+    typer.Option(min=1, max=4096, help="Answers written at a time; what suits if not given."),
+]
+Waiting = Annotated[
+    int, typer.Option(min=0, max=10_000, help="Answers that may wait; others get 429.")
+]
+ToolFormat = Annotated[
+    str, typer.Option(help="How the model writes calls of tools; found out if not given.")
+]
+KeyFile = Annotated[
+    Optional[Path],
+    typer.Option(help="File with a key that clients may send, besides `tunesmith keys`."),
+]
+Open = Annotated[bool, typer.Option("--open", help="Ask for no key, though there are some.")]
+LogPrompts = Annotated[
+    bool, typer.Option("--log-prompts", help="Write prompts and answers to the log.")
+]
+EngineName = Annotated[
+    str,
+    typer.Option(
+        help="What writes: own, generate, llama.cpp, vllm or remote; auto takes llama.cpp for "
+        "a GGUF, else our own."
+    ),
+]
+PrecisionName = Annotated[
+    Literal["auto", "fp32", "bf16"],
+    typer.Option(help="Numbers to count in; of llama.cpp fp32 means its cache."),
+]
+RemoteUrl = Annotated[
+    str, typer.Option(help="With --engine remote: where the server's paths begin.")
+]
+RemoteKey = Annotated[
+    Optional[Path], typer.Option(help="With --engine remote: file with the key it asks for.")
+]
+PrintClient = Annotated[
+    str, typer.Option(metavar="KIND", help="Print a client instead: curl, python, spring.")
+]
+
+
 def serve(
-    name: Annotated[
-        str, typer.Argument(help="A run, a checkpoint, a model, a GGUF, or LLaMA-Factory's file.")
-    ],
-    overrides: Annotated[
-        Optional[list[str]],
-        typer.Argument(metavar="[KEY=VALUE]...", help="Keys that replace the file's."),
-    ] = None,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
-    adapter: Annotated[
-        Optional[list[str]],
-        typer.Option(metavar="NAME=RUN", help="Another adapter over the same base; repeatable."),
-    ] = None,
-    served_model_name: Annotated[
-        str, typer.Option(help="What clients call the model; its own name if not given.")
-    ] = "",
-    max_active: Annotated[
-        Optional[int],
-        typer.Option(min=1, max=4096, help="Answers written at a time; what suits if not given."),
-    ] = None,
-    max_waiting: Annotated[
-        int, typer.Option(min=0, max=10_000, help="Answers that may wait; others get 429.")
-    ] = 32,
-    tool_format: Annotated[
-        str, typer.Option(help="How the model writes calls of tools; found out if not given.")
-    ] = "",
-    api_key_file: Annotated[
-        Optional[Path],
-        typer.Option(help="File with a key that clients may send, besides `tunesmith keys`."),
-    ] = None,
-    is_open: Annotated[
-        bool, typer.Option("--open", help="Ask for no key, though there are some.")
-    ] = False,
-    log_prompts: Annotated[
-        bool, typer.Option("--log-prompts", help="Write prompts and answers to the log.")
-    ] = False,
-    engine: Annotated[
-        str,
-        typer.Option(
-            help="What writes: own, generate, llama.cpp, vllm or remote; auto takes llama.cpp for "
-            "a GGUF, else our own."
-        ),
-    ] = "auto",
-    precision: Annotated[
-        Literal["auto", "fp32", "bf16"],
-        typer.Option(help="Numbers to count in; of llama.cpp fp32 means its cache."),
-    ] = "auto",
-    remote_url: Annotated[
-        str, typer.Option(help="With --engine remote: where the server's paths begin.")
-    ] = "",
-    remote_key_file: Annotated[
-        Optional[Path], typer.Option(help="With --engine remote: file with the key it asks for.")
-    ] = None,
-    print_client: Annotated[
-        str, typer.Option(metavar="KIND", help="Print a client instead: curl, python, spring.")
-    ] = "",
+    name: Name,
+    overrides: Overrides = None,
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
+    adapter: Adapters = None,
+    served_model_name: Called = "",
+    max_active: Active = None,
+    max_waiting: Waiting = 32,
+    tool_format: ToolFormat = "",
+    api_key_file: KeyFile = None,
+    is_open: Open = False,
+    log_prompts: LogPrompts = False,
+    engine: EngineName = "auto",
+    precision: PrecisionName = "auto",
+    remote_url: RemoteUrl = "",
+    remote_key_file: RemoteKey = None,
+    print_client: PrintClient = "",
 ) -> None:
     """Serve a model in the form that OpenAI's clients speak."""
     from tunesmith.models.given import find_given

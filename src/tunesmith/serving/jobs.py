@@ -12,6 +12,8 @@ from tunesmith.inference.engine import Engine, Piece, Request, Work
 from tunesmith.serving.note import Note
 
 Heard = Piece | Exception
+SECONDS_TO_GATHER = 0.002
+"""In which the pieces of a step come together, so that the loop wakes once for all of them."""
 
 
 class Post:
@@ -27,7 +29,7 @@ class Post:
         if not self._called:
             self._called = True
             try:
-                loop.call_soon_threadsafe(self._deliver)
+                loop.call_soon_threadsafe(loop.call_later, SECONDS_TO_GATHER, self._deliver)
             except RuntimeError:  # the loop is closed, and nobody is left to hear
                 self._letters.clear()
 

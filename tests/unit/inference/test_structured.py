@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import jsonschema
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, RootModel
-from tokenizers import Tokenizer, decoders, models, normalizers, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from tests import tiny
@@ -80,6 +80,28 @@ def like_sentencepiece() -> PreTrainedTokenizerFast:
     )
 
 
+def of_pieces() -> PreTrainedTokenizerFast:
+    """A vocabulary of likely pieces, as T5 has, which llguidance does not read itself."""
+    backend = Tokenizer(models.Unigram(byte_fallback=True))
+    backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never")
+    backend.decoder = decoders.Sequence(
+        [decoders.ByteFallback(), decoders.Metaspace(prepend_scheme="never"), decoders.Fuse()]
+    )
+    texts = [*tiny.TEXTS * 3, '{"name": "a", "age": 3}']
+    trainer = trainers.UnigramTrainer(
+        vocab_size=300, special_tokens=["<unk>", "</s>", *MARKS], unk_token="<unk>"
+    )
+    backend.train_from_iterator(texts, trainer)
+    read = json.loads(backend.to_str())
+    read["model"]["vocab"] += [[f"<0x{byte:02X}>", -20.0] for byte in range(256)]
+    read["model"]["byte_fallback"] = True
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(json.dumps(read)),
+        eos_token="</s>",
+        additional_special_tokens=MARKS,
+    )
+
+
 def _plain_bytes(spelled: str) -> str:
     """Let the bytes be ordinary tokens, as they are in such vocabularies."""
     read = json.loads(spelled)
@@ -89,13 +111,13 @@ def _plain_bytes(spelled: str) -> str:
     return json.dumps(read)
 
 
-@pytest.fixture(scope="module", params=["bytes", "sentencepiece"])
+@pytest.fixture(scope="module", params=["bytes", "sentencepiece", "pieces"])
 def tokenizer(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> PreTrainedTokenizerFast:
     if request.param == "bytes":
         return byte_level(tmp_path_factory.mktemp("bytes"))
-    return like_sentencepiece()
+    return of_pieces() if request.param == "pieces" else like_sentencepiece()
 
 
 @pytest.fixture(scope="module")

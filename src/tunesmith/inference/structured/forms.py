@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from tunesmith.errors import RequestError, require
 from tunesmith.inference.engine import Form
+from tunesmith.inference.spelling import Spelling
 
 if TYPE_CHECKING:
     import torch
@@ -50,8 +52,42 @@ def read_vocabulary(tokenizer: PreTrainedTokenizerFast, stop_ids: tuple[int, ...
         backend = Tokenizer.from_str(backend.to_str())
         backend.no_padding()
         backend.no_truncation()
-    ends = list(stop_ids) or [0]
-    return library.LLTokenizer(backend.to_str(), n_vocab=len(tokenizer), eos_token=ends)
+    num_tokens = max(tokenizer.get_vocab().values()) + 1
+    ends, text = list(stop_ids) or [0], backend.to_str()
+    knows = num_tokens == len(tokenizer) and is_known(json.loads(text)["decoder"] or {})
+    read = text if knows else Spelled(tokenizer, num_tokens, ends)
+    return library.LLTokenizer(read, n_vocab=num_tokens, eos_token=ends)
+
+
+def is_known(decoder: Mapping[str, Any]) -> bool:
+    """Whether llguidance reads what a decoder makes of tokens as it is meant.
+
+    It knows bytes spelled by letters, and signs that are replaced by blanks; other signs it takes
+    for what is written.
+    """
+    steps = {step["type"] for step in (decoder, *decoder.get("decoders", ())) if step}
+    return "ByteLevel" in steps or (
+        {"Replace", "ByteFallback"} <= steps and "Metaspace" not in steps
+    )
+
+
+class Spelled:
+    """A vocabulary token by token, as llguidance takes one that it cannot read itself."""
+
+    is_tokenizer_wrapper = True
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerFast, num_tokens: int, ends: Sequence[int]
+    ) -> None:
+        added = tokenizer.added_tokens_decoder.items()
+        self._tokenizer = tokenizer
+        self.eos_token_id, self.bos_token_id = ends[0], None
+        self.tokens = [*map(Spelling(tokenizer), range(num_tokens))]
+        self.special_token_ids = [number for number, token in added if token.special]
+
+    def __call__(self, text: str) -> list[int]:
+        """Tokenize a text."""
+        return self._tokenizer.encode(text, add_special_tokens=False)
 
 
 class GrammarForm(Form):

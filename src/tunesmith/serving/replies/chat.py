@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tunesmith.errors import RequestError
-from tunesmith.inference.engine import Speech, Token
+from tunesmith.inference.engine import UNKNOWN, Speech, Token
 from tunesmith.serving.note import Note
 from tunesmith.serving.replies.events import event
 
@@ -68,12 +68,13 @@ def choice(
 
 
 def logprobs_of(tokens: Sequence[Token], speech: Speech) -> dict[str, Any]:
-    """Spell how likely tokens were.
+    """Spell how likely tokens were, but for those of which an engine elsewhere tells nothing.
 
     Raises:
         RequestError: if the engine did not tell.
     """
-    return {"content": [_likelihood(token, speech) for token in tokens], "refusal": None}
+    known = [token for token in tokens if token.id != UNKNOWN]
+    return {"content": [_likelihood(token, speech) for token in known], "refusal": None}
 
 
 def _likelihood(token: Token, speech: Speech) -> dict[str, Any]:

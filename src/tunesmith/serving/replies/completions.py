@@ -7,7 +7,7 @@ import uuid
 from dataclasses import dataclass, field
 from typing import Any
 
-from tunesmith.inference.engine import Piece, Speech, Token
+from tunesmith.inference.engine import UNKNOWN, Piece, Speech, Token
 from tunesmith.serving.replies.chat import LEAST_LOGPROB, told
 
 
@@ -61,6 +61,7 @@ class Text:
 
     def _logprobs(self, tokens: Any) -> dict[str, Any]:
         """Spell how likely tokens were, in lists side by side."""
+        tokens = [token for token in tokens if token.id != UNKNOWN]
         spelled = [self._spell(token.id) for token in tokens]
         offsets = []
         for text in spelled:
