@@ -97,6 +97,20 @@ def _refusal(fault: RowFault) -> RequestError:
     return RequestError(str(fault), hint=hint, where="messages")
 
 
+def refuse_shown(messages: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse messages that show something, where an engine would pass on their text alone.
+
+    Raises:
+        RequestError: if one does.
+    """
+    if any(message.get("media") for message in messages):
+        raise RequestError(
+            "this engine passes on text alone, and a message shows something",
+            hint="leave it out, or serve the model by this process: its run, or its folder",
+            where="messages",
+        )
+
+
 def check_shown(senses: Senses | None, kind: str, path: Path) -> list[str]:
     """Look at a file that is to be shown.
 

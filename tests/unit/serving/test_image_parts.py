@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tunesmith.errors import RequestError
+from tunesmith.inference.remote import RemoteSpeech
 from tunesmith.serving.schema.messages import ChatMessage
 from tunesmith.templates import PLACES
 
@@ -36,3 +37,9 @@ def test_an_image_that_would_be_fetched_or_that_an_answer_shows_is_refused(
 ) -> None:
     with pytest.raises(RequestError, match=r"nothing is fetched|an answer shows no image"):
         asked(role, url).plain()
+
+
+def test_an_engine_that_passes_on_text_alone_refuses_what_is_shown() -> None:
+    plain = asked("user", "data:image/png;base64,AAAA").plain()
+    with pytest.raises(RequestError, match="passes on text alone"):
+        RemoteSpeech().render([plain], (), {})
