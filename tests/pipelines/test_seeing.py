@@ -93,9 +93,19 @@ def test_it_comes_to_tell_colours_and_is_exported_with_all_that_sees(
     ("tuning", "moves"),
     [
         ({"kind": "full"}, {"language"}),
-        ({"kind": "full", "parts": ["projector"]}, {"projector"}),
-        ({"kind": "freeze", "layers": 1, "parts": ["language", "tower"]}, {"language", "tower"}),
-        ({"kind": "lora", "targets": ["q_proj", "v_proj"]}, {"language"}),
+        pytest.param(
+            {"kind": "full", "parts": ["projector"]}, {"projector"}, marks=pytest.mark.proof
+        ),
+        pytest.param(
+            {"kind": "freeze", "layers": 1, "parts": ["language", "tower"]},
+            {"language", "tower"},
+            marks=pytest.mark.proof,
+        ),
+        pytest.param(
+            {"kind": "lora", "targets": ["q_proj", "v_proj"]},
+            {"language"},
+            marks=pytest.mark.proof,
+        ),
         ({"kind": "lora", "parts": ALL}, {"language", "projector", "tower"}),
     ],
 )
