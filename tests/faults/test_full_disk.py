@@ -50,3 +50,44 @@ def test_a_disk_that_fills_up_costs_no_checkpoint(tmp_path: Path, tiny_model: Pa
     assert str(disk) in full["where"]
     assert "step-" in (out / "checkpoints").read_text("utf-8")
     assert json.loads((out / "resumed.json").read_text("utf-8"))["state"] == "done"
+
+
+EXPORT = """
+set -e
+mount -t tmpfs -o size={size} tmpfs {disk}
+export PYTHONPATH={root}/src OMP_NUM_THREADS=1
+{python} - <<'END' > {out}/said 2>&1 && exit 9
+from pathlib import Path
+from tunesmith.errors import ExportError
+from tunesmith.export import aside
+from tunesmith.export.export import export
+from tunesmith.export.order import Form
+aside.OTHER_FILES_BYTES = -1 << 40  # whatever is free is said to be enough
+try:
+    export("{run}", Path("{disk}/out"), form=Form("{form}"))
+except ExportError as problem:
+    print(problem.message)
+    raise SystemExit(3)
+END
+ls -A {disk} > {out}/left
+"""
+
+
+@pytest.mark.proof
+@pytest.mark.skipif(not can_cut_off(), reason="this system makes no namespaces")
+@pytest.mark.parametrize("form", ["safetensors", "gguf", "ollama", "adapter", "gguf-adapter"])
+def test_an_export_onto_a_full_disk_leaves_nothing(
+    tmp_path: Path, tiny_model: Path, form: str
+) -> None:
+    disk, out = tmp_path / "disk", tmp_path / "out"
+    disk.mkdir()
+    out.mkdir()
+    run = tiny.train_run(tmp_path, tiny_model, run={"steps": 2})
+    script = EXPORT.format(
+        size="48k", disk=disk, root=ROOT, python=sys.executable, run=run.path, form=form, out=out
+    )
+    ran = subprocess.run(["unshare", "-rm", "bash", "-c", script], capture_output=True, text=True)
+    said = (out / "said").read_text("utf-8")
+    assert ran.returncode == 0, ran.stderr + said
+    assert "the export cannot be written: " in said
+    assert (out / "left").read_text("utf-8") == ""

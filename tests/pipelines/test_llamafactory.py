@@ -10,8 +10,10 @@ import yaml
 
 from tests import theirs, tiny
 from tests.command import Command
-from tunesmith.models.chat import find_subject, load_chat_model
+from tunesmith.errors import ModelError
+from tunesmith.models.chat import Subject, find_subject, load_chat_model
 from tunesmith.models.given import find_given
+from tunesmith.recipe.quantize import HQQ
 from tunesmith.runs.store import list_runs
 from tunesmith.training.train import resume
 
@@ -188,3 +190,26 @@ def test_an_adapter_of_theirs_is_talked_to(tiny_model: Path, command: Command) -
     assert model.template is not None
     refused = command("export", "chat.yaml", "export_dir=out")
     assert "only runs are exported" in refused.err
+
+
+def test_a_run_is_measured_by_a_file_and_kept_in_the_bits_that_it_names(
+    tiny_model: Path, command: Command
+) -> None:
+    training = theirs.write_theirs(Path("sft.yaml"), tiny_model)
+    assert command("train", training, *SHORT, "val_size=0.3").code == 0
+    given = {"model_name_or_path": str(tiny_model), "adapter_name_or_path": "saves/tiny/lora/sft"}
+    Path("use.yaml").write_text(yaml.safe_dump({**given, "template": "qwen3_nothink"}), "utf-8")
+    outcome = command("evaluate", "use.yaml", "--max-rows", "1", "--max-tokens", "4")
+    assert outcome.code == 0, outcome.err
+    assert list_runs()[0].scores_file.is_file()
+    assert command("evaluate", "use.yaml", "model_name_or_path=nowhere").code == 2
+    bits = ["quantization_bit=4", "quantization_method=hqq"]
+    found = find_given("use.yaml", bits).name
+    assert isinstance(found, Subject)
+    assert found.quantize == HQQ(bits=4)
+    run = list_runs()[0]
+    recipe = yaml.safe_load(run.recipe_file.read_text("utf-8"))
+    recipe["model"]["quantize"] = {"kind": "nf4"}
+    run.recipe_file.write_text(yaml.safe_dump(recipe), "utf-8")
+    with pytest.raises(ModelError, match="other bits: nf4, and hqq"):
+        find_given("use.yaml", bits)

@@ -18,7 +18,7 @@ from tunesmith.export.export import export
 from tunesmith.inference.generate import answer, encode_prompt
 from tunesmith.inference.sampling import Sampling
 from tunesmith.models.chat import load_chat_model
-from tunesmith.models.value import FILE
+from tunesmith.models.value import FILE, VALUE
 from tunesmith.recipe.load import load_recipe
 from tunesmith.recipe.rules import check_rules
 from tunesmith.runs.run import Run
@@ -127,7 +127,9 @@ def test_a_reward_model_teaches_a_policy_that_talks_and_is_exported(
     (said,) = answer(model, [prompt], Sampling(max_tokens=6))
     exported = export(run.name, tmp_path / "exported")
     assert exported
-    assert not list((tmp_path / "exported").rglob(FILE))
+    kept = tmp_path / "exported" / VALUE / FILE
+    assert kept.read_bytes() == (run.model / FILE).read_bytes()
+    assert not (tmp_path / "exported" / FILE).exists()
     again = load_chat_model(tmp_path / "exported")
     assert answer(again, [prompt], Sampling(max_tokens=6))[0].written == said.written
 

@@ -19,6 +19,7 @@ from tests.pipelines.test_preferences import PAIRS, train_pairs
 from tunesmith.cli.show_run import show_end
 from tunesmith.errors import DataError, ModelError, RecipeError
 from tunesmith.evaluation.evaluate import evaluate
+from tunesmith.export import reward
 from tunesmith.inference.score import score
 from tunesmith.models.chat import find_subject, load_chat_model, load_reward_model
 from tunesmith.recipe.load import load_recipe
@@ -100,12 +101,52 @@ def test_whoever_asks_it_for_an_answer_is_told(
     with pytest.raises(ModelError, match="it scores answers and gives none"):
         load_chat_model(run.name)
     assert load_chat_model(run.name, base_only=True)
-    for words in (("chat", run.name), ("export", run.name, "--to", str(tmp_path / "out"))):
+    out = ("--to", str(tmp_path / "out"), "--format", "adapter")
+    for words in (("chat", run.name), ("export", run.name, *out)):
         told = command(*words)
         assert told.code == 2
         assert "it scores answers and gives none" in " ".join(told.err.split())
     assert not (tmp_path / "out").exists()
     assert command("evaluate", run.name).code == 0
+
+
+@pytest.mark.parametrize("tuning", ["lora", "full"])
+def test_it_is_exported_with_its_head(
+    tmp_path: Path, tiny_model: Path, command: Command, tuning: str
+) -> None:
+    run = train_rewarded(tmp_path, tiny_model, tuning={"kind": tuning})
+    tuned = load_reward_model(find_subject(run.name))
+    out = tmp_path / "out"
+    told = command("export", run.name, "--to", out, "--precision", "fp32")
+    assert told.code == 0, told.err
+    assert "same scores" in told.out
+    theirs: Any = AutoModelForSequenceClassification.from_pretrained(str(out))
+    assert theirs.config.num_labels == 1
+    written = load_reward_model(find_subject(out))
+    for number in range(3):
+        asked = conversation(number, "chosen")
+        assert score(written, asked) == pytest.approx(score(tuned, asked), abs=1e-5)
+    cast = command("export", run.name, "--to", tmp_path / "cast", "--precision", "fp16")
+    assert cast.code == 0, cast.err
+
+
+def test_a_head_that_scores_otherwise_is_not_published(
+    tmp_path: Path, tiny_model: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = train_rewarded(tmp_path, tiny_model)
+    merge = reward.merge
+
+    def merge_badly(tuned: Any) -> Any:
+        merged = merge(tuned)
+        with torch.no_grad():
+            merged.score.weight.mul_(-3)
+        return merged
+
+    monkeypatch.setattr(reward, "merge", merge_badly)
+    told = command("export", run.name, "--to", tmp_path / "out")
+    assert told.code == 2
+    assert "the model moves too far from the tuned one" in " ".join(told.err.split())
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_reward_model_is_learned_on(tmp_path: Path, tiny_model: Path) -> None:
@@ -143,7 +184,7 @@ def test_what_is_no_reward_model_and_what_is_no_answer_is_refused(
     [
         ("sft", {"chat", "evaluate", "export", "serve"}),
         ("classify", {"classify", "evaluate", "export"}),
-        ("reward", {"evaluate"}),
+        ("reward", {"evaluate", "export"}),
     ],
 )
 def test_what_to_type_next_is_what_such_a_model_can_do(

@@ -10,8 +10,15 @@ import typer
 
 def evaluate(
     name: Annotated[
-        str, typer.Argument(help="A run, or a checkpoint of one; with --suite any model.")
+        str,
+        typer.Argument(
+            help="A run, a checkpoint of one, or LLaMA-Factory's file; with --suite any model."
+        ),
     ],
+    overrides: Annotated[
+        Optional[list[str]],
+        typer.Argument(metavar="[KEY=VALUE]...", help="Keys that replace the file's."),
+    ] = None,
     data: Annotated[
         Optional[list[Path]],
         typer.Option(
@@ -50,14 +57,16 @@ def evaluate(
 ) -> None:
     """Measure a run beside its base: held-out loss, answers against expected ones, benchmarks."""
     from tunesmith.cli.refuse import refuse_given
+    from tunesmith.models.given import find_given
 
+    subject = find_given(name, overrides or ()).name
     if suite is None:
         given = {"--score": score, "--shots": shots, "--limit": limit}
         refuse_given(given | {"--plain": plain, "--no-base": no_base}, "it needs --suite")
         from tunesmith.cli.show_scores import show_scores
         from tunesmith.evaluation.evaluate import evaluate as evaluate_run
 
-        scores = evaluate_run(name, data=data or (), max_rows=max_rows, max_tokens=max_tokens)
+        scores = evaluate_run(subject, data=data or (), max_rows=max_rows, max_tokens=max_tokens)
         show_scores(scores, show=10 if show is None else show)
         return
     refuse_given({"--max-rows": max_rows, "--show": show}, "benchmarks have --limit")
@@ -66,4 +75,4 @@ def evaluate(
     from tunesmith.evaluation.suites.measure import SuiteOptions, measure_suite
 
     options = SuiteOptions(score, shots, plain, limit, max_tokens, base=not no_base)
-    show_suite(measure_suite(name, suite, data[0] if data else None, options))
+    show_suite(measure_suite(subject, suite, data[0] if data else None, options))

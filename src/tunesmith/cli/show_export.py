@@ -15,9 +15,11 @@ def show_exported(exported: Exported) -> None:
     """Print folder, size and the proof."""
     distance, moved = exported.distance, exported.from_quantized
     ties = f", {exported.near_ties} near ties" if exported.near_ties else ""
-    kept = "classes" if exported.labels else "answers"
-    unit = "row" if exported.labels else "token"
-    asks = "rows" if exported.labels else "prompts"
+    kept, unit, asks = "answers", "token", "prompts"
+    if exported.labels:
+        kept, unit, asks = "classes", "row", "rows"
+    if exported.scores:
+        kept, unit = "scores", "pair"
     use, command = next_step(exported)
     pairs(
         f"exported to {exported.folder}",
@@ -36,8 +38,10 @@ def next_step(exported: Exported) -> tuple[str, str]:
     folder = exported.folder
     if exported.labels:
         return "ask", f"tunesmith classify {folder} ..."
+    if exported.scores:
+        return "reward by it", f"method.rewards: [{{model: {folder}}}]"
     steps = {
-        "gguf": ("serve", f"llama-server -m {folder / 'model.gguf'}"),
+        "gguf": ("serve", f"tunesmith serve {folder / 'model.gguf'}"),
         "ollama": ("serve", f"ollama create {folder.name.lower()} -f {folder / 'Modelfile'}"),
         "adapter": ("load", f"PeftModel.from_pretrained(base, '{folder}')"),
         "gguf-adapter": ("serve", f"llama-server -m BASE.gguf --lora {folder / 'adapter.gguf'}"),

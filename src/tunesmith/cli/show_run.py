@@ -38,8 +38,7 @@ def _next_steps(run: Run) -> dict[str, object]:
     elif method != "reward":
         steps["talk"] = f"tunesmith chat {run.name} --compare base"
     steps["measure"] = f"tunesmith evaluate {run.name}"
-    if method != "reward":
-        steps["export"] = f"tunesmith export {run.name} --to my-model"
+    steps["export"] = f"tunesmith export {run.name} --to my-model"
     if method not in ("classify", "reward"):
         steps["serve"] = f"tunesmith serve {run.name}"
     return steps

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from tunesmith.data.prepare import Splits
 from tunesmith.data.rows import Labelled, spell
 from tunesmith.data.token_rows import TokenRows
-from tunesmith.errors import DataError
+from tunesmith.errors import DataError, RecipeError
 
 NUMBER = re.compile("-?[0-9]{1,100}")
 
@@ -44,6 +45,32 @@ def number_labels(rows: TokenRows, labels: Sequence[str]) -> TokenRows:
             )
         found[at] = numbers[row.label]
     return rows.beside(label=found)
+
+
+def weigh_labels(
+    rows: TokenRows, labels: Sequence[str], weights: Mapping[str, float] | None
+) -> TokenRows:
+    """Let each row carry how much it counts.
+
+    Args:
+        weights: by label, 1 if not named; None for so much that all labels that there are count
+            alike, and a row counts 1 on the average.
+
+    Raises:
+        RecipeError: if a label that is named is none of those that are learned.
+    """
+    strange = [label for label in weights or {} if label not in labels]
+    if strange:
+        raise RecipeError(
+            f"method.class_weights names '{spell(strange[0])}', which is no label",
+            hint=f"the labels are {', '.join(map(spell, labels[:10]))}",
+            where="method.class_weights",
+        )
+    found = [row.label for row in _read(rows)]
+    if weights is None:
+        counts = Counter(found)
+        weights = {label: len(found) / (len(counts) * count) for label, count in counts.items()}
+    return rows.beside(class_weight=np.array([weights.get(label, 1.0) for label in found]))
 
 
 def number_all(splits: Splits, labels: Sequence[str]) -> Splits:

@@ -103,7 +103,7 @@ class Scores:
 
 
 def evaluate(
-    name: str | Path,
+    name: str | Path | Subject,
     *,
     data: Sequence[Path] = (),
     max_rows: int | None = None,
@@ -126,7 +126,7 @@ def evaluate(
     run = subject.run
     if run is None:
         raise RunError(
-            f"{name} is a model, and only runs are evaluated beside their base",
+            f"{subject.name} is a model, and only runs are evaluated beside their base",
             hint="give the name of a run; see `tunesmith runs list`",
             where="command line",
         )

@@ -21,6 +21,7 @@ from tunesmith.export.parity import (
 from tunesmith.models.beneath import NOTHING
 from tunesmith.models.chat import load_subject
 from tunesmith.models.inspect import ADAPTER, read_config
+from tunesmith.models.load import refuse_scorer
 from tunesmith.paths import exists, expand
 from tunesmith.runs.write import write_json
 
@@ -56,9 +57,11 @@ def find_own(order: Order) -> Path:
     """Find the adapter of a run.
 
     Raises:
+        ModelError: if it gives no answers.
         ExportError: if it trained none, or one that says nothing without what lies beneath.
     """
     subject = order.subject
+    refuse_scorer(subject.adapter or subject.base)
     if subject.adapter is None:
         raise ExportError(
             "the run trained whole weights, and no adapter",

@@ -13,7 +13,7 @@ from tunesmith.models.reader import AnyReader, Reader
 from tunesmith.runs.write import write_json, write_text
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
     from tunesmith.models.chat import ChatModel
     from tunesmith.templates import Template
@@ -61,6 +61,20 @@ def write_classifier(model: PreTrainedModel, reader: AnyReader, folder: Path) ->
     add_older_names(folder)
     if isinstance(reader, Reader):
         _mend_tokenizer(folder, None)
+
+
+def write_scorer(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, template: Template, folder: Path
+) -> None:
+    """Write a reward model: weights with the head, configuration, tokenizer and template.
+
+    Args:
+        model: already in the precision it is to be stored in.
+    """
+    model.save_pretrained(str(folder), max_shard_size=SHARD_SIZE)
+    tokenizer.save_pretrained(str(folder))
+    add_older_names(folder)
+    _mend_tokenizer(folder, template)
 
 
 def add_older_names(folder: Path) -> None:

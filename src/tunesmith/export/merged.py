@@ -16,7 +16,7 @@ from tunesmith.export.parity import (
     read_probes,
     take_reference,
 )
-from tunesmith.models.chat import ChatModel, Subject, has_few_bits, load_subject
+from tunesmith.models.chat import ChatModel, RewardModel, Subject, has_few_bits, load_subject
 from tunesmith.models.classes import Classifier
 
 
@@ -65,7 +65,7 @@ def load_merged(order: Order, bytes_per_weight: float) -> Tuned:
     return replace(tuned, chat=merged, near_ties=ties)
 
 
-def count_weights(tuned: ChatModel | Classifier) -> int:
+def count_weights(tuned: ChatModel | Classifier | RewardModel) -> int:
     """Count the weights of a model."""
     return sum(parameter.numel() for parameter in tuned.model.parameters())
 
@@ -79,7 +79,7 @@ def _take_quantized_reference(
     return take_reference(load_subject(subject, precision="fp32", device="cpu"), probes)
 
 
-def merge(tuned: ChatModel | Classifier) -> Any:
+def merge(tuned: ChatModel | Classifier | RewardModel) -> Any:
     """Add an adapter to the weights it belongs to; a whole model stays as it is.
 
     Raises:

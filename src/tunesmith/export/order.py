@@ -64,6 +64,7 @@ class Exported:
             trained on; None if the base was not quantized.
         labels: how many classes a classifier names; 0 for a model that answers.
         form: one of `EXPORTERS`.
+        scores: whether it scores answers, and gives none.
     """
 
     folder: Path
@@ -75,6 +76,7 @@ class Exported:
     from_quantized: Distance | None = None
     labels: int = 0
     form: str = SAFETENSORS.name
+    scores: bool = False
 
 
 Exporter = Callable[[Order], Exported]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +15,11 @@ from tunesmith.export.layout import write_classifier, write_folder
 from tunesmith.export.merged import count_weights, load_merged, merge
 from tunesmith.export.order import Exported, Order, write_report
 from tunesmith.export.parity import check_distance, check_tokens, measure_distance, read_probes
+from tunesmith.export.reward import export_reward
 from tunesmith.models.chat import ChatModel, Subject, find_subject, load_subject
 from tunesmith.models.classes import load_classifier
-from tunesmith.models.inspect import labels_of, read_config
+from tunesmith.models.inspect import is_scorer, labels_of, read_config
+from tunesmith.models.value import FILE, VALUE
 from tunesmith.runs.run import Run
 
 if TYPE_CHECKING:
@@ -35,11 +38,15 @@ def export_safetensors(order: Order) -> Exported:
             where="--quantize",
         )
     precision = stored_precision(order.run) if order.precision == "auto" else order.precision
-    if labels_of(order.subject.adapter or order.subject.base):
+    weights = order.subject.adapter or order.subject.base
+    if labels_of(weights):
         return _export_classifier(order, precision)
+    if is_scorer(weights):
+        return export_reward(order, precision, BYTES[precision])
     found = load_merged(order, BYTES[precision])
     with writing_aside(order.to) as aside:
         _write(found.chat, aside, precision)
+        _keep_value_head(weights, aside)
         written = _load_stored(aside, found.probes)
         distance = measure_distance(written, found.reference)
         check_distance(distance, precision, str(order.to))
@@ -105,6 +112,13 @@ def _write(merged: ChatModel, folder: Path, precision: str) -> None:
     dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
     model: PreTrainedModel = merged.model.to(dtypes[precision])  # type: ignore[assignment]
     write_folder(model, merged, folder)
+
+
+def _keep_value_head(weights: Path, folder: Path) -> None:
+    """Keep what PPO goes on from, apart: servers load all weights that lie beside theirs."""
+    if (weights / FILE).is_file():
+        (folder / VALUE).mkdir()
+        shutil.copyfile(weights / FILE, folder / VALUE / FILE)
 
 
 def _load_stored(folder: Path, probes: Sequence[dict[str, Any]]) -> ChatModel:

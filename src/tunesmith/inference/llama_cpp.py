@@ -14,7 +14,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from tunesmith.errors import ModelError, require
-from tunesmith.hardware import num_cores
+from tunesmith.hardware import GIB, memory_gib, num_cores
 from tunesmith.inference.elsewhere.child import Child
 from tunesmith.inference.elsewhere.gguf_speech import GgufSpeech
 from tunesmith.inference.elsewhere.wire import Address
@@ -39,7 +39,8 @@ SERVER = Path(__file__).parent / "elsewhere" / "llama_server.py"
 NAME = "llama.cpp"
 SECONDS_TO_LOAD = 600
 LISTENING = re.compile(r"listening (http://\S+)")
-LONGEST, SLOTS = 8192, 8
+LONGEST, SLOTS = 8192, 4
+BYTES = {"f16": 2, "f32": 4}
 LARGEST_SEED = (1 << 32) - 1
 """llama.cpp's seeds are of 32 bits, and the last one means none."""
 KNOWN = (
@@ -98,6 +99,7 @@ class LlamaCpp(Engine):
         self._names = (name or path.stem, *self.options.adapters)
         self._open = Open()
         longest = self._longest(header, path)
+        self._check_memory(header, longest, path)
         self._child, self._address = self._start(path, longest)
         try:
             self._speech = GgufSpeech(header, self._names[0], self._address, longest)
@@ -152,6 +154,18 @@ class LlamaCpp(Engine):
             )
         return min(self.options.longest or LONGEST, trained)
 
+    def _check_memory(self, header: Mapping[str, Any], longest: int, path: Path) -> None:
+        """Refuse what has no room for its keys and values, all of which are taken at once."""
+        tokens = self.options.slots * longest
+        needed = tokens * _numbers_of_token(header) * BYTES[self.options.cache] / GIB
+        if needed > memory_gib():
+            raise ModelError(
+                f"keys and values of {self.options.slots} answers of {longest:,} tokens take "
+                f"{needed:.1f} GiB, and {memory_gib():.1f} are free",
+                hint="serve with a smaller --max-active",
+                where=str(path),
+            )
+
     def _start(self, path: Path, longest: int) -> tuple[Child, Address]:
         key = secrets.token_urlsafe(32)
         told = {
@@ -203,6 +217,16 @@ class LlamaCpp(Engine):
             "lora": adapters,
             "return_tokens": True,
         }
+
+
+def _numbers_of_token(header: Mapping[str, Any]) -> int:
+    """Count the numbers that a token leaves behind in all layers."""
+    kind = header["general.architecture"]
+    layers, heads = header.get(f"{kind}.block_count", 0), header.get(f"{kind}.attention.head_count")
+    kept = header.get(f"{kind}.attention.head_count_kv", heads) or 0
+    width = header.get(f"{kind}.embedding_length", 0) // (heads if isinstance(heads, int) else 1)
+    both = sum(header.get(f"{kind}.attention.{each}_length", width) for each in ("key", "value"))
+    return int(sum(kept) if isinstance(kept, tuple) else kept * layers) * int(both)
 
 
 def _listening(lines: Iterable[str]) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections import deque
 from collections.abc import Sequence
@@ -36,6 +37,8 @@ class Turns:
         self._changed = threading.Condition()
         self._closed = False
         self._thread: threading.Thread | None = None
+        # The model's own one serves whoever asks, in other threads.
+        self._tokenizer = copy.deepcopy(model.tokenizer)
 
     def start(self, request: Request, hear: Hear) -> Row:
         """Begin an answer when those before it are done.
@@ -50,10 +53,10 @@ class Turns:
                 hint=f"ask {self.model.name}",
                 where="model",
             )
-        row = Row(request, hear, self.model.tokenizer, stop_ids=self.model.stop_ids, limit=limit)
         with self._changed:
             if self._closed:
                 raise _closed()
+            row = Row(request, hear, self._tokenizer, stop_ids=self.model.stop_ids, limit=limit)
             self._waiting.append(row)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
@@ -70,9 +73,6 @@ class Turns:
         with self._changed:
             self._closed = True
             self._changed.notify()
-            unfinished = [*self._working, *self._waiting]
-        for row in unfinished:
-            row.fail(_closed())
         if self._thread is not None:
             self._thread.join()
 
@@ -82,16 +82,13 @@ class Turns:
                 while not (self._closed or self._waiting):
                     self._changed.wait()
                 if self._closed:
-                    return
+                    break
                 working = self._working = self._take()
-            try:
-                if working:
-                    with self.turn:
-                        self._answer(working)
-            except Exception as problem:  # noqa: BLE001  told to all whose answers it ends
-                for row in working:
-                    row.fail(problem)
+            if working:
+                self._answer(working)
             self._working = []
+        for row in self._waiting:
+            row.fail(_closed())
 
     def _take(self) -> list[Row]:
         """Take answers that wait, as long as what is written beside ended ones has positions."""
@@ -108,40 +105,50 @@ class Turns:
         return taken
 
     def _answer(self, rows: Sequence[Row]) -> None:
-        prompts = [row.prompt for row in rows]
-        generate(self.model, prompts, Sampling(), max(row.limit for row in rows), _listen(rows))
+        prompts, limit = [row.prompt for row in rows], max(row.limit for row in rows)
+        problem: Exception = _closed()
+        try:
+            with self.turn:
+                generate(self.model, prompts, Sampling(), limit, self._listen(rows))
+        except Exception as caught:  # noqa: BLE001  told to all whose answers it ends
+            problem = caught
+        for row in rows:  # those that are not over by themselves
+            row.fail(problem)
 
+    def _listen(self, rows: Sequence[Row]) -> dict[str, Any]:
+        """Return what `generate` is to ask before and after each token."""
+        import torch
+        from transformers import (
+            LogitsProcessor,
+            LogitsProcessorList,
+            StoppingCriteria,
+            StoppingCriteriaList,
+        )
 
-def _listen(rows: Sequence[Row]) -> dict[str, Any]:
-    """Return what `generate` is to ask before and after each token."""
-    import torch
-    from transformers import (
-        LogitsProcessor,
-        LogitsProcessorList,
-        StoppingCriteria,
-        StoppingCriteriaList,
-    )
+        def closed() -> bool:
+            return self._closed
 
-    class Chosen(LogitsProcessor):
-        def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-            going = [place for place, row in enumerate(rows) if not row.is_over]
-            tokens = choose([rows[place].way for place in going], scores[going])
-            forced = torch.full_like(scores, float("-inf"))
-            forced[:, 0] = 0.0  # of those that are over
-            for place, token in zip(going, tokens, strict=True):
-                if isinstance(token, Token):
-                    forced[place, token.id] = 1.0
-                rows[place].take(token)
-            return forced
+        class Chosen(LogitsProcessor):
+            def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+                going = [place for place, row in enumerate(rows) if not row.is_over]
+                tokens = choose([rows[place].way for place in going], scores[going])
+                forced = torch.full_like(scores, float("-inf"))
+                forced[:, 0] = 0.0  # of those that are over
+                for place, token in zip(going, tokens, strict=True):
+                    if isinstance(token, Token):
+                        forced[place, token.id] = 1.0
+                    rows[place].take(token)
+                return forced
 
-    class Over(StoppingCriteria):
-        def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
-            return torch.tensor([row.is_over for row in rows], device=input_ids.device)
+        class Over(StoppingCriteria):
+            def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+                over = [closed() or row.is_over for row in rows]
+                return torch.tensor(over, device=input_ids.device)
 
-    return {
-        "logits_processor": LogitsProcessorList([Chosen()]),
-        "stopping_criteria": StoppingCriteriaList([Over()]),
-    }
+        return {
+            "logits_processor": LogitsProcessorList([Chosen()]),
+            "stopping_criteria": StoppingCriteriaList([Over()]),
+        }
 
 
 def _closed() -> RequestError:

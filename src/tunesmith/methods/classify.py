@@ -35,30 +35,38 @@ class ClassifyMethod(Method):
 
         Returns:
             what `join` does, with num_answers, or pixels [rows, channels, height, width]; and
-            classes, the numbers of the labels, [rows].
+            classes, the numbers of the labels, and class_weights, how much each counts where
+            that is not 1, [rows] both.
         """
         import torch
 
-        classes = torch.tensor([int(row["label"]) for row in rows])
+        named: Batch = {"classes": torch.tensor([int(row["label"]) for row in rows])}
+        if "class_weight" in rows[0]:
+            named["class_weights"] = torch.tensor([float(row["class_weight"]) for row in rows])
         if "pixels" in rows[0]:
-            return {"pixels": torch.stack([row["pixels"]() for row in rows]), "classes": classes}
-        return {**join(rows, how), "num_answers": len(rows), "classes": classes}
+            return {"pixels": torch.stack([row["pixels"]() for row in rows]), **named}
+        return {**join(rows, how), "num_answers": len(rows), **named}
 
-    def count(self, batch: Batch) -> int:
-        """Count the rows of a batch."""
+    def count(self, batch: Batch) -> float:
+        """Count the rows of a batch, each by its weight."""
+        if "class_weights" in batch:
+            return float(batch["class_weights"].double().sum())
         return len(batch["classes"])
 
     def loss(self, model: torch.nn.Module, batch: Batch) -> LossSum:
         """Sum the loss over the rows of a batch."""
+        import torch
         from torch.nn.functional import cross_entropy
 
         scores, classes = class_scores(model, batch), batch["classes"]
-        total = cross_entropy(scores, classes, reduction="sum")
+        losses = cross_entropy(scores, classes, reduction="none")
+        weights = batch.get("class_weights")
         named = scores.detach().argmax(dim=1)
         return LossSum(
-            total,
-            len(classes),
+            (losses if weights is None else losses * weights).sum(),
+            self.count(batch),
             {"accuracy": (named == classes).float().sum()},
+            {"accuracy": torch.tensor(float(len(classes)))},
             classes=count_classes(named, classes, scores.shape[1]),
         )
 

@@ -27,6 +27,7 @@ from tunesmith.models.inspect import (
     check_files,
     read_config,
 )
+from tunesmith.models.loftq import refuse_over_few_bits, write_taken
 from tunesmith.models.reasons import few, reason_of
 from tunesmith.models.score import find_score
 from tunesmith.runs.write import write_json
@@ -70,6 +71,7 @@ def save_adapter(adapted: PeftModel, folder: Path, *, base: Path, sha256: str) -
     adapted.save_pretrained(str(folder))
     write_plain(adapted, folder / WEIGHTS)
     save_allocation(adapted, folder)
+    write_taken(adapted, folder)
     named = inner_model(adapted).config.id2label
     labels = named.values() if find_score(adapted) is not None and len(named) > 1 else ()
     note_base(folder, base=base, sha256=sha256, labels=[str(label) for label in labels])
@@ -105,6 +107,7 @@ def check_beneath(base: Path, beneath: Beneath) -> None:
     sha256 = weights_sha256(base) if beneath.merged else ""
     for place, folder in enumerate(beneath.merged):
         _stored_shapes(folder)  # says what is damaged before a run is made for it
+        refuse_over_few_bits(folder, "model.adapters")
         before = replace(beneath, merged=beneath.merged[:place])
         _compare(_read_note(folder, foreign=True), sha256, before, f"{folder} on {base}")
 

@@ -10,6 +10,7 @@ from tunesmith.errors import ModelError
 from tunesmith.models.adapter import add_adapter, check_base
 from tunesmith.models.beneath import Beneath
 from tunesmith.models.inspect import ADAPTER, read_config
+from tunesmith.models.loftq import refuse_over_few_bits
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -57,6 +58,7 @@ def blend_adapters(
 
 def check_adds(folder: Path) -> None:
     """Refuse an adapter whose change of the weights is no product that another can be added to."""
+    refuse_over_few_bits(folder, "--also")
     config = read_config(folder / ADAPTER)
     because = {
         f"is of the kind {str(config.get('peft_type')).lower()}": config.get("peft_type") != "LORA",

@@ -28,6 +28,7 @@ from tunesmith.models.load import (
     refuse_scorer,
 )
 from tunesmith.models.locate import locate
+from tunesmith.models.loftq import hold_what_is_left, is_over_few_bits, read_kind
 from tunesmith.models.named import find_named_run, locate_or_guess, or_checkpoint
 from tunesmith.models.quantize.packed import find_packed
 from tunesmith.models.reader import Reader, find_reader
@@ -199,6 +200,7 @@ def put_together(
         found = find_subject(last)
         if adapters:
             _refuse_other_base(found, base)
+        found = _in_bits(found, quantize)
         return replace(found, beneath=beneath) if beneath.merged else found
     if not adapters:
         return Subject(base, locate_or_guess(base), None, template, None, quantize)
@@ -212,6 +214,20 @@ def put_together(
     return Subject(
         last, locate_or_guess(base), folder.absolute(), template, None, quantize, beneath
     )
+
+
+def _in_bits(found: Subject, quantize: Quantize | None) -> Subject:
+    """Keep the base of a run in the bits that are asked for, unless it was trained in others."""
+    if quantize is None or quantize == found.quantize:
+        return found
+    if found.quantize is not None:
+        raise ModelError(
+            f"the run was trained on a base of other bits: {found.quantize.kind}, and "
+            f"{quantize.kind} is asked for",
+            hint="leave them out: an adapter answers on what it was trained on",
+            where=found.name,
+        )
+    return replace(found, quantize=quantize)
 
 
 def _refuse_other_base(found: Subject, base: str) -> None:
@@ -303,14 +319,18 @@ def load_subject(
     dtype = number_type(choose_precision(precision, on))
     refuse_scorer(subject.adapter or subject.base)
     reader = find_reader(subject.base, subject.template)
+    taken = subject.adapter if is_over_few_bits(subject.adapter) else None
+    kind = subject.quantize if taken is None else read_kind(taken)
     base = load_model(
         subject.base,
         dtype=dtype,
         device=on,
-        quantize=None if whole else subject.quantize,
+        quantize=None if whole and taken is None else kind,
         whole=whole,
         rope=subject.beneath.rope,
     )
+    if taken is not None:
+        hold_what_is_left(base, subject.base, taken, whole=whole)
     check_vocabulary(subject.base, len(reader.tokenizer), count_embeddings(base))
     base = merge_adapters(base, subject.base, subject.beneath)
     model: torch.nn.Module = base

@@ -141,8 +141,8 @@ def refuse_scorer(folder: Path) -> None:
     if is_scorer(folder):
         raise ModelError(
             "this is a reward model: it scores answers and gives none",
-            hint="measure it with `tunesmith evaluate`; chat, serve and export take models that "
-            "answer, such as its base",
+            hint="measure it with `tunesmith evaluate`, or export it as safetensors; chat, serve "
+            "and other exports take models that answer, such as its base",
             where=str(folder),
         )
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tunesmith import starter
 from tunesmith.errors import ModelError
+from tunesmith.models.gguf_header import is_gguf
 from tunesmith.paths import expand
 from tunesmith.settings import read_settings
 
@@ -43,6 +44,12 @@ def _exists(path: Path) -> bool:
 
 def _resolve(folder: Path) -> Path:
     _check_link(folder)
+    if is_gguf(folder):
+        raise ModelError(
+            "this is a GGUF, which llama.cpp reads and we do not",
+            hint="ask it through `tunesmith serve`, or name the folder or run it was exported from",
+            where=str(folder),
+        )
     if folder.is_file():
         raise ModelError(
             "a model is a folder, this is a file",

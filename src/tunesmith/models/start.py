@@ -11,6 +11,7 @@ from tunesmith.models.adapter import check_base, check_fit
 from tunesmith.models.beneath import NOTHING, Beneath
 from tunesmith.models.chat import find_adapter
 from tunesmith.models.inspect import ADAPTER, BELONGS_TO, read_config
+from tunesmith.models.loftq import refuse_over_few_bits
 from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.tuning import Adapter
 
@@ -58,6 +59,7 @@ def check_start(adapted: PeftModel, folder: Path, base: Path, beneath: Beneath =
         RecipeError: naming what differs, as PEFT calls it.
         ModelError: if a tensor does not fit, or it was trained on another base.
     """
+    refuse_over_few_bits(folder, "tuning.from_adapter")
     stored = read_config(folder / ADAPTER)
     if stored.get("init_lora_weights") not in (True, False, None, "gaussian", "orthogonal"):
         raise RecipeError(

@@ -10,6 +10,7 @@ from tunesmith.errors import RecipeError
 from tunesmith.models.beginnings import keep_beginnings, kept_numbers
 from tunesmith.models.blocks import add_blocks
 from tunesmith.models.inner import reads_images, token_ends
+from tunesmith.models.loftq import taken_numbers
 from tunesmith.models.other_adapters import add_other
 from tunesmith.models.parts import freeze_other_parts, keep_parts, language_names
 from tunesmith.models.score import HEADS, find_score
@@ -113,6 +114,7 @@ INITS: dict[str, Any] = {
     "pissa_niter": "pissa_niter_16",
     "olora": "olora",
     "eva": True,
+    "loftq": True,
 }
 """What PEFT calls the ways to begin; 16 rounds are what the authors of PiSSA advise."""
 
@@ -246,7 +248,8 @@ def num_saved(model: torch.nn.Module) -> int:
         return sum(weight.numel() for weight in model.parameters())
     saved: dict[str, torch.Tensor] = get_peft_model_state_dict(model)
     numbers = sum(weight.numel() for weight in saved.values())
-    return numbers + sum(weight.numel() for weight in kept_numbers(model))
+    kept = [*kept_numbers(model), *taken_numbers(model)]
+    return numbers + sum(weight.numel() for weight in kept)
 
 
 def is_full(tuning: Tuning) -> bool:

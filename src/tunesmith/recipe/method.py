@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from tunesmith.recipe.rewards import Rewards
 from tunesmith.recipe.section import (
@@ -232,6 +232,16 @@ class PPO(Section):
     """Answers written at the same time; more are faster where memory allows."""
 
 
+def _spell_labels(value: Any) -> Any:
+    """Take labels that are whole numbers for texts, as rows do."""
+    if not isinstance(value, dict):
+        return value
+    return {str(label) if type(label) is int else label: one for label, one in value.items()}
+
+
+ClassWeights = Literal["balanced"] | Annotated[dict[str, Positive], BeforeValidator(_spell_labels)]
+
+
 class Classify(Section):
     """Learn to name the class of a text, or of an image, by a head of one score a label."""
 
@@ -239,6 +249,9 @@ class Classify(Section):
     labels: tuple[str, ...] = ()
     """The labels in the order of the scores; if not given, those of the model where it knows all
     that the training rows have, else these, sorted."""
+    class_weights: ClassWeights | None = None
+    """How much a training row of each label counts: `balanced` lets all labels count alike in
+    all, however many rows each has; or numbers by label, 1 for those not named."""
 
 
 Online = GRPO | PPO

@@ -8,9 +8,11 @@ from pydantic import Field
 
 from tunesmith.recipe.section import Count, Number, Positive, Section, WholeNumber
 
-Init = Literal["default", "orthogonal", "pissa", "pissa_niter", "olora", "eva"]
+Init = Literal["default", "orthogonal", "pissa", "pissa_niter", "olora", "eva", "loftq"]
 RESIDUAL: tuple[Init, ...] = ("pissa", "pissa_niter", "olora")
 """Ways to begin that take from the frozen weights what the matrices begin with."""
+TAKING: tuple[Init, ...] = (*RESIDUAL, "loftq")
+"""Ways to begin after which the frozen weights alone are not the base any more."""
 
 
 Part = Literal["language", "projector", "tower"]
@@ -92,11 +94,14 @@ class LoRA(Adapter):
     """How the matrices begin: `default` with a product of zero, `orthogonal` too, at right angles;
     `pissa` (arXiv:2404.02948), the faster `pissa_niter` and `olora` (arXiv:2406.01775) with the
     main part of the weights, which is taken out of them; `eva` (arXiv:2410.07170) where the run's
-    own rows differ most, with more ranks in the layers where they explain more."""
+    own rows differ most, with more ranks in the layers where they explain more; `loftq`
+    (arXiv:2310.08659) with what `model.quantize` leaves out."""
     eva_rows: Count = 32
     """Rows that `init: eva` looks at."""
     eva_rho: Number = Field(default=2.0, ge=1.0, le=16.0)
     """Most ranks of a layer with `init: eva`, in times of `rank`; 1 leaves ranks as they are."""
+    loftq_rounds: Count = 5
+    """Times that `init: loftq` quantizes and completes in turn."""
     freeze_a: bool = False
     """Train only the second matrix: fewer activations are kept (LoRA-FA, arXiv:2308.03303)."""
     tokens: tuple[int | str, ...] = ()

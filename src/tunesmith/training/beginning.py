@@ -1,8 +1,8 @@
-"""Let an adapter begin where the run's own rows differ most, before the first update."""
+"""Find what an adapter begins with, where that takes rows or weights, before the first update."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,32 +22,30 @@ if TYPE_CHECKING:
     from tunesmith.models.explained import Spread
 
 log = logger(__name__)
+Tensors = dict[str, "torch.Tensor"]
+PARTS = ("taken_B", "taken_A", "adds_B", "adds_A")
 
 
-def begin_by_rows(run: Run, prepared: Prepared, roles: Roles) -> None:
-    """Choose ranks and first matrices by what goes into each layer, if the recipe says so.
+def begin_adapter(run: Run, prepared: Prepared, roles: Roles) -> None:
+    """Let an adapter begin as rows or few bits ask for, if the recipe says so.
 
-    They are kept beside the run, so that a resume and other processes begin the same.
+    What is found is kept beside the run, so that a resume and other processes begin the same.
     """
     from safetensors.torch import load_file, save_file
 
-    from tunesmith.models.explained import begin_in
-
     tuning, ranks = prepared.recipe.tuning, prepared.ranks
-    if not isinstance(tuning, LoRA) or tuning.init != "eva":
+    if not isinstance(tuning, LoRA) or tuning.init not in WAYS:
         return
-    policy: Any = roles.policy
+    find, begin = WAYS[tuning.init]
     if ranks.is_first and not run.beginning_file.exists():
         aside = run.beginning_file.with_suffix(".partial")
-        save_file(find_directions(policy, prepared, roles, tuning), aside)
+        save_file(find(prepared, roles, tuning), aside)
         aside.replace(run.beginning_file)
     ranks.wait()
-    begin_in(policy, load_file(run.beginning_file))
+    begin(prepared, roles, load_file(run.beginning_file))
 
 
-def find_directions(
-    policy: torch.nn.Module, prepared: Prepared, roles: Roles, tuning: LoRA
-) -> dict[str, torch.Tensor]:
+def find_directions(prepared: Prepared, roles: Roles, tuning: LoRA) -> Tensors:
     """Show some rows to a model whose adapter adds nothing yet.
 
     Returns:
@@ -57,6 +55,7 @@ def find_directions(
 
     from tunesmith.models.explained import SPARE, adapted_layers, share_ranks
 
+    policy = roles.policy
     layers = adapted_layers(policy)
     most = round(tuning.eva_rho * tuning.rank)
     watch = _Watch(layers, SPARE * most)
@@ -97,6 +96,69 @@ def _texts(
         for text in split_answers(row):
             ids = torch.tensor([text["input_ids"]], device=device)
             yield {"input_ids": ids, **{k: v for k, v in frugal.items() if k in accepted}}
+
+
+def begin_in_directions(prepared: Prepared, roles: Roles, found: Tensors) -> None:
+    """Let the first matrices be the directions found."""
+    from tunesmith.models.explained import begin_in
+
+    policy: Any = roles.policy
+    begin_in(policy, found)
+
+
+def find_what_is_left_out(prepared: Prepared, roles: Roles, tuning: LoRA) -> Tensors:
+    """Find what each adapter adds to begin with, and what is taken from its weight for that.
+
+    Returns:
+        taken_B, taken_A, adds_B and adds_A of each layer; few bits hold what is left then.
+    """
+    from tunesmith.models.loftq import find_start, over_few_bits, weight_of
+
+    quantize = prepared.recipe.model.quantize
+    assert quantize is not None  # the recipe's rules ask for it
+    before = _weights_before(prepared)
+    found: Tensors = {}
+    for name, layer in over_few_bits(roles.policy).items():
+        weight = weight_of(before, name).to(roles.device)
+        start = find_start(layer, weight, quantize, tuning.loftq_rounds)
+        named = zip(PARTS, (*start.taken, *start.adds), strict=True)
+        found |= {f"{name}.{part}": tensor.cpu().contiguous() for part, tensor in named}
+    return found
+
+
+def begin_with_what_is_left_out(prepared: Prepared, roles: Roles, found: Tensors) -> None:
+    """Let few bits hold what is left, and adapters begin with the rest."""
+    from tunesmith.models.loftq import begin, keep_taken, over_few_bits, remember_kind, weight_of
+    from tunesmith.models.quantize.anew import hold
+
+    quantize = prepared.recipe.model.quantize
+    assert quantize is not None
+    before = _weights_before(prepared)
+    for name, layer in over_few_bits(roles.policy).items():
+        weight = weight_of(before, name).to(roles.device)
+        b, a, *adds = (found[f"{name}.{part}"].to(roles.device) for part in PARTS)
+        hold(layer.base_layer, weight - b @ a, quantize)
+        keep_taken(layer, (b, a))
+        begin(layer, adds)
+    remember_kind(roles.policy, quantize)
+
+
+def _weights_before(prepared: Prepared) -> torch.nn.Module:
+    """Load the base as it is before it is quantized, in fp32 in main memory."""
+    import torch
+
+    from tunesmith.models.load import load_model
+
+    return load_model(prepared.reader.folder, dtype=torch.float32, device=torch.device("cpu"))
+
+
+Finder = Callable[[Prepared, Roles, LoRA], Tensors]
+Beginner = Callable[[Prepared, Roles, Tensors], None]
+WAYS: dict[str, tuple[Finder, Beginner]] = {
+    "eva": (find_directions, begin_in_directions),
+    "loftq": (find_what_is_left_out, begin_with_what_is_left_out),
+}
+"""How what an adapter begins with is found, and put into it."""
 
 
 class _Watch:

@@ -44,7 +44,7 @@ from tunesmith.recipe.method import Classify, Online, Reward
 from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.rules.methods import asks_the_base
 from tunesmith.recipe.section import MOST
-from tunesmith.recipe.tuning import RESIDUAL, LoRA, Tuning
+from tunesmith.recipe.tuning import TAKING, LoRA, Tuning
 from tunesmith.training.optimizers.memory import Memory, count_memory
 from tunesmith.training.optimizers.weights import list_weights
 
@@ -186,7 +186,7 @@ def _head(model: torch.nn.Module) -> torch.Tensor:
 def _beside(model: torch.nn.Module, recipe: Recipe, trained: int) -> int:
     """Count what is held beside a model's weights: what never learns, or what others were."""
     kept = {id(given): given.numel() * given.element_size() for given in model.buffers()}
-    begins = isinstance(recipe.tuning, LoRA) and recipe.tuning.init in RESIDUAL
+    begins = isinstance(recipe.tuning, LoRA) and recipe.tuning.init in TAKING
     copied = isinstance(recipe.method, Online) and asks_the_base(recipe.method)
     weights = model.parameters() if copied and is_full(recipe.tuning) else ()
     copy = sum(weight.numel() * weight.element_size() for weight in weights)

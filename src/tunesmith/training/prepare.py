@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tunesmith.data.labels import find_labels, number_all
+from tunesmith.data.labels import find_labels, number_all, weigh_labels
 from tunesmith.data.prepare import Splits, prepare
 from tunesmith.data.rows import Prompt
 from tunesmith.errors import DataError, RecipeError
-from tunesmith.hardware import num_cores
+from tunesmith.hardware import GIB, num_cores
 from tunesmith.logs import logger
 from tunesmith.methods import Method, build_method
 from tunesmith.methods.classify import learn_of
@@ -27,12 +27,14 @@ from tunesmith.models.inspect import labels_of
 from tunesmith.models.load import load_config, quiet_libraries
 from tunesmith.models.quantize import check_package
 from tunesmith.models.quantize.packed import find_packed, refuse_twice
+from tunesmith.models.quantize.storage import find_experts
 from tunesmith.models.reader import AnyReader, Reader
 from tunesmith.models.roles import check_reference, find_reference, load_reader
 from tunesmith.models.rope import settle_rope
-from tunesmith.recipe.method import SFT, Classify, Distill, Preference
+from tunesmith.recipe.method import SFT, Classify, Distill, Online, Preference
 from tunesmith.recipe.options import Recipe
-from tunesmith.recipe.rewards import ExactMatch, NumberMatch
+from tunesmith.recipe.rewards import ExactMatch, NumberMatch, ScoredBy
+from tunesmith.recipe.rewards import Reward as AnyReward
 from tunesmith.recipe.rope import RopeScaling
 from tunesmith.recipe.rules import check_rules
 from tunesmith.recipe.rules.defaults import has_default, usual_rate
@@ -68,13 +70,12 @@ def prepare_run(recipe: Recipe) -> Prepared:
     check_rules(recipe)
     recipe = settle_names(recipe)
     quiet_libraries()
-    packages_of(recipe)
-    if recipe.model.quantize is not None:
-        check_package(recipe.model.quantize)
+    check_packages(recipe)
     use_threads(recipe)
     warn_of_rate(recipe)
     reader = load_reader(recipe)
     check_packed(recipe, reader.folder)
+    tell_of_experts(recipe, reader.folder)
     if isinstance(reader, ImageReader):
         refuse_words(recipe)
     check_reference(recipe, reader)
@@ -94,7 +95,15 @@ def prepare_run(recipe: Recipe) -> Prepared:
     if not isinstance(recipe.method, Classify):
         return Prepared(recipe, reader, method, splits)
     labels = settle_labels(recipe.method, reader, splits)
-    return Prepared(recipe, reader, method, carry_labels(splits, labels, reader), labels)
+    splits = weigh(carry_labels(splits, labels, reader), labels, recipe.method)
+    return Prepared(recipe, reader, method, splits, labels)
+
+
+def check_packages(recipe: Recipe) -> None:
+    """Refuse what needs a package that is not installed."""
+    packages_of(recipe)
+    if recipe.model.quantize is not None:
+        check_package(recipe.model.quantize)
 
 
 def num_answer_tokens(method: Method) -> int:
@@ -185,6 +194,15 @@ def carry_labels(splits: Splits, labels: Sequence[str], reader: AnyReader) -> Sp
     )
 
 
+def weigh(splits: Splits, labels: Sequence[str], options: Classify) -> Splits:
+    """Let training rows count by their labels, if the recipe says so."""
+    weights = options.class_weights
+    if weights is None:
+        return splits
+    by_label = None if weights == "balanced" else dict(weights)
+    return replace(splits, train=weigh_labels(splits.train, labels, by_label))
+
+
 def refuse_words(recipe: Recipe) -> None:
     """Refuse options that only text has, where the model reads images.
 
@@ -227,6 +245,26 @@ def check_packed(recipe: Recipe, folder: Path) -> None:
         check_few_bits(recipe, where=where, otherwise="name the original model")
 
 
+def tell_of_experts(recipe: Recipe, folder: Path) -> None:
+    """Say aloud where most of a model is not kept in few bits: experts are no linear layers."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    if recipe.model.quantize is None:
+        return
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(load_config(folder))
+    whole = sum(weight.numel() for weight in find_experts(model).values())
+    every = sum(weight.numel() for weight in model.parameters())
+    if whole:
+        log.warning(
+            "model.quantize leaves the experts as they are: %.0f %% of the weights, %.2f GiB in 16 "
+            "bits, lie in tensors for all experts of a layer; linear layers alone are quantized",
+            100 * whole / every,
+            2 * whole / GIB,
+        )
+
+
 def warn_of_rate(recipe: Recipe) -> None:
     """Say aloud where a learning rate is far above what is usual for preferences."""
     rate = recipe.optimizer.learning_rate
@@ -253,7 +291,16 @@ def settle_names(recipe: Recipe) -> Recipe:
         tuning = tuning.model_copy(update={"from_adapter": named})
     if isinstance(method, Distill):
         method = method.model_copy(update={"teacher": full_name(method.teacher)})
+    if isinstance(method, Online):
+        rewards = tuple(map(_settle_judge, method.rewards))
+        method = method.model_copy(update={"rewards": rewards})
     return recipe.model_copy(update={"model": model, "tuning": tuning, "method": method})
+
+
+def _settle_judge(reward: AnyReward) -> AnyReward:
+    if not isinstance(reward, ScoredBy):
+        return reward
+    return reward.model_copy(update={"model": full_name(reward.model)})
 
 
 def settle_positions(recipe: Recipe, reader: AnyReader) -> Recipe:

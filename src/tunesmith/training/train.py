@@ -20,7 +20,7 @@ from tunesmith.runs.published import publish
 from tunesmith.runs.run import Run
 from tunesmith.runs.store import create_run
 from tunesmith.runs.write import sync_folder, sync_tree, write_json
-from tunesmith.training.beginning import begin_by_rows
+from tunesmith.training.beginning import begin_adapter
 from tunesmith.training.best import best_step
 from tunesmith.training.checkpoints import (
     checkpoint_folder,
@@ -114,7 +114,7 @@ def learn(run: Run, prepared: Prepared, stop: StopRequest) -> None:
     ranks = prepared.ranks
     with collecting_late():
         roles = load_policy(prepared)
-        begin_by_rows(run, prepared, roles)
+        begin_adapter(run, prepared, roles)
     if prepared.recipe.model.quantize is not None:  # whole weights were there for a moment
         give_back_memory()
     check_alike(roles, ranks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -164,6 +165,20 @@ def test_adapters_that_do_more_than_add_products_are_refused_by_name(
     folder = make_adapter(base, tmp_path / "adapter", **how)
     with pytest.raises(ModelError, match=message):
         engine.put_on("more", Subject("more", base, folder))
+    assert list(engine.models()) == ["base"]
+
+
+def test_an_adapter_of_another_shape_or_damaged_is_refused(
+    engine: BatchingEngine, base: Path, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    wider = tiny.make_model(tmp_path / "wider", "llama", hidden_size=64)
+    folder = make_adapter(wider, tmp_path / "adapter", target_modules=["q_proj"])
+    with pytest.raises(ModelError, match=r"of another shape: model\.layers\.0\.self_attn\.q_proj"):
+        engine.put_on("wider", Subject("wider", base, folder))
+    copied = Path(shutil.copytree(folders["few"], tmp_path / "copied"))
+    (copied / "adapter_model.safetensors").write_bytes(b"nothing")
+    with pytest.raises(ModelError, match="the adapter is damaged"):
+        engine.put_on("copied", Subject("copied", base, copied))
     assert list(engine.models()) == ["base"]
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tests import tiny
+from tunesmith.errors import RecipeError
 from tunesmith.evaluation.classes import Confusion
 from tunesmith.methods import build_method
 from tunesmith.methods.averages import Averages, macro_f1
@@ -18,8 +19,10 @@ from tunesmith.models.classifier import choose_labels, load_classifier_model
 from tunesmith.models.inspect import labels_of
 from tunesmith.models.score import find_score
 from tunesmith.models.tuning import apply_tuning
+from tunesmith.recipe.load import load_recipe
 from tunesmith.recipe.method import Classify
 from tunesmith.recipe.tuning import Freeze, LoRA
+from tunesmith.training.prepare import prepare_run
 
 CPU = torch.device("cpu")
 METHOD = build_method(Classify())
@@ -101,3 +104,48 @@ def test_labels_are_read_from_a_folder_and_kept_if_they_suffice(tmp_path: Path) 
     assert choose_labels(folder, ("a", "z")) == ("a", "z")
     tiny.change_json(folder / "config.json", id2label=None, label2id=None)
     assert labels_of(folder) == ("LABEL_0", "LABEL_1")
+
+
+@pytest.mark.parametrize("how", [Joining(flat=True), Joining(flat=False)], ids=str)
+def test_weighted_classes_are_averaged_as_torch_does(model: Any, how: Joining) -> None:
+    weights = torch.tensor([0.5, 2.0, 3.0])
+    rows = [{**row, "class_weight": float(weights[int(row["label"])])} for row in make_rows()]
+    batch = METHOD.collate(rows, how)
+    found = METHOD.loss(model, batch)
+    scores = class_scores(model, METHOD.collate(make_rows(), how))
+    classes = torch.tensor([int(row["label"]) for row in rows])
+    expected = torch.nn.CrossEntropyLoss(weight=weights)(scores, classes).detach()
+    torch.testing.assert_close((found.total / METHOD.count(batch)).detach(), expected)
+    averages = Averages()
+    averages.add(found)
+    measured = averages.take()
+    assert measured["loss"] == pytest.approx(float(expected))
+    assert measured["accuracy"] == pytest.approx(
+        float((scores.argmax(1) == classes).float().mean())
+    )
+
+
+def test_balanced_labels_count_alike_in_all(tmp_path: Path, tiny_model: Path) -> None:
+    labels = ["7"] * 6 + ["8"] * 3 + ["9"]
+    rows = [{"text": f"number {n}", "label": label} for n, label in enumerate(labels)]
+    data = tiny.write_rows(tmp_path / "rows.jsonl", rows)
+
+    def weights(given: Any) -> dict[str, float]:
+        ways = {
+            "method": {"name": "classify", "class_weights": given},
+            "evaluate": {"sample_rows": 3, "sample_tokens": 64},
+        }
+        recipe = load_recipe(tiny.write_recipe(tmp_path / "r.json", tiny_model, data, **ways))
+        train = prepare_run(recipe).splits.train
+        return {
+            labels[at]: train[at]["class_weight"]
+            for at in range(len(train))
+            if train.conversation(at).label == labels[at]  # type: ignore[union-attr]
+        }
+
+    assert weights("balanced") == pytest.approx({"7": 10 / 18, "8": 10 / 9, "9": 10 / 3})
+    assert weights({"9": 4}) == {"7": 1.0, "8": 1.0, "9": 4.0}
+    with pytest.raises(RecipeError, match="'seven', which is no label") as caught:
+        weights({"seven": 2.0})
+    assert caught.value.where == "method.class_weights"
+    assert Classify(class_weights={7: 2.0}).class_weights == {"7": 2.0}  # type: ignore[dict-item]

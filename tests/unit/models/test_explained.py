@@ -79,10 +79,9 @@ def test_it_begins_as_pefts_own_which_goes_round_until_all_settle(
 ) -> None:
     prepared, roles = prepare(tmp_path, tiny_model)
     rows = prepared.splits.train
-    policy: Any = roles.policy
     tuning = prepared.recipe.tuning
     assert isinstance(tuning, LoRA)
-    ours = find_directions(policy, prepared, roles, tuning)
+    ours = find_directions(prepared, roles, tuning)
     base = load_model(tiny_model, dtype=torch.float32, device=torch.device("cpu"))
     config = LoraConfig(
         r=RANK,
@@ -118,7 +117,7 @@ def test_what_is_begun_adds_nothing_and_scales_as_before(
     scales = {name: layer.scaling["default"] for name, layer in adapted_layers(policy).items()}
     tuning = prepared.recipe.tuning
     assert isinstance(tuning, LoRA)
-    directions = find_directions(policy, prepared, roles, tuning)
+    directions = find_directions(prepared, roles, tuning)
     left_out = sorted(directions)[0]
     del directions[left_out]
     begin_in(policy, directions)

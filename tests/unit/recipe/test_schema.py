@@ -70,6 +70,9 @@ def test_a_section_or_an_option_is_found_by_name() -> None:
         "rslora",
         "dora",
         "init",
+        "eva_rows",
+        "eva_rho",
+        "loftq_rounds",
         "freeze_a",
         "tokens",
     ]

@@ -193,6 +193,7 @@ def test_a_model_without_thoughts_tells_none(tmp_path: Path) -> None:
     ("body", "where"),
     [
         ({"tool_choice": "required"}, "tool_choice"),
+        ({"parallel_tool_calls": True}, "parallel_tool_calls"),
         (
             {"tools": [FIND], "tool_choice": {"type": "function", "function": {"name": "x"}}},
             "tool_choice.function.name",

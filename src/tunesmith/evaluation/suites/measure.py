@@ -105,7 +105,7 @@ class SuiteScores:
 
 
 def measure_suite(
-    name: str | Path, suite: str, data: Path | None, options: SuiteOptions
+    name: str | Path | Weights, suite: str, data: Path | None, options: SuiteOptions
 ) -> SuiteScores:
     """Ask a model a benchmark, and keep the result in its run's `scores.json`.
 
@@ -124,7 +124,9 @@ def measure_suite(
     weights = find_subject(name)
     if weights.run is None and not options.base:
         raise RunError(
-            f"--no-base has no effect: {name} is no run", hint="leave it away", where="--no-base"
+            f"--no-base has no effect: {weights.name} is no run",
+            hint="leave it away",
+            where="--no-base",
         )
     tuned, way, precision = _ask(weights, read, options, "tuned")
     base = None

@@ -95,7 +95,7 @@ def ask(
 def _plain_token(tokenizer: PreTrainedTokenizerFast) -> int:
     """Find a token that is a whole character."""
     vocab = tokenizer.get_vocab()
-    return next(vocab[text] for text in (*"aeiou0", "▁") if text in vocab)
+    return next((vocab[text] for text in (*"aeiou0", "▁") if text in vocab), 0)
 
 
 def _run(order: dict[str, Any], where: str) -> Any:

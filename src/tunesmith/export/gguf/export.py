@@ -13,7 +13,8 @@ from tunesmith.export.gguf.write import write_gguf
 from tunesmith.export.merged import Tuned, load_merged
 from tunesmith.export.order import Exported, Order, write_report
 from tunesmith.export.safetensors import stored_precision
-from tunesmith.models.inspect import labels_of, read_config
+from tunesmith.models.inspect import read_config
+from tunesmith.models.load import refuse_scorer
 
 MODEL = "model.gguf"
 AS_STORED = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}
@@ -59,18 +60,14 @@ def check_tools(order: Order) -> None:
     """Refuse what will not go before anything is loaded.
 
     Raises:
+        ModelError: if the model gives no answers.
         MissingPackage: if gguf or xllamacpp is not installed.
         ExportError: if llama.cpp has no such model.
     """
+    subject = order.subject
+    refuse_scorer(subject.adapter or subject.base)
     require("gguf", extra="gguf")
     require("xllamacpp", extra="gguf")
-    subject = order.subject
-    if labels_of(subject.adapter or subject.base):
-        raise ExportError(
-            "a classifier cannot be written as GGUF",
-            hint="use --format safetensors",
-            where=subject.name,
-        )
     config = read_config(subject.base / "config.json")
     find_family((config.get("architectures") or ["?"])[0], str(subject.base))
 

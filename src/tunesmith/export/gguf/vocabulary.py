@@ -47,9 +47,19 @@ def describe_vocabulary(chat: ChatModel, size: int) -> Fields:
         )
     fields |= _describe_special(chat)
     named = {f"tokenizer.ggml.{name}": value for name, value in fields.items()}
-    if chat.template is not None:
-        named["tokenizer.chat_template"] = without_marks(chat.template.source)
-    return named
+    return named | _describe_templates(chat)
+
+
+def _describe_templates(chat: ChatModel) -> Fields:
+    """Write the template, and the tokenizer's other one for conversations that offer tools."""
+    if chat.template is None:
+        return {}
+    fields: Fields = {"tokenizer.chat_template": without_marks(chat.template.source)}
+    own = chat.tokenizer.chat_template
+    if isinstance(own, dict) and own.get("default") == chat.template.source and "tool_use" in own:
+        fields["tokenizer.chat_templates"] = ["tool_use"]
+        fields["tokenizer.chat_template.tool_use"] = without_marks(str(own["tool_use"]))
+    return fields
 
 
 def _is_byte_level(content: Mapping[str, Any]) -> bool:

@@ -17,7 +17,7 @@ from tunesmith.inference.batching.step import build_step
 from tunesmith.inference.choosing import choose
 from tunesmith.inference.row import Row
 
-LONGEST_PAUSE, LEAST_CHUNK = 0.25, 32
+LONGEST_PAUSE, LEAST_CHUNK = 0.5, 128
 """Seconds that answers which are being written wait for prompts of others, about; and what of
 those is read nevertheless."""
 
@@ -92,8 +92,8 @@ class Batch:
         for slot in over:
             self.prefixes.keep(slot)
             slot.shelf.remove(slot)
-        if over:
-            self.slots = [slot for slot in self.slots if not slot.row.is_over]
+        if over:  # looked up once: others may be cancelled meanwhile
+            self.slots = [slot for slot in self.slots if slot not in over]
 
     def _make_room(self) -> None:
         """Lengthen slots that are full; if there is no room the youngest waits and reads again."""

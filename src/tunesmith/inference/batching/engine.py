@@ -125,6 +125,8 @@ class BatchingEngine(Engine):
         """Let an adapter answer no further request; those in work go on to their ends."""
         with self._changed:
             self._served.remove(name)
+            if not (self._inbox or self._batch.slots or self._batch.waiting):
+                self._served.forget(())
 
     def close(self) -> None:
         """End all work and free the weights."""
@@ -163,7 +165,7 @@ class BatchingEngine(Engine):
                     break
                 batch.waiting.extend(self._inbox)
                 self._inbox.clear()
-                self._served.forget(row.model for row in batch.rows)
+                self._served.forget(row.model for row in batch.rows if not row.is_over)
             try:
                 batch.step()
                 failures = 0
@@ -173,7 +175,9 @@ class BatchingEngine(Engine):
                 batch.clear()
                 failures += 1
                 self._dead = problem if failures == MOST_FAILURES else None
-        for row in [*batch.rows, *self._inbox]:
+        with self._changed:  # whoever sends now sees that it is over, or is told here
+            left = [*batch.rows, *self._inbox]
+        for row in left:
             row.fail(_closed(self._dead))
         batch.clear()
 

@@ -15,18 +15,33 @@ FIRST_TURNS = 1024
 """Positions whose turns are made at once at first."""
 
 
+@dataclass(frozen=True)
+class Reading:
+    """A step on its way through the layers.
+
+    Attributes:
+        cos, sin: the turns of its tokens, in the order of the groups; [tokens, 1, head].
+    """
+
+    step: Step
+    groups: Groups
+    cos: torch.Tensor
+    sin: torch.Tensor
+
+
 @dataclass
 class Forward:
     """A model as it is read with.
 
     Attributes:
         adapters: what is added to its products.
+        windows: how far its layers see, each once.
     """
 
     weights: Weights
     adapters: Adapters
-    _turns: tuple[torch.Tensor, torch.Tensor] | None = None
     windows: tuple[int | None, ...] = field(init=False)
+    _turns: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def __post_init__(self) -> None:
         self.windows = tuple(dict.fromkeys(layer.window for layer in self.weights.layers))
@@ -37,11 +52,12 @@ class Forward:
         groups = self.adapters.group(step.models, weights.device)
         tokens, positions = groups.arrange(step.tokens), groups.arrange(step.positions)
         cos, sin = (turns[positions, None] for turns in self._find_turns(step.longest))
+        reading = Reading(step, groups, cos, sin)
         rows = weights.embedding[tokens]
         size, epsilon = rows.shape[-1:], weights.epsilon
         for place, layer in enumerate(weights.layers):
             normal = functional.rms_norm(rows, size, layer.norm, epsilon)
-            looked = self._look(normal, place, layer, (cos, sin, step, groups))
+            looked = self._look(reading, place, layer, normal)
             rows.add_(groups.product(layer.out, looked, (place, "out")))
             normal = functional.rms_norm(rows, size, layer.mlp_norm, epsilon)
             gate, up = groups.product(layer.gate_up, normal, (place, "gate_up")).chunk(2, -1)
@@ -49,18 +65,11 @@ class Forward:
             rows.add_(groups.product(layer.down, inner, (place, "down")))
         rows, groups = groups.select(rows, step.outputs)
         normal = functional.rms_norm(rows, size, weights.norm, epsilon)
-        found = groups.product(weights.head, normal, (-1, "head"))
-        return groups.restore(found)
+        return groups.restore(groups.product(weights.head, normal, (-1, "head")))
 
-    def _look(
-        self,
-        rows: torch.Tensor,
-        place: int,
-        layer: Layer,
-        how: tuple[torch.Tensor, torch.Tensor, Step, Groups],
-    ) -> torch.Tensor:
+    def _look(self, reading: Reading, place: int, layer: Layer, rows: torch.Tensor) -> torch.Tensor:
         """Keep the keys and values of tokens, and let them look at those they see."""
-        weights, (cos, sin, step, groups) = self.weights, how
+        weights, groups = self.weights, reading.groups
         heads, size = weights.num_heads, weights.head_size
         together = heads + weights.num_kv_heads
         qkv = groups.product(layer.qkv, rows, (place, "qkv")).contiguous()
@@ -68,50 +77,51 @@ class Forward:
         turned = qkv[:, :together]
         if layer.heads is not None:
             turned = functional.rms_norm(turned, (size,), None, weights.epsilon).mul_(layer.heads)
-        turned = torch.addcmul(turned * cos, turned.roll(size // 2, -1), sin)
+        turned = torch.addcmul(turned * reading.cos, turned.roll(size // 2, -1), reading.sin)
         qkv[:, heads:together] = turned[:, heads:]
         queries, kept = groups.restore(turned[:, :heads]), groups.restore(qkv[:, heads:])
         found = torch.empty_like(queries, memory_format=torch.contiguous_format)
-        for part in step.parts:
+        for part in reading.step.parts:
             cache = part.shelf.kept[place]
             mine = kept[part.at : part.at + part.size].reshape(-1, size)
             cache.view(-1, size).index_copy_(0, part.into, mine)
-            self._look_at(cache, queries, found, (part, layer.window))
+            self._look_at_ends(part, layer.window, cache, queries, found)
+            for stretch in part.stretches:
+                self._look_along(stretch, layer.window, cache, queries, found)
         return groups.arrange(found.view(len(rows), -1))
 
-    def _look_at(
+    def _look_at_ends(
         self,
+        part: Part,
+        window: int | None,
         cache: torch.Tensor,
         queries: torch.Tensor,
         found: torch.Tensor,
-        what: tuple[Part, int | None],
     ) -> None:
-        part, window = what
-        kv_heads, scale = self.weights.num_kv_heads, self.weights.scale
-        if ready := part.num_ready:
-            start, stop, mask = part.seen[window]
-            texts = slice(part.at, part.at + ready)
-            size = queries.shape[-1]
+        """Let the last tokens of several texts look, all at once."""
+        ready, kv_heads, size = part.num_ready, self.weights.num_kv_heads, queries.shape[-1]
+        if not ready:
+            return
+        start, stop, mask = part.seen[window]
+        tokens = slice(part.at, part.at + ready)
+        found[tokens] = functional.scaled_dot_product_attention(
             # Heads that share keys stand as if they were several tokens of one head.
-            asked = queries[texts].view(ready, kv_heads, -1, size)
-            found[texts] = functional.scaled_dot_product_attention(
-                asked,
-                cache[:ready, :kv_heads, start:stop],
-                cache[:ready, kv_heads:, start:stop],
-                attn_mask=mask,
-                scale=scale,
-            ).reshape(ready, -1, size)
-        for stretch in part.stretches:
-            self._look_along(cache, queries, found, (stretch, window))
+            queries[tokens].view(ready, kv_heads, -1, size),
+            cache[:ready, :kv_heads, start:stop],
+            cache[:ready, kv_heads:, start:stop],
+            attn_mask=mask,
+            scale=self.weights.scale,
+        ).reshape(ready, -1, size)
 
     def _look_along(
         self,
+        stretch: Stretch,
+        window: int | None,
         cache: torch.Tensor,
         queries: torch.Tensor,
         found: torch.Tensor,
-        what: tuple[Stretch, int | None],
     ) -> None:
-        stretch, window = what
+        """Let several tokens of one text look."""
         kv_heads, place = self.weights.num_kv_heads, stretch.slot.place
         start, stop, mask = stretch.seen[window]
         tokens = slice(stretch.at, stretch.at + stretch.size)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from tunesmith.errors import ModelError
@@ -17,6 +18,7 @@ from tunesmith.inference.batching.weights import Product, Weights
 from tunesmith.models.adapter import WEIGHTS, check_base
 from tunesmith.models.chat import Subject
 from tunesmith.models.inspect import ADAPTER, read_config
+from tunesmith.models.reasons import reason_of
 
 TENSOR = re.compile(r"base_model\.model\.(.+)\.lora_(A|B)\.weight")
 MORE = (
@@ -99,7 +101,7 @@ def _by_product(
         place, product, what comes before the names of its parts, and the tensors A and B by part.
     """
     tensors: dict[str, dict[str, torch.Tensor]] = {}
-    for name, tensor in load_file(folder / WEIGHTS).items():
+    for name, tensor in _load(folder).items():
         match = TENSOR.fullmatch(name)
         if match is None:
             raise _left_over(name, folder)
@@ -137,13 +139,14 @@ def _pair(
     """Put the matrices of a product's parts together: down [in, ranks] and up [ranks, out]."""
     weights, config = how
     size = product.weight.shape[1]
-    ranks = sum(len(pair["A"]) for pair in tensors.values())
+    ranks = sum(len(pair.get("A", ())) for pair in tensors.values())
     down = torch.zeros(ranks, size)
     up = torch.zeros(len(product.weight), ranks)
     first = start = 0
     for part, outputs in product.parts:
         pair = tensors.get(part)
         if pair is not None:
+            _check_shapes(pair, (outputs, size), prefix + part)
             rank = len(pair["A"])
             scale = _scale(config, prefix + part, rank)
             down[start : start + rank] = pair["A"]
@@ -152,6 +155,32 @@ def _pair(
         first += outputs
     device, dtype = weights.device, weights.dtype
     return down.t().to(device, dtype), up.t().to(device, dtype)
+
+
+def _load(folder: Path) -> dict[str, torch.Tensor]:
+    try:
+        return load_file(folder / WEIGHTS)
+    except (SafetensorError, OSError) as problem:
+        raise ModelError(
+            f"the adapter is damaged: {reason_of(problem)}",
+            hint="resume the run, which writes it again, or copy the folder again",
+            where=str(folder / WEIGHTS),
+        ) from problem
+
+
+def _check_shapes(pair: Mapping[str, torch.Tensor], shape: tuple[int, int], module: str) -> None:
+    """Refuse matrices whose product cannot be added to a weight [out, in]."""
+    fits = (
+        pair.keys() == {"A", "B"}
+        and len(pair["A"]) == pair["B"].shape[-1]
+        and (pair["B"].shape[0], pair["A"].shape[-1]) == shape
+    )
+    if not fits:
+        raise ModelError(
+            f"tensors of the adapter are of another shape: {module}",
+            hint="the adapter belongs to another base, or is damaged; copy it again",
+            where=module,
+        )
 
 
 def _scale(config: Mapping[str, Any], module: str, rank: int) -> float:

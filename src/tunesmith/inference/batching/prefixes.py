@@ -24,12 +24,10 @@ class Prefixes:
 
     Attributes:
         limit: bytes they may take; the ones not used for longest go first.
-        num_read: tokens read for texts, kept or not.
-        num_found: how many of them were kept.
+        num_found: tokens that needed no reading since they were kept.
     """
 
     limit: int
-    num_read: int = 0
     num_found: int = 0
     used: int = 0
     _pieces: OrderedDict[bytes, torch.Tensor] = field(default_factory=OrderedDict)
@@ -37,7 +35,6 @@ class Prefixes:
     def fill(self, slot: Slot) -> None:
         """Put what is kept of a text into its slot, but for its last token."""
         text, kept = slot.row.tokens, slot.shelf.kept
-        self.num_read += len(text)
         if not slot.row.remembers:
             return
         for key in _keys(slot.row.model, text[:-1]):

@@ -191,8 +191,8 @@ def _check_model(model: Any) -> None:
         raise OtherModel(f"{type(model).__name__} is none of {', '.join(KINDS)}")
     config = model.config
     turns = config.rope_parameters or {}
-    kind = turns.get("rope_type")
-    if kind == "longrope" or turns.get("partial_rotary_factor", 1.0) != 1.0:
+    kind, turned = turns.get("rope_type"), 2 * len(model.model.rotary_emb.inv_freq)
+    if kind == "longrope" or turned != model.model.layers[0].self_attn.head_dim:
         raise OtherModel(f"its positions turn by {kind}, or turn a part of each head only")
     for name in ("attn_logit_softcapping", "final_logit_softcapping", "logit_scale"):
         if vars(config).get(name) is not None:

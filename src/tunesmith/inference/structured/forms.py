@@ -66,9 +66,7 @@ def is_known(decoder: Mapping[str, Any]) -> bool:
     for what is written.
     """
     steps = {step["type"] for step in (decoder, *decoder.get("decoders", ())) if step}
-    return "ByteLevel" in steps or (
-        {"Replace", "ByteFallback"} <= steps and "Metaspace" not in steps
-    )
+    return "ByteLevel" in steps or {"Replace", "ByteFallback"} <= steps
 
 
 class Spelled:
@@ -87,7 +85,7 @@ class Spelled:
 
     def __call__(self, text: str) -> list[int]:
         """Tokenize a text."""
-        return self._tokenizer.encode(text, add_special_tokens=False)
+        return [*map(int, self._tokenizer.encode(text, add_special_tokens=False))]
 
 
 class GrammarForm(Form):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from bitsandbytes.functional import dequantize_4bit
-from bitsandbytes.nn import Linear4bit, Linear8bitLt
+from bitsandbytes.nn import Linear4bit, Linear8bitLt, Params4bit
 
 from tunesmith.models.quantize.product import Whole
 from tunesmith.recipe.quantize import FP4, NF4, Int8, Quantize
@@ -77,6 +77,20 @@ def use_whole_weights(model: torch.nn.Module, dtype: torch.dtype) -> None:
         elif type(module) is Linear8bitLt:
             module.init_8bit_state()
             module.__class__ = Whole8bit
+
+
+def hold_4bit(layer: Any, weight: torch.Tensor, quantize: NF4 | FP4) -> None:
+    """Quantize a weight [out, in] into a layer that computes with whole weights."""
+    held = Params4bit(
+        weight.contiguous(),
+        requires_grad=False,
+        quant_type=quantize.kind,
+        compress_statistics=quantize.double,
+        module=layer,
+    ).to(weight.device)
+    state = copy(held.quant_state)
+    state.dtype, state.shape = layer.as_one_row.dtype, layer.as_one_row.shape
+    layer.weight, layer.as_one_row = held, state
 
 
 class Whole4bit(Whole, Linear4bit):  # type: ignore[misc]

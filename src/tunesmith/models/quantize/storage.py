@@ -91,6 +91,18 @@ def find_frozen(model: PreTrainedModel) -> dict[str, torch.Tensor]:
     }
 
 
+def find_experts(model: PreTrainedModel) -> dict[str, torch.Tensor]:
+    """Find the weights of experts that lie in one tensor a layer, by their names: they stay whole.
+
+    Each is [experts, ...].
+    """
+    return {
+        name: weight
+        for name, weight in model.named_parameters()
+        if weight.dim() == 3 and ".experts." in name
+    }
+
+
 def stored_bytes(quantize: Quantize, out: int, width: int) -> int:
     """Count the bytes that a weight [out, width] takes."""
     numbers = out * width

@@ -10,7 +10,14 @@ from tunesmith.recipe.optimizer import Layerwise
 from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.rules.defaults import has_default
 from tunesmith.recipe.rules.methods import asks_the_base
-from tunesmith.recipe.tuning import HRA, RESIDUAL, AdaLoRA, Adapter, LoRA
+from tunesmith.recipe.tuning import HRA, TAKING, AdaLoRA, Adapter, LoRA
+
+OF_INITS = {
+    "tuning.eva_rows": "eva",
+    "tuning.eva_rho": "eva",
+    "tuning.loftq_rounds": "loftq",
+}
+"""Options of one way to begin."""
 
 
 def targets_or_a_pattern(recipe: Recipe) -> None:
@@ -42,11 +49,11 @@ def rows_choose_ranks_alone(recipe: Recipe) -> None:
     tuning = recipe.tuning
     if not isinstance(tuning, LoRA):
         return
-    for option in ("tuning.eva_rows", "tuning.eva_rho"):
-        if tuning.init != "eva" and not has_default(recipe, option):
+    for option, init in OF_INITS.items():
+        if tuning.init != init and not has_default(recipe, option):
             raise RecipeError(
-                f"{option} has no effect without tuning.init: eva",
-                hint="write tuning.init: eva, or remove it",
+                f"{option} has no effect without tuning.init: {init}",
+                hint=f"write tuning.init: {init}, or remove it",
                 where=option,
             )
     if tuning.init == "eva" and tuning.rank_pattern:
@@ -124,7 +131,7 @@ def weights_are_whole_where_they_are_looked_at(recipe: Recipe) -> None:
     tuning = recipe.tuning
     if not isinstance(tuning, LoRA):
         return
-    begins = tuning.init in RESIDUAL
+    begins = tuning.init in TAKING
     if begins and tuning.dora:
         raise RecipeError(
             f"tuning.dora measures weights that tuning.init: {tuning.init} takes a part out of",
@@ -158,7 +165,7 @@ def what_pulls_at_ranks_is_not_scaled(recipe: Recipe) -> None:
 def references_are_whole(recipe: Recipe) -> None:
     """The model before training is the base only where nothing was taken out of it."""
     tuning, method = recipe.tuning, recipe.method
-    if isinstance(tuning, LoRA) and tuning.init in RESIDUAL and asks_the_base(method):
+    if isinstance(tuning, LoRA) and tuning.init in TAKING and asks_the_base(method):
         other = "" if not isinstance(method, DPO) else f", or method.reference: {recipe.model.name}"
         raise RecipeError(
             f"{method.name} asks the base, and tuning.init: {tuning.init} takes a part out of it",

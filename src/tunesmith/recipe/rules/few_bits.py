@@ -7,7 +7,7 @@ from collections.abc import Callable
 from tunesmith.errors import RecipeError
 from tunesmith.recipe.method import Classify, Reward
 from tunesmith.recipe.options import Recipe
-from tunesmith.recipe.quantize import FP4, NF4, Int8
+from tunesmith.recipe.quantize import FP4, HQQ, NF4, Int8
 from tunesmith.recipe.schema import QUANTIZE
 from tunesmith.recipe.tuning import IA3, OFT, AdaLoRA, Adapter, LoRA, VeRA
 
@@ -65,7 +65,7 @@ def check_few_bits(recipe: Recipe, *, where: str, otherwise: str) -> None:
         )
     if not isinstance(recipe.tuning, LoRA):
         return
-    begun = recipe.tuning.init not in ("default", "eva")
+    begun = recipe.tuning.init not in ("default", "eva", "loftq")
     if begun or recipe.tuning.dora:
         what = f"tuning.init: {recipe.tuning.init}" if begun else "tuning.dora"
         raise RecipeError(
@@ -75,4 +75,21 @@ def check_few_bits(recipe: Recipe, *, where: str, otherwise: str) -> None:
         )
 
 
-RULES: tuple[Callable[[Recipe], None], ...] = (quantized_stays_frozen,)
+def what_few_bits_leave_out_is_completed(recipe: Recipe) -> None:
+    """LoftQ completes what is coarse, and is found by quantizing again and again."""
+    tuning, quantize = recipe.tuning, recipe.model.quantize
+    if not isinstance(tuning, LoRA) or tuning.init != "loftq":
+        return
+    if not isinstance(quantize, NF4 | FP4 | HQQ):
+        raise RecipeError(
+            "tuning.init: loftq begins with what few bits leave out, and "
+            + (f"{quantize.kind} is not one of its kinds" if quantize else "the base is whole"),
+            hint="write model.quantize.kind: nf4, fp4 or hqq, or tuning.init: default",
+            where="tuning.init",
+        )
+
+
+RULES: tuple[Callable[[Recipe], None], ...] = (
+    quantized_stays_frozen,
+    what_few_bits_leave_out_is_completed,
+)

@@ -55,9 +55,15 @@ class ToolOptions(Body):
         """Return the tools that may be called, as chat templates take them.
 
         Raises:
-            RequestError: if one must be called that is not there.
+            RequestError: if one must be called, or several may, and there are none.
         """
         tools = [tool.model_dump(exclude_none=True) for tool in self.tools or ()]
+        if not tools and self.parallel_tool_calls is not None:
+            raise RequestError(
+                "parallel_tool_calls has no effect without tools",
+                hint="leave it out, or send some tools",
+                where="parallel_tool_calls",
+            )
         if not tools and self.tool_choice not in (None, "none", "auto"):
             raise RequestError(
                 "there is no tool to call", hint="send some tools", where="tool_choice"

@@ -345,4 +345,19 @@ def test_the_command_line_says_what_was_proven_and_what_comes_next(
     said = command("export", run.path, "--to", to, "--format", "gguf", "--quantize", "q8_0")
     assert said.code == 0, said.err
     assert "in q8_0" in said.out
-    assert f"llama-server -m {to / 'model.gguf'}" in said.out
+    assert f"tunesmith serve {to / 'model.gguf'}" in said.out
+
+
+@pytest.mark.proof
+def test_a_base_that_lacks_a_shard_is_refused(tmp_path: Path) -> None:
+    base = tiny.make_model(tmp_path / "base")
+    run = tiny.train_run(tmp_path, base, run={"steps": 1})
+    whole = load_chat_model(base, precision="fp32", device="cpu").model
+    (base / "model.safetensors").unlink()
+    whole.save_pretrained(str(base), max_shard_size="40KB")  # type: ignore[operator]
+    shards = sorted(base.glob("model-*.safetensors"))
+    assert len(shards) > 2
+    shards[1].unlink()
+    (tmp_path / "exports").mkdir()
+    for form in ("safetensors", *FORMS):
+        assert refusal(run.path, tmp_path / "exports" / "out", form=Form(form))

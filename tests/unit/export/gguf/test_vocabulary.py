@@ -166,3 +166,20 @@ def test_a_tokenizer_of_another_kind_is_refused(tmp_path: Path) -> None:
     chat = make_chat(tmp_path, tokenizer, unk_token="<unk>")
     with pytest.raises(ExportError, match="no tokenizer of the kind WordPiece"):
         write_gguf(chat, tmp_path / "model.gguf", "f32")
+
+
+def test_a_template_of_its_own_for_tools_is_used_by_llama_cpp(tmp_path: Path) -> None:
+    folder = tiny.make_model(tmp_path / "model", num_hidden_layers=1)
+    said = {
+        name: "{% for m in messages %}{{ m.content }}{% endfor %}" + f"<|im_end|>{name}"
+        for name in ("default", "tool_use")
+    }
+    templates = [{"name": name, "template": text} for name, text in said.items()]
+    tiny.change_json(folder / "tokenizer_config.json", chat_template=templates)
+    chat = load_chat_model(folder, precision="fp32", device="cpu")
+    write_gguf(chat, tmp_path / "model.gguf", "f16")
+    function = {"name": "time", "description": "", "parameters": {"type": "object"}}
+    asked: dict[str, Any] = {"messages": [{"role": "user", "content": "hi"}]}
+    tools = {**asked, "tools": [{"type": "function", "function": function}]}
+    heard = ask(tmp_path / "model.gguf", Questions(conversations=[asked, tools]), chat.tokenizer)
+    assert heard.prompts == ["hi<|im_end|>default", "hi<|im_end|>tool_use"]

@@ -138,6 +138,12 @@ def test_a_file_that_it_cannot_load_is_told_in_its_words(file: Path, tmp_path: P
         LlamaCpp(cut)
 
 
+def test_keys_and_values_that_have_no_room_are_refused(file: Path) -> None:
+    # 2 layers, keys and values of 2 heads of 16 numbers, 2 bytes each, 256 tokens: 64 KiB a slot
+    with pytest.raises(ModelError, match=r"4194304 answers of 256 tokens take 256\.0 GiB"):
+        LlamaCpp(file, LlamaCppOptions(slots=1 << 22))
+
+
 def test_a_gguf_is_served_by_it_and_nothing_else_is(file: Path, tiny_model: Path) -> None:
     assert which_engine(str(file)) == "llama.cpp"
     assert which_engine(str(tiny_model)) == "own"
