@@ -76,7 +76,10 @@ def test_a_section_or_an_option_is_found_by_name() -> None:
         "freeze_a",
         "tokens",
     ]
-    assert [option.dotted for option in find_options("full")] == ["tuning.kind"]
+    assert [option.dotted for option in find_options("full")] == [
+        "tuning.kind",
+        "tuning.parts",
+    ]
     assert find_options(None) == list_options()
 
 
