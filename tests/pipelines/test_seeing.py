@@ -122,6 +122,31 @@ def test_only_the_parts_that_are_named_learn(
         assert all(".layers.1." in name for name in moved if part_of(name) == "language")
 
 
+WAYS: dict[str, dict[str, Any]] = {
+    "hqq": {"model": {"quantize": {"kind": "hqq", "bits": 8}}},
+    "nf4": {"model": {"quantize": {"kind": "nf4"}}},
+    "eva": {"tuning": {"kind": "lora", "init": "eva"}},
+    "checkpointing": {"compute": {"gradient_checkpointing": "on"}},
+    "workers": {"data": {"workers": 1}},
+    "bf16": {"compute": {"precision": "bf16"}},
+    "two processes": {"compute": {"processes": 2}},
+    "dft": {"method": {"loss": "dft"}},
+    "asft": {"method": {"loss": "asft"}},
+    "smaller images": {"data": {"image_pixels": 100}},
+}
+
+
+@pytest.mark.proof
+@pytest.mark.parametrize("way", WAYS)
+def test_images_are_learned_from_in_every_way(
+    tmp_path: Path, model: Path, rows: Path, way: str
+) -> None:
+    given = {"tuning": {"kind": "lora"}, "run": {"steps": 3}, **WAYS[way]}
+    run = train_seeing(tmp_path, model, rows, **given)
+    assert run.metrics()[-1]["loss"] < 7
+    assert export(run.name, tmp_path / "out").distance.top1 == 1.0
+
+
 def part_of(name: str) -> str:
     if "visual" not in name:
         return "language"

@@ -153,7 +153,8 @@ def looked_arguments(
 
     Args:
         ids: the prompts with what follows, [batch, seq].
-        mask: which tokens are none, [batch, seq]; None asks for the positions too.
+        mask: which tokens are none, [batch, seq], where answers are written; None asks for the
+            positions too.
     """
     if model.senses is None or not any(isinstance(each, Looked) for each in prompts):
         return {}
@@ -162,4 +163,6 @@ def looked_arguments(
     shown = [each.open() if isinstance(each, Looked) else [] for each in prompts]
     numbers = model.senses.numbers(shown)
     given = seen_arguments(model.model, ids, numbers)
-    return given | (seen_positions(model.model, ids, numbers) if mask is None else {})
+    if mask is None:
+        return given | seen_positions(model.model, ids, numbers)
+    return {**given, "suppress_tokens": sorted(model.senses.ids)}  # an answer shows nothing

@@ -24,7 +24,7 @@ from tunesmith.models.chat import Subject, find_beneath, full_name
 from tunesmith.models.classifier import choose_labels
 from tunesmith.models.image_reader import ImageReader
 from tunesmith.models.inspect import labels_of
-from tunesmith.models.load import load_config, quiet_libraries
+from tunesmith.models.load import language_class, load_config, quiet_libraries
 from tunesmith.models.quantize import check_package
 from tunesmith.models.quantize.packed import find_packed, refuse_twice
 from tunesmith.models.quantize.storage import find_experts
@@ -248,12 +248,12 @@ def check_packed(recipe: Recipe, folder: Path) -> None:
 def tell_of_experts(recipe: Recipe, folder: Path) -> None:
     """Say aloud where most of a model is not kept in few bits: experts are no linear layers."""
     import torch
-    from transformers import AutoModelForCausalLM
 
     if recipe.model.quantize is None:
         return
+    config = load_config(folder)
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(load_config(folder))
+        model = language_class(config).from_config(config)
     whole = sum(weight.numel() for weight in find_experts(model).values())
     every = sum(weight.numel() for weight in model.parameters())
     if whole:
