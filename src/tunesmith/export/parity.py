@@ -61,6 +61,22 @@ class Distance:
     max_logit_difference: float
 
 
+@dataclass(frozen=True)
+class Limits:
+    """How far from the tuned model what is published may be.
+
+    Attributes:
+        kl: nats a token, the mean over all answer tokens.
+        top1: share of answer tokens whose likeliest choice is kept.
+    """
+
+    kl: float = MAX_KL
+    top1: float = MIN_TOP1
+
+
+CAST = Limits()
+
+
 def read_probes(run: Run) -> list[dict[str, Any]]:
     """Read the prompts that a run kept.
 
@@ -197,20 +213,31 @@ def measure_distance(model: ChatModel, reference: Reference) -> Distance:
     return Distance(count, kl, same / max(count, 1), float(worst))
 
 
-def check_distance(distance: Distance, precision: str, where: str) -> None:
-    """Refuse a model that a cast has moved too far.
+def check_distance(
+    distance: Distance,
+    precision: str,
+    where: str,
+    limits: Limits = CAST,
+    why: str = "",
+    hint: str = "export with --precision fp32",
+) -> None:
+    """Refuse a model that a cast or few bits have moved too far.
+
+    Args:
+        why: what changed most.
 
     Raises:
         ExportError: with the figures and their limits.
     """
     finite = math.isfinite(distance.kl) and math.isfinite(distance.max_logit_difference)
-    if finite and distance.kl <= MAX_KL and distance.top1 >= MIN_TOP1:
+    if finite and distance.kl <= limits.kl and distance.top1 >= limits.top1:
         return
     raise ExportError(
         f"in {precision} the model moves too far from the tuned one: KL {distance.kl:.4f} nats a "
-        f"token (limit {MAX_KL}), same choice for {distance.top1:.1%} of the tokens "
-        f"(limit {MIN_TOP1:.0%}), logits {distance.max_logit_difference:.4f} apart",
-        hint="export with --precision fp32"
+        f"token (limit {limits.kl}), same choice for {distance.top1:.1%} of the tokens "
+        f"(limit {limits.top1:.0%}), logits {distance.max_logit_difference:.4f} apart"
+        f"{f'; {why}' if why else ''}",
+        hint=hint
         if precision != "fp32"
         else "this is a fault of the export; nothing was published; please report it",
         where=where,

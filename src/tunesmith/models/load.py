@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tunesmith.errors import ModelError
 from tunesmith.models.inspect import check_files, is_scorer, labels_of
 from tunesmith.models.quantize import check_package, find_misfits, hush, loading_options, settle
-from tunesmith.models.quantize.packed import find_packed, refuse_packed, refuse_twice
+from tunesmith.models.quantize.packed import Packed, find_packed, refuse_packed, refuse_twice
 from tunesmith.models.quantize.packed import loading_options as packed_options
 from tunesmith.models.quantize.packed import settle as fill
 from tunesmith.models.quantize.whole import make_whole
@@ -55,29 +55,42 @@ def load_model(
     """
     refuse_scorer(folder)
     config = load_config(folder, rope)
-    how: dict[str, Any] = {"dtype": dtype}
     packed = find_packed(folder)
     if packed is not None:
         refuse_twice(packed, quantize)
-        how = packed_options(packed, config, device)
-    elif quantize is not None:
-        check_package(quantize)
-        how = loading_options(quantize, dtype=dtype, device=device)
+        quantize = packed.made_by
+    how = _how_to_read(quantize, packed, config, dtype, device)
     model, loaded = read_weights(
         language_class(config), folder, {**_stretched(folder, rope), **how}
     )
     refuse_partial(folder, loaded)
-    if packed is not None:
-        fill(model, packed)
-        settle(model, dtype)
-        if whole:
-            make_whole(model, dtype)
-        return model
+    if packed is None and quantize is None:
+        return move(model, device)
     if quantize is not None:
         refuse_partial(folder, {**loaded, "mismatched_keys": find_misfits(model, quantize)})
-        settle(model, dtype, quantize)  # it lies on its device already
-        return model
-    return move(model, device)
+    if packed is not None:
+        fill(model, packed)
+    settle(model, dtype, quantize)  # it lies on its device already
+    if packed is not None and whole:
+        make_whole(model, dtype)
+    return model
+
+
+def _how_to_read(
+    quantize: Quantize | None,
+    packed: Packed | None,
+    config: PreTrainedConfig,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> dict[str, Any]:
+    """Tell transformers what becomes of weights while they are read."""
+    if quantize is not None:
+        check_package(quantize)
+    if packed is not None:
+        return packed_options(packed, config, device)
+    if quantize is not None:
+        return loading_options(quantize, dtype=dtype, device=device)
+    return {"dtype": dtype}
 
 
 def load_scorer(
