@@ -15,18 +15,22 @@ from transformers import AutoModelForImageTextToText
 from tests import seeing, tiny
 from tests.command import Command
 from tests.pipelines.test_going_on import stop_at
-from tunesmith.errors import DataError, RecipeError, RequestError
+from tunesmith.errors import DataError, ModelError, RecipeError, RequestError
 from tunesmith.evaluation.evaluate import evaluate
 from tunesmith.export.export import export
 from tunesmith.inference.generate import answer, encode_prompt
 from tunesmith.inference.sampling import Sampling
 from tunesmith.inference.session import ChatSession
 from tunesmith.models.chat import ChatModel, load_chat_model
+from tunesmith.models.roles import load_roles
 from tunesmith.models.senses import load_senses
 from tunesmith.models.tokenizer import load_tokenizer
 from tunesmith.recipe.load import load_recipe
+from tunesmith.recipe.tuning import LoRA
 from tunesmith.runs.run import Run
 from tunesmith.templates import PLACES
+from tunesmith.training.beginning import find_directions
+from tunesmith.training.prepare import prepare_run
 from tunesmith.training.train import resume, train
 
 ALL = ["language", "projector", "tower"]
@@ -212,3 +216,43 @@ def test_what_cannot_be_learned_with_images_is_refused(
         train_seeing(tmp_path, model, rows, data={"max_tokens": 5})
     with pytest.raises(RecipeError, match="neftune"):
         train_seeing(tmp_path, model, rows, method={"neftune_alpha": 5.0})
+    teacher = tiny.make_model(tmp_path / "teacher", vocab_size=404)
+    seeing.make_tokenizer(teacher, seeing.FAMILIES["Qwen 2.5 VL"])
+    with pytest.raises(ModelError, match="beside the one that learns reads text alone"):
+        train_seeing(tmp_path, model, rows, method={"name": "distill", "teacher": str(teacher)})
+
+
+def test_eva_looks_at_what_rows_show(tmp_path: Path, model: Path, rows: Path) -> None:
+    tuning = {"kind": "lora", "init": "eva", "parts": ALL}
+    prepared = prepare_run(
+        load_recipe(tiny.write_recipe(tmp_path / "r.json", model, rows, tuning=tuning))
+    )
+    roles = load_roles(prepared.recipe, prepared.reader)
+    assert isinstance(prepared.recipe.tuning, LoRA)
+    found = find_directions(prepared, roles, prepared.recipe.tuning)
+    assert {part_of(name) for name in found} == set(ALL)
+
+
+def test_images_are_found_where_they_were_moved_to(tmp_path: Path, model: Path, rows: Path) -> None:
+    places = []
+    for name in ("before", "after"):
+        folder = rows.parent.rename(tmp_path / name)
+        rows = (folder / "rows.jsonl").rename(tmp_path / "rows.jsonl")
+        given = tiny.write_recipe(tmp_path / "r.json", model, rows, data={"media": str(folder)})
+        shown = prepare_run(load_recipe(given)).splits.train[0]["shown"]
+        assert shown.open()
+        places.append(shown.media[0].source)
+        rows = rows.rename(folder / "rows.jsonl")
+    assert [Path(place).parent.name for place in places] == ["before", "after"]
+
+
+def test_text_is_learned_where_the_processor_misses_a_package(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(*_: object, **__: object) -> None:
+        raise ImportError("this needs the package pillow")
+
+    monkeypatch.setattr("tunesmith.models.senses._load", missing)
+    data = tiny.write_pairs(tmp_path / "pairs.jsonl", 4)
+    recipe = load_recipe(tiny.write_recipe(tmp_path / "r.json", model, data))
+    assert len(prepare_run(recipe).splits.train) == 4

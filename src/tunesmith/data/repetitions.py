@@ -17,6 +17,7 @@ from tunesmith.data.rows import (
     Place,
     Preference,
     Text,
+    media_of,
     split_answer,
 )
 from tunesmith.data.store import Ints
@@ -47,7 +48,8 @@ class Repetitions:
             asked, answer = split_answer(row)
             spoken = [f"{message.role}:{message.spell().strip()}" for message in asked]
             tools = [json.dumps(row.tools)] if row.tools else []
-            question, answer = "\x00".join([*tools, *spoken]), answer.strip()
+            shown = [medium.sha256 for medium in media_of(row)]
+            question, answer = "\x00".join([*tools, *shown, *spoken]), answer.strip()
         if isinstance(row, Preference):
             answer += f"\x00{row.rejected.spell().strip()}"
         if isinstance(row, Judged):

@@ -30,6 +30,8 @@ QUANTIZE = "quantize"
 TAKEN_A, TAKEN_B = "taken_A", "taken_B"
 EXACT_UP_TO = 512
 """Rows or columns up to which an SVD is exact; of more the main part is found by random probing."""
+MORE = 16
+"""Directions that are probed beyond those that are taken."""
 Pair = tuple["torch.Tensor", "torch.Tensor"]
 """B, [out, rank], and A, [rank, in]."""
 
@@ -91,16 +93,22 @@ def find_start(layer: Any, weight: torch.Tensor, quantize: Quantize, rounds: int
 
 
 def nearest(weight: torch.Tensor, rank: int) -> Pair:
-    """Return the product of a rank that is nearest to a matrix, split evenly (Eckart & Young)."""
-    import torch
+    """Return the product of a rank that is nearest to a matrix, split evenly (Eckart & Young).
 
-    if min(weight.shape) <= EXACT_UP_TO:
+    Ranks beyond those of the matrix are zeros.
+    """
+    import torch
+    from torch.nn.functional import pad
+
+    if min(weight.shape) <= max(EXACT_UP_TO, rank + MORE):
         left, lengths, right = torch.linalg.svd(weight, full_matrices=False)
         right = right.t()
     else:
-        left, lengths, right = torch.svd_lowrank(weight, q=rank + 16, niter=8)
+        left, lengths, right = torch.svd_lowrank(weight, q=rank + MORE, niter=8)
     root = lengths[:rank].sqrt()
-    return left[:, :rank] * root, (right[:, :rank] * root).t().contiguous()
+    b, a = left[:, :rank] * root, (right[:, :rank] * root).t().contiguous()
+    beyond = rank - len(root)
+    return pad(b, (0, beyond)), pad(a, (0, 0, 0, beyond))
 
 
 def begin(layer: Any, adds: Sequence[torch.Tensor]) -> None:

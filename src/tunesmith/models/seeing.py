@@ -9,6 +9,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 
+from tunesmith.errors import ModelError
 from tunesmith.models.inner import inner_model
 
 if TYPE_CHECKING:
@@ -102,7 +103,12 @@ def seen_positions(
 
 def _senses(model: torch.nn.Module) -> Senses:
     senses = senses_of(model)
-    assert senses is not None  # rows show something only to models that see
+    if senses is None:  # the one that learns sees; one beside it may not
+        raise ModelError(
+            "the rows show something, and the model beside the one that learns reads text alone",
+            hint="name a teacher that sees",
+            where="method.teacher",
+        )
     return senses
 
 

@@ -31,7 +31,7 @@ GIVEN = {"image": "images", "video": "videos", "audio": "audio"}
 UNREAD = {
     "image": "the model reads no images",
     "video": "videos are not read yet: transformers does so by torchvision",
-    "audio": "the model hears nothing",
+    "audio": "the model hears nothing, or in a way that is not read yet",
 }
 Shown = tuple[str, Any]
 """A kind, and what was decoded."""
@@ -90,9 +90,10 @@ class Senses:
             kind: json.loads(vars(self.processor)[FOR[kind]].to_json_string())
             for kind in self.kinds
         }
+        options = {} if self.processor is None else vars(self.processor)
         plain = {
             name: value
-            for name, value in vars(self.processor).items()
+            for name, value in options.items()
             if isinstance(value, str | int | float) and name != "chat_template"
         }
         content = json.dumps([described, plain], sort_keys=True, default=str)
@@ -208,8 +209,15 @@ def _load(folder: Path, tokenizer: PreTrainedTokenizerFast) -> Senses:
     options, _ = whole.get_processor_dict(str(folder), **safe)
     absent = {name: None for name in there if name not in parts}
     processor = kind.from_args_and_dict([], options, **parts, **absent)
-    kinds = tuple(name for name, part in FOR.items() if part in parts)
+    kinds = tuple(
+        kind for kind, part in FOR.items() if part in parts and _is_known(parts[part], kind)
+    )
     return Senses(folder, processor, kinds)
+
+
+def _is_known(part: Any, kind: str) -> bool:
+    """Whether a part says how much it takes in; others cut long sounds without a word."""
+    return kind != "audio" or "n_samples" in vars(part)
 
 
 def _check_part(processor: Any, name: str, part: Any) -> Any:

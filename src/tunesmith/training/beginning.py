@@ -9,7 +9,7 @@ import numpy as np
 
 from tunesmith.errors import TrainingError
 from tunesmith.logs import logger
-from tunesmith.methods.batches import split_answers
+from tunesmith.methods.batches import gather_shown, split_answers
 from tunesmith.models.autocast import mixing
 from tunesmith.models.roles import Roles
 from tunesmith.recipe.tuning import LoRA
@@ -84,6 +84,7 @@ def _texts(
     import torch
 
     from tunesmith.methods.learned import forward_names
+    from tunesmith.models.seeing import seen_arguments, seen_positions
 
     train, seed = prepared.splits.train, prepared.recipe.run.seed
     accepted = forward_names(policy)
@@ -93,9 +94,13 @@ def _texts(
         if "pixels" in row:
             yield {"pixel_values": row["pixels"]()[None].to(device)}
             continue
+        shown = gather_shown([row], flat=True).get("shown")
         for text in split_answers(row):
             ids = torch.tensor([text["input_ids"]], device=device)
-            yield {"input_ids": ids, **{k: v for k, v in frugal.items() if k in accepted}}
+            given = {"input_ids": ids, **{k: v for k, v in frugal.items() if k in accepted}}
+            if shown is not None:
+                given |= seen_arguments(policy, ids, shown) | seen_positions(policy, ids, shown)
+            yield given
 
 
 def begin_in_directions(prepared: Prepared, roles: Roles, found: Tensors) -> None:

@@ -213,6 +213,8 @@ def refuse_words(recipe: Recipe) -> None:
     given = {
         "data.max_tokens": not has_default(recipe, "data.max_tokens"),
         "data.on_long_row": not has_default(recipe, "data.on_long_row"),
+        "data.media": recipe.data.media is not None,
+        "data.image_pixels": recipe.data.image_pixels is not None,
         "model.rope_scaling": recipe.model.rope_scaling is not None,
         "model.shifted_attention": recipe.model.shifted_attention is not None,
         "model.adapters": bool(recipe.model.adapters),
@@ -223,9 +225,11 @@ def refuse_words(recipe: Recipe) -> None:
     for option, asked in given.items():
         if asked:
             raise RecipeError(
-                f"{option} has no effect: the model reads images, and they have no tokens"
-                if option != "tuning.from_adapter"
-                else "an image classifier is not gone on with from an adapter yet",
+                "an image classifier is not gone on with from an adapter yet"
+                if option == "tuning.from_adapter"
+                else f"{option} has no effect: it is for images in conversations"
+                if option in ("data.media", "data.image_pixels")
+                else f"{option} has no effect: the model reads images, and they have no tokens",
                 hint="remove it",
                 where=option,
             )

@@ -13,7 +13,9 @@ from tests import seeing
 from tests.tiny import write_rows
 from tunesmith.data.meaning import find_meaning, read_set
 from tunesmith.data.media import images
-from tunesmith.data.rows import Conversation, Problem, media_of
+from tunesmith.data.media.sounds import measure_sound
+from tunesmith.data.repetitions import Repetitions
+from tunesmith.data.rows import Conversation, Problem, RowFault, media_of
 from tunesmith.data.sources import RowSet
 from tunesmith.templates import PLACES
 
@@ -167,3 +169,27 @@ def test_a_set_described_by_its_columns_shows_its_images(folder: Path) -> None:
     found = read(folder, row, format="alpaca", columns=columns)
     assert isinstance(found, Conversation), found
     assert [medium.source for medium in media_of(found)] == ["a.png"]
+
+
+def test_the_same_question_about_other_images_is_no_repetition(folder: Path) -> None:
+    seeing.make_picture("red").save(folder / "again.png")
+    files = ("a.png", "sub/b.jpg", "again.png")
+    path = write_rows(folder / "rows.jsonl", [alpaca("<image>?", name) for name in files])
+    rows, found = RowSet(path.name, (path,)), Repetitions()
+    for row in read_set(rows, find_meaning(rows, "auto"), "auto", None):
+        assert isinstance(row, Conversation)
+        found.add(row)
+    assert found.duplicate_rows()[0] == 1
+
+
+def test_a_missing_sound_is_called_a_sound(folder: Path) -> None:
+    row = {"instruction": "<audio>?", "output": "red", "audios": ["none.wav"]}
+    assert str(read(folder, row)).startswith("the sound ")
+
+
+def test_sounds_of_wider_numbers_are_refused(tmp_path: Path) -> None:
+    content = bytearray(seeing.write_sound(tmp_path / "a.wav", 300).read_bytes())
+    content[34:36] = (64).to_bytes(2, "little")  # bits a number
+    content[32:34] = (8).to_bytes(2, "little")  # bytes of all channels
+    with pytest.raises(RowFault, match="a.wav has numbers of 64 bits; 8 to 32 are read"):
+        measure_sound(bytes(content), Path("a.wav"))

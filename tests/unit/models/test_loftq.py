@@ -117,3 +117,13 @@ def test_the_nearest_product_is_found_in_large_matrices_too() -> None:
     exact = torch.linalg.svdvals(weight.double())
     assert float((weight - b @ a).norm()) == pytest.approx(float(exact[RANK:].norm()), rel=1e-3)
     assert b.norm(dim=0).tolist() == pytest.approx(a.norm(dim=1).tolist(), rel=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(20, 48), (48, 20)])
+def test_ranks_that_a_matrix_has_not_are_zeros(shape: tuple[int, int]) -> None:
+    weight = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    b, a = nearest(weight, 32)
+    assert (b.shape, a.shape) == ((shape[0], 32), (32, shape[1]))
+    torch.testing.assert_close(b @ a, weight)
+    wide = torch.randn(520, 530, generator=torch.Generator().manual_seed(0))
+    assert nearest(wide, 510)[0].shape == (520, 510)  # more probes than there are directions

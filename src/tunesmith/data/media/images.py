@@ -90,8 +90,8 @@ def hash_of(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def read_image(path: Path) -> bytes:
-    """Read the bytes of an image.
+def read_image(path: Path, what: str = "image") -> bytes:
+    """Read the bytes of an image, or of what else a row shows.
 
     Raises:
         RowFault: if there is no such file, or it is too large.
@@ -99,14 +99,14 @@ def read_image(path: Path) -> bytes:
     try:
         size = path.stat().st_size
         if not path.is_file():  # a pipe may never end
-            raise RowFault(f"the image {_name(path)} is no file")
+            raise RowFault(f"the {what} {_name(path)} is no file")
         if size > MOST_BYTES:
-            raise RowFault(f"the image {_name(path)} has over {MOST_BYTES:,} bytes")
+            raise RowFault(f"the {what} {_name(path)} has over {MOST_BYTES:,} bytes")
         return path.read_bytes()
     except (OSError, ValueError) as problem:
         reason = problem.strerror if isinstance(problem, OSError) else problem
         raise RowFault(
-            f"the image {spell(str(path), LONGEST_NAME)} cannot be read: {reason}"
+            f"the {what} {spell(str(path), LONGEST_NAME)} cannot be read: {reason}"
         ) from None
 
 

@@ -152,7 +152,7 @@ def _read(medium: Medium, place: Place) -> tuple[bytes, Path]:
             f"{spell(medium.source)} is an address, and nothing is downloaded; give a file"
         )
     path = image_file(medium.source, place)
-    return read_image(path), path
+    return read_image(path, "sound" if medium.kind == "audio" else medium.kind), path
 
 
 def read_address(address: str) -> bytes:

@@ -13,6 +13,7 @@ from tunesmith.data.media.medium import open_medium
 from tunesmith.data.media.senses import Senses, Shown
 from tunesmith.data.rows import Conversation, Medium, Place, Problem, RowFault, media_of
 from tunesmith.data.tokens import TokenRow
+from tunesmith.paths import expand
 from tunesmith.templates import Piece
 
 if TYPE_CHECKING:
@@ -116,5 +117,6 @@ def hash_media(how: Tokenizing, rows: RowSet, meaning: Meaning) -> dict[str, lis
         digest.hexdigest(),
         how.learn.senses.sha256,
         how.options.image_pixels or 0,
+        "" if how.options.media is None else str(expand(how.options.media).absolute()),
     ]
     return {"media": seen} if count else {}

@@ -18,6 +18,8 @@ MOST_SAMPLES = 1 << 26
 """More than an hour at 16,000 a second; more are a mistake, or meant to fill the memory."""
 FAILURES = (wave.Error, EOFError, ValueError, OSError)
 WIDTHS: dict[int, Any] = {1: np.uint8, 2: "<i2", 4: "<i4"}
+ODD = 3
+"""Bytes of a number that no type of numpy has."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ def read_sound(content: bytes, name: Path) -> Sound:
     width, channels, rate, samples = _check(content, name)
     with wave.open(io.BytesIO(content)) as file:
         raw = file.readframes(samples)
-    if width == 3:
+    if width == ODD:
         padded = np.frombuffer(raw, np.uint8).reshape(-1, 3)
         wide = np.zeros((len(padded), 4), np.uint8)
         wide[:, 1:] = padded
@@ -79,6 +81,8 @@ def _check(content: bytes, name: Path) -> tuple[int, int, int, int]:
             f"the sound {called} is no WAV file of plain numbers: {str(problem) or 'it ends early'}"
         ) from None
     width, channels, _, samples = found
+    if width not in (*WIDTHS, ODD):
+        raise RowFault(f"the sound {called} has numbers of {8 * width} bits; 8 to 32 are read")
     if samples * channels > MOST_SAMPLES:
         raise RowFault(f"the sound {called} has {samples:,} samples, over {MOST_SAMPLES:,}")
     if not samples or len(content) < samples * width * channels:
