@@ -15,9 +15,10 @@ from transformers import AutoModelForImageTextToText
 from tests import seeing, tiny
 from tests.command import Command
 from tests.pipelines.test_going_on import stop_at
-from tunesmith.errors import DataError, ModelError, RecipeError, RequestError
+from tunesmith.errors import DataError, ExportError, ModelError, RecipeError, RequestError
 from tunesmith.evaluation.evaluate import evaluate
 from tunesmith.export.export import export
+from tunesmith.export.order import Form
 from tunesmith.inference.generate import answer, encode_prompt
 from tunesmith.inference.sampling import Sampling
 from tunesmith.inference.session import ChatSession
@@ -74,6 +75,8 @@ def test_it_comes_to_tell_colours_and_is_exported_with_all_that_sees(
     assert scores.base is not None
     assert scores.base.exact_match == 0.0
 
+    with pytest.raises(ExportError, match="calibrated on texts alone"):
+        export(run.name, tmp_path / "few", form=Form("safetensors", "gptq-4"))
     done = export(run.name, tmp_path / "out")
     assert (done.distance.top1, done.distance.max_logit_difference < 1e-4) == (1.0, True)
     theirs: Any = AutoModelForImageTextToText.from_pretrained(str(tmp_path / "out"))

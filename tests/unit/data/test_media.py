@@ -191,5 +191,5 @@ def test_sounds_of_wider_numbers_are_refused(tmp_path: Path) -> None:
     content = bytearray(seeing.write_sound(tmp_path / "a.wav", 300).read_bytes())
     content[34:36] = (64).to_bytes(2, "little")  # bits a number
     content[32:34] = (8).to_bytes(2, "little")  # bytes of all channels
-    with pytest.raises(RowFault, match="a.wav has numbers of 64 bits; 8 to 32 are read"):
+    with pytest.raises(RowFault, match=r"a\.wav has numbers of 64 bits; 8 to 32 are read"):
         measure_sound(bytes(content), Path("a.wav"))

@@ -121,6 +121,8 @@ def build(*overrides: str):  # type: ignore[no-untyped-def]
         (["model.shifted_attention=7"], "model.shifted_attention"),
         (["model.shifted_attention=4096", "data.max_tokens=2048"], "model.shifted_attention"),
         (["model.shifted_attention=64", "method={name: dpo}"], "model.shifted_attention"),
+        (["tuning={kind: freeze, parts: [tower], names: [a]}"], "tuning.parts"),
+        (["tuning={kind: freeze, parts: [tower], layers: 1}"], "tuning.layers"),
         (["tuning={kind: freeze, spread: true, names: [a]}"], "tuning.spread"),
         (["tuning={kind: freeze, spread: true, layers: -1}"], "tuning.spread"),
         (["tuning.init=pissa", "tuning.dora=true"], "tuning.dora"),

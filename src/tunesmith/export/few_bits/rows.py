@@ -13,6 +13,7 @@ from tunesmith.errors import DataError, ExportError
 from tunesmith.export.order import Calibration, Order
 from tunesmith.export.parity import MAX_PROBES
 from tunesmith.methods import build_method
+from tunesmith.methods.classify import learn_of
 from tunesmith.models.reader import find_reader
 from tunesmith.paths import expand
 from tunesmith.recipe.data import Data, Source
@@ -43,13 +44,20 @@ def read_rows(order: Order, asked: Calibration) -> list[list[int]]:
     compared = 0 if splits.validation or asked.file else MAX_PROBES
     others = np.arange(compared if len(rows) >= 2 * compared else 0, len(rows))
     drawn = np.random.default_rng([recipe.run.seed, STREAM]).permutation(others)[: asked.rows]
-    return [_ids(rows[int(row)])[: asked.tokens] for row in drawn]
+    found = [rows[int(row)] for row in drawn]
+    if any("shown" in row for row in found):
+        raise ExportError(
+            "GPTQ is calibrated on texts alone, and the run's rows show something",
+            hint="name a file of texts with --calibrate-on",
+            where="--calibrate-on",
+        )
+    return [_ids(row)[: asked.tokens] for row in found]
 
 
 def _read(order: Order, recipe: Recipe, asked: Calibration) -> Splits:
     reader = find_reader(order.subject.base, order.subject.template)
     if asked.file is None:
-        learn, data = build_method(recipe.method).learn, recipe.data
+        learn, data = learn_of(build_method(recipe.method), reader), recipe.data
     else:
         learn = Learn(kind="text", prompts=True)
         data = _texts(expand(asked.file), asked.tokens)

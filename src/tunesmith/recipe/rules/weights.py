@@ -8,6 +8,7 @@ from tunesmith.errors import RecipeError
 from tunesmith.recipe.method import Classify, Online
 from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.rope import Llama3
+from tunesmith.recipe.rules.defaults import has_default
 from tunesmith.recipe.rules.methods import asks_the_base, has_reference
 from tunesmith.recipe.tuning import Freeze, Full
 
@@ -106,6 +107,26 @@ def groups_are_smaller_than_rows(recipe: Recipe) -> None:
             )
 
 
+def parts_hold_what_is_frozen(recipe: Recipe) -> None:
+    """Names say which part they lie in; layers are counted in the language model alone."""
+    tuning = recipe.tuning
+    if not isinstance(tuning, Freeze):
+        return
+    if tuning.names and not has_default(recipe, "tuning.parts"):
+        raise RecipeError(
+            "tuning.parts has no effect: tuning.names says what is trained",
+            hint="remove one of them",
+            where="tuning.parts",
+        )
+    if "language" not in tuning.parts and not has_default(recipe, "tuning.layers"):
+        raise RecipeError(
+            "tuning.layers has no effect: it counts those of the language model, which stays as "
+            "it is",
+            hint="remove it, or add language to tuning.parts",
+            where="tuning.layers",
+        )
+
+
 def freeze_counts_or_names(recipe: Recipe) -> None:
     """Frozen tuning opens layers by count or by name, and at least something."""
     tuning = recipe.tuning
@@ -138,5 +159,6 @@ RULES: tuple[Callable[[Recipe], None], ...] = (
     positions_are_stretched_once,
     frequencies_stand_in_order,
     groups_are_smaller_than_rows,
+    parts_hold_what_is_frozen,
     freeze_counts_or_names,
 )
