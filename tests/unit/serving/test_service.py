@@ -11,7 +11,7 @@ import pytest
 
 from tests import tiny
 from tests.unit.serving import inside
-from tunesmith.errors import RequestError
+from tunesmith.errors import EngineError, RequestError
 from tunesmith.inference.sampling import Sampling
 from tunesmith.serving.service import LONGEST_TOKEN, Service, several
 
@@ -55,6 +55,15 @@ def test_messages_to_a_model_without_template_tell_no_path(plain: Service) -> No
     problem = refusal(plain.render(plain.find(None), MESSAGES))
     assert "has no chat template" in problem.message
     assert problem.where == "messages"
+
+
+def test_requests_are_not_answered_by_an_engine_that_has_stopped(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service.check_ready()
+    monkeypatch.setattr(service.engine, "_dead", RuntimeError("out of something"))
+    with pytest.raises(EngineError, match="3 times on end: out of something"):
+        service.check_ready()
 
 
 def test_a_text_without_a_token_has_nothing_to_go_on_from(plain: Service) -> None:
