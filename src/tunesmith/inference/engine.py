@@ -188,6 +188,7 @@ class Engine(Protocol):
         Raises:
             EngineError: with the reason.
         """
+        return
 
     def embed(self, prompts: Sequence[Sequence[int]], model: str = "") -> list[list[float]]:
         """Return the mean of the last hidden states of each prompt, not normalized.
