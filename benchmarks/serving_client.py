@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 
-SECONDS = 600
+SECONDS, SECONDS_TO_END = 600, 30
 
 
 @dataclass
@@ -85,7 +85,7 @@ def ask_all(port: int, bodies: Sequence[dict[str, Any]], streams: int) -> list[S
             except Exception as problem:  # noqa: BLE001  told to whoever measures
                 failed.append(problem)
 
-    threads = [threading.Thread(target=client) for _ in range(streams)]
+    threads = [threading.Thread(target=client, daemon=True) for _ in range(streams)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -115,8 +115,8 @@ def watching(pid: int, port: int, work: Callable[[], list[Seen]]) -> tuple[list[
     """Do some work, and watch memory and /health of the server all the while."""
     watched, over = Watched(), threading.Event()
     watchers = [
-        threading.Thread(target=_watch_memory, args=(pid, watched, over)),
-        threading.Thread(target=_watch_health, args=(port, watched, over)),
+        threading.Thread(target=_watch_memory, args=(pid, watched, over), daemon=True),
+        threading.Thread(target=_watch_health, args=(port, watched, over), daemon=True),
     ]
     for watcher in watchers:
         watcher.start()
@@ -125,7 +125,7 @@ def watching(pid: int, port: int, work: Callable[[], list[Seen]]) -> tuple[list[
     finally:
         over.set()
         for watcher in watchers:
-            watcher.join()
+            watcher.join(SECONDS_TO_END)
 
 
 def _watch_memory(pid: int, watched: Watched, over: threading.Event) -> None:

@@ -111,6 +111,13 @@ def test_a_trained_file_is_merged_and_talked_to_by_files(
     outcome = command("export", "merge.yaml")
     assert outcome.code == 0, outcome.err
     assert Path("merged/model.safetensors").is_file()
+    few = {"export_quantization_bit": 4, "export_quantization_nsamples": 3}
+    packed = {**merge, **few, "export_dir": "packed", "export_quantization_maxlen": 9}
+    Path("packed.yaml").write_text(yaml.safe_dump(packed), "utf-8")
+    outcome = command("export", "packed.yaml")
+    assert outcome.code == 0, outcome.err
+    assert "gptq-4" in outcome.out
+    assert json.loads(Path("packed/parity.json").read_text())["calibrated"] == 3 * 9
     monkeypatch.setattr("builtins.input", lambda _: "/quit")
     outcome = command("chat", "chat.yaml", "max_new_tokens=4")
     assert outcome.code == 0, outcome.err

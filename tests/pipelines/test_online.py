@@ -28,7 +28,7 @@ from tunesmith.runs.run import Run
 from tunesmith.training.best import best_step
 from tunesmith.training.checkpoints import list_checkpoints, step_of
 from tunesmith.training.plan import dry_run
-from tunesmith.training.rollouts import Reference
+from tunesmith.training.rollouts import Reference, Rollouts, in_groups, is_flat
 from tunesmith.training.samples import read_samples
 from tunesmith.training.train import resume, train
 
@@ -39,6 +39,11 @@ def letters(completions, references, **_):
     assert all(text.startswith("It is") for text in references)
     return [sum(c in "abcdefghijklmnopqrstuvwxyz" for c in text) / max(len(text), 1)
             for text in completions]
+
+def half(completions, messages, **_):
+    found = letters(completions, references=["It is"] * len(completions))
+    even = [int(talk[-1]["content"].split()[-1]) % 2 == 0 for talk in messages]
+    return [0.5 if flat else score for score, flat in zip(found, even)]
 """
 
 
@@ -99,6 +104,36 @@ def test_what_is_rewarded_is_written_more_and_the_model_can_be_asked_and_exporte
     assert scores.tuned.loss is None
     export(run.name, tmp_path / "exported")
     assert (tmp_path / "exported" / "model.safetensors").is_file()
+
+
+def test_groups_that_teach_nothing_make_room_for_others(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[list[Any], list[Any]]] = []
+    redraw = Rollouts._redraw
+
+    def watched(self: Rollouts, rows: list[Any], *given: Any) -> list[Any]:
+        found = redraw(self, rows, *given)
+        seen.append((in_groups(rows, 4), in_groups(found, 4)))
+        return found
+
+    monkeypatch.setattr(Rollouts, "_redraw", watched)
+    rewards = {"function": f"{tmp_path / 'rewards.py'}:half"}
+    run = learn(tmp_path, tiny_model, method={"rewards": rewards, "redraws": 4}, run={"steps": 3})
+    assert len(seen) == 3
+    for before, after in seen:
+        assert len(after) == len(before) == 4
+        assert all(
+            one == other for one, other in zip(before, after, strict=True) if not is_flat(one)
+        )
+    flat, left = (sum(is_flat(g) for pair in seen for g in pair[at]) for at in (0, 1))
+    assert flat > 2
+    assert left == 0  # of twenty questions half are odd
+    records = [record for record in run.metrics() if "flat_groups" in record]
+    assert sum(record["flat_groups"] for record in records) == pytest.approx(flat / 4)
+    assert all(record["flat_groups_left"] == 0 for record in records)
+    asked = [tuple(row["input_ids"][: row["asked"]]) for _, after in seen for row in after[0]]
+    assert len(set(asked)) == 3  # an update's groups stay whole
 
 
 @pytest.mark.parametrize(("tuning", "loss"), [("lora", "dapo"), ("full", "rloo")])

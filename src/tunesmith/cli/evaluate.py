@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal, Optional
+from typing import TYPE_CHECKING, Annotated, Literal, Optional
 
 import typer
 
+if TYPE_CHECKING:
+    from tunesmith.models.chat import Subject
+
+Name = Annotated[
+    str,
+    typer.Argument(
+        help="A run, a checkpoint of one, or LLaMA-Factory's file; with --suite any model."
+    ),
+]
+Overrides = Annotated[
+    Optional[list[str]],
+    typer.Argument(metavar="[KEY=VALUE]...", help="Keys that replace the file's."),
+]
+
 
 def evaluate(
-    name: Annotated[
-        str,
-        typer.Argument(
-            help="A run, a checkpoint of one, or LLaMA-Factory's file; with --suite any model."
-        ),
-    ],
-    overrides: Annotated[
-        Optional[list[str]],
-        typer.Argument(metavar="[KEY=VALUE]...", help="Keys that replace the file's."),
-    ] = None,
+    name: Name,
+    overrides: Overrides = None,
     data: Annotated[
         Optional[list[Path]],
         typer.Option(
@@ -63,11 +70,7 @@ def evaluate(
     if suite is None:
         given = {"--score": score, "--shots": shots, "--limit": limit}
         refuse_given(given | {"--plain": plain, "--no-base": no_base}, "it needs --suite")
-        from tunesmith.cli.show_scores import show_scores
-        from tunesmith.evaluation.evaluate import evaluate as evaluate_run
-
-        scores = evaluate_run(subject, data=data or (), max_rows=max_rows, max_tokens=max_tokens)
-        show_scores(scores, show=10 if show is None else show)
+        _measure_rows(subject, data or (), max_rows, max_tokens, 10 if show is None else show)
         return
     refuse_given({"--max-rows": max_rows, "--show": show}, "benchmarks have --limit")
     refuse_given({"--data": (data or [])[1:]}, "a benchmark has one folder")
@@ -76,3 +79,17 @@ def evaluate(
 
     options = SuiteOptions(score, shots, plain, limit, max_tokens, base=not no_base)
     show_suite(measure_suite(subject, suite, data[0] if data else None, options))
+
+
+def _measure_rows(
+    subject: str | Subject,
+    data: Sequence[Path],
+    max_rows: int | None,
+    max_tokens: int | None,
+    show: int,
+) -> None:
+    from tunesmith.cli.show_scores import show_scores
+    from tunesmith.evaluation.evaluate import evaluate as evaluate_run
+
+    scores = evaluate_run(subject, data=data, max_rows=max_rows, max_tokens=max_tokens)
+    show_scores(scores, show=show)

@@ -5,11 +5,35 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal, Optional
+from typing import TYPE_CHECKING, Annotated, Literal, Optional
 
 import typer
 
 from tunesmith.errors import ExportError
+
+if TYPE_CHECKING:
+    from tunesmith.export.order import Form
+    from tunesmith.recipe.llamafactory.use import Use
+
+
+Quantize = Annotated[
+    Optional[str],
+    typer.Option(
+        help="How weights are packed. GGUF: f32, f16, bf16, q8_0, q6_k, q5_k_m or q4_k_m. "
+        "Safetensors: gptq-8, gptq-4, gptq-3, gptq-2, int8 or nf4. If not given, as the base is "
+        "stored."
+    ),
+]
+CalibrateOn = Annotated[
+    Optional[Path],
+    typer.Option(help="Texts that GPTQ looks at; without it, rows that the run learned from."),
+]
+CalibrateRows = Annotated[
+    Optional[int], typer.Option(min=1, help="How many rows GPTQ looks at: 128 if not said.")
+]
+CalibrateTokens = Annotated[
+    Optional[int], typer.Option(min=1, help="How many tokens of each: 1024 if not said.")
+]
 
 
 def export(
@@ -42,13 +66,10 @@ def export(
             "adapter alone, for PEFT (adapter) or for llama.cpp (gguf-adapter).",
         ),
     ] = "safetensors",
-    quantize: Annotated[
-        Optional[str],
-        typer.Option(
-            help="How GGUF is packed: f32, f16, bf16, q8_0, q6_k, q5_k_m or q4_k_m; if not given, "
-            "as the base is stored."
-        ),
-    ] = None,
+    quantize: Quantize = None,
+    calibrate_on: CalibrateOn = None,
+    calibrate_rows: CalibrateRows = None,
+    calibrate_tokens: CalibrateTokens = None,
     precision: Annotated[
         Optional[Literal["auto", "fp32", "bf16", "fp16"]],
         typer.Option(help="How safetensors are stored; auto, the default, does as the base."),
@@ -57,7 +78,6 @@ def export(
     """Write a run for other programs, after proving that it answers the same."""
     from tunesmith.cli.show_export import show_exported
     from tunesmith.export.export import export as export_run
-    from tunesmith.export.order import Form
     from tunesmith.models.given import find_given
 
     given = find_given(name, overrides or (), to_export=to is None)
@@ -69,9 +89,38 @@ def export(
     stored = precision or (given.use.precision if given.use else "auto")
     blend = read_blend(also or (), weight)
     exported = export_run(
-        given.name, folder, form=Form(form, quantize), precision=stored, blend=blend, weight=weight
+        given.name,
+        folder,
+        form=read_form(form, quantize, (calibrate_on, calibrate_rows, calibrate_tokens), given.use),
+        precision=stored,
+        blend=blend,
+        weight=weight,
     )
     show_exported(exported)
+
+
+def read_form(
+    name: str,
+    quantize: str | None,
+    calibrate: tuple[Path | None, int | None, int | None],
+    use: Use | None,
+) -> Form:
+    """Put together what is written, by the options and else by a file.
+
+    Args:
+        calibrate: file, rows and tokens, as far as they were said.
+    """
+    from tunesmith.export.order import SAFETENSORS, Calibration, Form
+
+    file, rows, tokens = calibrate
+    told = use.few_bits if use and name == SAFETENSORS.name and quantize is None else None
+    if told is not None:
+        quantize = f"gptq-{told.bits}"
+        file, rows, tokens = file or told.file, rows or told.rows, tokens or told.tokens
+    if not any(each is not None for each in (file, rows, tokens)):
+        return Form(name, quantize)
+    usual = Calibration()
+    return Form(name, quantize, Calibration(file, rows or usual.rows, tokens or usual.tokens))
 
 
 def read_blend(also: Sequence[str], weight: float) -> dict[str, float]:

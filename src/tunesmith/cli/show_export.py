@@ -27,6 +27,7 @@ def show_exported(exported: Exported) -> None:
             "weights": f"{exported.precision}, {exported.num_bytes:,} bytes",
             f"same {kept}": f"{exported.num_probes} {asks} of the run, in fp32{ties}",
             f"in {exported.precision}": spell_distance(distance, unit),
+            **_calibrated(exported),
             **({"from the quantized one": spell_distance(moved)} if moved else {}),
             use: command,
         },
@@ -47,6 +48,12 @@ def next_step(exported: Exported) -> tuple[str, str]:
         "gguf-adapter": ("serve", f"llama-server -m BASE.gguf --lora {folder / 'adapter.gguf'}"),
     }
     return steps.get(exported.form, ("serve", f"tunesmith serve {folder}"))
+
+
+def _calibrated(exported: Exported) -> dict[str, str]:
+    if not exported.calibrated:
+        return {}
+    return {"calibrated on": f"{exported.calibrated:,} tokens"}
 
 
 def spell_distance(distance: Distance, unit: str = "token") -> str:

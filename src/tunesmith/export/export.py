@@ -55,7 +55,21 @@ def export(
     subject = with_others(subject, blend, weight)
     to = expand(to).absolute()
     check_target(to)
-    return EXPORTERS[form.name](Order(subject, run, to, precision, form.name, form.quantize))
+    _check_calibration(form)
+    order = Order(subject, run, to, precision, form.name, form.quantize, form.calibration)
+    return EXPORTERS[form.name](order)
+
+
+def _check_calibration(form: Form) -> None:
+    """Refuse rows that nothing would look at."""
+    gptq = form.name == SAFETENSORS.name and (form.quantize or "").startswith("gptq")
+    if form.calibration is not None and not gptq:
+        raise ExportError(
+            f"--calibrate has no effect: no rows are looked at for --format {form.name}"
+            + (f" --quantize {form.quantize}" if form.quantize else ""),
+            hint="remove it, or write --format safetensors --quantize gptq-4",
+            where="--calibrate",
+        )
 
 
 def with_others(subject: Subject, blend: Mapping[str, float], weight: float) -> Subject:

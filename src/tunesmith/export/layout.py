@@ -13,6 +13,7 @@ from tunesmith.models.reader import AnyReader, Reader
 from tunesmith.runs.write import write_json, write_text
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
     from tunesmith.models.chat import ChatModel
@@ -26,24 +27,32 @@ HOW_IT_WAS_LOADED = ("is_local", "local_files_only")
 """Fields that transformers adds to tokenizer_config.json and that describe this machine."""
 
 
-def write_folder(model: PreTrainedModel, chat: ChatModel, folder: Path) -> None:
+def write_folder(
+    model: PreTrainedModel,
+    chat: ChatModel,
+    folder: Path,
+    state: dict[str, torch.Tensor] | None = None,
+) -> None:
     """Write weights, configuration, tokenizer, template and generation defaults.
 
     Args:
         model: already in the precision it is to be stored in.
         chat: whose tokenizer, template and ends of answers belong to it.
+        state: tensors to store in place of the model's own.
     """
     from transformers import GenerationConfig
 
     model.generation_config = GenerationConfig()  # ours is written over it below
-    model.save_pretrained(str(folder), max_shard_size=SHARD_SIZE)
+    model.save_pretrained(str(folder), max_shard_size=SHARD_SIZE, state_dict=state)
     add_older_names(folder)
     write_reader(chat, folder)
 
 
 def write_reader(chat: ChatModel, folder: Path) -> None:
-    """Write tokenizer, template and generation defaults."""
+    """Write tokenizer, template, generation defaults, and what images are made ready by."""
     chat.tokenizer.save_pretrained(str(folder))
+    if chat.senses is not None:
+        chat.senses.save(folder)
     write_json(folder / "generation_config.json", generation_defaults(chat))
     _mend_tokenizer(folder, chat.template)
 

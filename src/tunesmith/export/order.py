@@ -7,8 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from tunesmith.export import parity
-from tunesmith.export.parity import Distance
+from tunesmith.export.parity import CAST, NEAR_TIE, Distance
 from tunesmith.models.chat import Subject
 from tunesmith.runs.run import Run
 from tunesmith.runs.write import write_json
@@ -18,15 +17,32 @@ REPORT = "parity.json"
 
 
 @dataclass(frozen=True)
+class Calibration:
+    """The rows that GPTQ looks at.
+
+    Attributes:
+        file: of texts; None for the rows that the run learned from.
+        rows: at most so many.
+        tokens: of a row at most so many.
+    """
+
+    file: Path | None = None
+    rows: int = 128
+    tokens: int = 1024
+
+
+@dataclass(frozen=True)
 class Form:
     """What is written.
 
     Attributes:
         quantize: how weights are packed; what there is depends on the form.
+        calibration: rows to look at while they are; None if that was not said.
     """
 
     name: str
     quantize: str | None = None
+    calibration: Calibration | None = None
 
 
 SAFETENSORS = Form("safetensors")
@@ -42,6 +58,7 @@ class Order:
         precision: how weights are stored.
         form: one of `EXPORTERS`.
         quantize: how weights are packed; None if that was not said.
+        calibration: rows to look at while they are; None if that was not said.
     """
 
     subject: Subject
@@ -50,6 +67,7 @@ class Order:
     precision: Precision = "auto"
     form: str = SAFETENSORS.name
     quantize: str | None = None
+    calibration: Calibration | None = None
 
 
 @dataclass(frozen=True)
@@ -63,6 +81,7 @@ class Exported:
         from_quantized: of the stored model from the adapter on the quantized base that it was
             trained on; None if the base was not quantized.
         labels: how many classes a classifier names; 0 for a model that answers.
+        calibrated: tokens of the rows that weights were packed for; 0 if none were looked at.
         form: one of `EXPORTERS`.
         scores: whether it scores answers, and gives none.
     """
@@ -75,6 +94,7 @@ class Exported:
     distance: Distance
     from_quantized: Distance | None = None
     labels: int = 0
+    calibrated: int = 0
     form: str = SAFETENSORS.name
     scores: bool = False
 
@@ -82,7 +102,7 @@ class Exported:
 Exporter = Callable[[Order], Exported]
 
 
-LIMITS = {"kl": parity.MAX_KL, "top1": parity.MIN_TOP1}
+LIMITS: dict[str, float] = asdict(CAST)
 
 
 def write_report(
@@ -94,5 +114,5 @@ def write_report(
     del found["folder"]
     if blend is not None:
         found["blend"] = {run: blend.own, **{str(folder): w for folder, w in blend.others}}
-    proof = {**found, "limits": {**limits, "near_tie": parity.NEAR_TIE}}
+    proof = {**found, "limits": {**limits, "near_tie": NEAR_TIE}}
     write_json(folder / REPORT, proof)

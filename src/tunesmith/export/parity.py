@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from tunesmith.data.tokens import encode
-from tunesmith.errors import ExportError
-from tunesmith.inference.generate import answer, template_of
+from tunesmith.errors import ExportError, RequestError
+from tunesmith.inference.generate import answer, encode_prompt
+from tunesmith.inference.looked import looked_arguments
 from tunesmith.inference.sampling import Sampling
 from tunesmith.models.chat import ChatModel
 from tunesmith.runs.run import Run
+from tunesmith.templates.parts import spell_places
 
 if TYPE_CHECKING:
     import torch
@@ -59,6 +61,22 @@ class Distance:
     max_logit_difference: float
 
 
+@dataclass(frozen=True)
+class Limits:
+    """How far from the tuned model what is published may be.
+
+    Attributes:
+        kl: nats a token, the mean over all answer tokens.
+        top1: share of answer tokens whose likeliest choice is kept.
+    """
+
+    kl: float = MAX_KL
+    top1: float = MIN_TOP1
+
+
+CAST = Limits()
+
+
 def read_probes(run: Run) -> list[dict[str, Any]]:
     """Read the prompts that a run kept.
 
@@ -87,11 +105,8 @@ def check_tokens(model: ChatModel, probes: Sequence[dict[str, Any]]) -> None:
         ModelError: if the template is gone.
     """
     for probe in probes:
-        if "messages" in probe:
-            text = template_of(model).render_prompt(probe["messages"], probe.get("tools", ()))
-        else:
-            text = probe["text"]
-        if encode(model.tokenizer, text) != probe["ids"]:
+        if encode_probe(model, probe) != probe["ids"]:
+            text = probe.get("text") or spell_places(str(probe["messages"][-1]["content"]))
             raise ExportError(
                 f"tokenizer or template give other tokens than in training for {text[:60]!r}",
                 hint="the files of the base model changed since; put them back",
@@ -99,11 +114,37 @@ def check_tokens(model: ChatModel, probes: Sequence[dict[str, Any]]) -> None:
             )
 
 
+def encode_probe(model: ChatModel, probe: Mapping[str, Any]) -> list[int]:
+    """Tokenize a probe as a server would, with what it shows.
+
+    Raises:
+        ExportError: if what it shows is gone, or another than in training.
+        ModelError: if the template is gone.
+    """
+    if "messages" not in probe:
+        return encode(model.tokenizer, probe["text"])
+    try:
+        return encode_prompt(model, probe["messages"], probe.get("tools", ()))
+    except RequestError as problem:
+        raise ExportError(
+            f"what a prompt of the run shows cannot be compared: {problem.message}",
+            hint="put the files back that the run learned from",
+            where=model.name,
+        ) from None
+
+
+def _shows(probe: Mapping[str, Any]) -> bool:
+    return any("media" in message for message in probe.get("messages", ()))
+
+
 def take_reference(model: ChatModel, probes: Sequence[dict[str, Any]]) -> Reference:
     """Let the tuned model answer the probes, greedily."""
     vocab = model.model.config.get_text_config().vocab_size  # type: ignore[union-attr,operator]
     affordable = max(1, LOGITS_BYTES // (4 * vocab * ANSWER_TOKENS))
-    prompts = [probe["ids"] for probe in probes][:affordable]
+    prompts = [
+        encode_probe(model, probe) if _shows(probe) else probe["ids"]
+        for probe in probes[:affordable]
+    ]
     answers = greedy(model, prompts)
     logits = [_logits(model, *pair) for pair in zip(prompts, answers, strict=True)]
     return Reference(prompts, answers, logits)
@@ -172,20 +213,31 @@ def measure_distance(model: ChatModel, reference: Reference) -> Distance:
     return Distance(count, kl, same / max(count, 1), float(worst))
 
 
-def check_distance(distance: Distance, precision: str, where: str) -> None:
-    """Refuse a model that a cast has moved too far.
+def check_distance(
+    distance: Distance,
+    precision: str,
+    where: str,
+    limits: Limits = CAST,
+    why: str = "",
+    hint: str = "export with --precision fp32",
+) -> None:
+    """Refuse a model that a cast or few bits have moved too far.
+
+    Args:
+        why: what changed most.
 
     Raises:
         ExportError: with the figures and their limits.
     """
     finite = math.isfinite(distance.kl) and math.isfinite(distance.max_logit_difference)
-    if finite and distance.kl <= MAX_KL and distance.top1 >= MIN_TOP1:
+    if finite and distance.kl <= limits.kl and distance.top1 >= limits.top1:
         return
     raise ExportError(
         f"in {precision} the model moves too far from the tuned one: KL {distance.kl:.4f} nats a "
-        f"token (limit {MAX_KL}), same choice for {distance.top1:.1%} of the tokens "
-        f"(limit {MIN_TOP1:.0%}), logits {distance.max_logit_difference:.4f} apart",
-        hint="export with --precision fp32"
+        f"token (limit {limits.kl}), same choice for {distance.top1:.1%} of the tokens "
+        f"(limit {limits.top1:.0%}), logits {distance.max_logit_difference:.4f} apart"
+        f"{f'; {why}' if why else ''}",
+        hint=hint
         if precision != "fp32"
         else "this is a fault of the export; nothing was published; please report it",
         where=where,
@@ -201,7 +253,8 @@ def _logits(model: ChatModel, prompt: list[int], given: list[int]) -> torch.Tens
     device = next(model.model.parameters()).device
     ids = torch.tensor([[*prompt, *given]], device=device)
     with torch.no_grad():
-        logits: torch.Tensor = model.model(input_ids=ids, use_cache=False).logits[0]
+        shown = looked_arguments(model, [prompt], ids, None)
+        logits: torch.Tensor = model.model(input_ids=ids, **shown, use_cache=False).logits[0]
     return logits[len(prompt) - 1 : -1].float().cpu()
 
 

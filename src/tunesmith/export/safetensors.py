@@ -2,42 +2,33 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from tunesmith.errors import ExportError, ModelError, RecipeError
+from tunesmith.errors import ExportError
 from tunesmith.export.aside import check_room, size_of, writing_aside
 from tunesmith.export.classes import check_same_classes, distance_of, score_probes
+from tunesmith.export.few_bits.export import export_few_bits
 from tunesmith.export.layout import write_classifier, write_folder
 from tunesmith.export.merged import count_weights, load_merged, merge
 from tunesmith.export.order import Exported, Order, write_report
-from tunesmith.export.parity import check_distance, check_tokens, measure_distance, read_probes
+from tunesmith.export.parity import check_distance, measure_distance, read_probes
 from tunesmith.export.reward import export_reward
-from tunesmith.models.chat import ChatModel, Subject, find_subject, load_subject
+from tunesmith.export.stored import BYTES, dtype_of, keep_value_head, load_stored, precision_of
+from tunesmith.models.chat import ChatModel, Subject
 from tunesmith.models.classes import load_classifier
-from tunesmith.models.inspect import is_scorer, labels_of, read_config
-from tunesmith.models.value import FILE, VALUE
-from tunesmith.runs.run import Run
+from tunesmith.models.inspect import is_scorer, labels_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-STORED = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
-BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 
 
 def export_safetensors(order: Order) -> Exported:
     """Write one folder of safetensors with everything a server needs."""
     if order.quantize is not None:
-        raise ExportError(
-            f"--quantize {order.quantize} packs weights, which safetensors stores whole",
-            hint="leave it out, or choose --format gguf",
-            where="--quantize",
-        )
-    precision = stored_precision(order.run) if order.precision == "auto" else order.precision
+        return export_few_bits(order)
+    precision = precision_of(order)
     weights = order.subject.adapter or order.subject.base
     if labels_of(weights):
         return _export_classifier(order, precision)
@@ -46,8 +37,8 @@ def export_safetensors(order: Order) -> Exported:
     found = load_merged(order, BYTES[precision])
     with writing_aside(order.to) as aside:
         _write(found.chat, aside, precision)
-        _keep_value_head(weights, aside)
-        written = _load_stored(aside, found.probes)
+        keep_value_head(weights, aside)
+        written = load_stored(aside, found.probes)
         distance = measure_distance(written, found.reference)
         check_distance(distance, precision, str(order.to))
         moved = None if found.trained is None else measure_distance(written, found.trained)
@@ -66,8 +57,6 @@ def export_safetensors(order: Order) -> Exported:
 
 def _export_classifier(order: Order, precision: str) -> Exported:
     """Write a classifier; its scores must be those of the tuned one."""
-    import torch
-
     if order.subject.blend is not None:
         raise ExportError(
             "a classifier is exported alone: heads of other adapters score other classes",
@@ -80,9 +69,8 @@ def _export_classifier(order: Order, precision: str) -> Exported:
     wanted = score_probes(tuned, probes)
     merged = replace(tuned, model=merge(tuned))
     ties = check_same_classes(score_probes(merged, probes), wanted, tuned.name)
-    dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
     with writing_aside(to) as aside:
-        model: PreTrainedModel = merged.model.to(dtypes[precision])  # type: ignore[assignment]
+        model: PreTrainedModel = merged.model.to(dtype_of(precision))  # type: ignore[assignment]
         write_classifier(model, merged.reader, aside)
         written = load_classifier(Subject(to.name, aside), device="cpu")
         distance = distance_of(score_probes(written, probes), wanted)
@@ -93,36 +81,7 @@ def _export_classifier(order: Order, precision: str) -> Exported:
     return exported
 
 
-def stored_precision(run: Run) -> str:
-    """Name the precision in which the weights that a run started from are stored."""
-    try:
-        base = find_subject(run.path, base_only=True).base
-    except (ModelError, RecipeError):  # a whole model can be exported when its base is gone
-        base = run.model
-    config = read_config(base / "config.json")
-    text = config.get("text_config") or {}
-    named = config.get("dtype") or config.get("torch_dtype") or text.get("dtype") or "float32"
-    return STORED.get(str(named).removeprefix("torch."), "fp32")
-
-
 def _write(merged: ChatModel, folder: Path, precision: str) -> None:
     """Write the merged model in its final precision."""
-    import torch
-
-    dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-    model: PreTrainedModel = merged.model.to(dtypes[precision])  # type: ignore[assignment]
+    model: PreTrainedModel = merged.model.to(dtype_of(precision))  # type: ignore[assignment]
     write_folder(model, merged, folder)
-
-
-def _keep_value_head(weights: Path, folder: Path) -> None:
-    """Keep what PPO goes on from, apart: servers load all weights that lie beside theirs."""
-    if (weights / FILE).is_file():
-        (folder / VALUE).mkdir()
-        shutil.copyfile(weights / FILE, folder / VALUE / FILE)
-
-
-def _load_stored(folder: Path, probes: Sequence[dict[str, Any]]) -> ChatModel:
-    """Load what was written, as a server would."""
-    stored = load_subject(Subject(folder.name, folder), precision="fp32", device="cpu")
-    check_tokens(stored, probes)
-    return stored

@@ -107,7 +107,7 @@ class Turns:
         return taken
 
     def _answer(self, rows: Sequence[Row]) -> None:
-        prompts, limit = [list(row.tokens) for row in rows], max(row.limit for row in rows)
+        prompts, limit = [row.prompt for row in rows], max(row.limit for row in rows)
         problem: Exception = _closed()
         try:
             with self.turn:

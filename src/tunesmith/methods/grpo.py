@@ -46,6 +46,7 @@ class GRPOMethod(OnlineMethod):
             temperature=options.temperature,
             rows=options.rollout_rows,
             iterations=options.iterations,
+            redraws=options.redraws,
         )
 
     @property

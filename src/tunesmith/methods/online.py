@@ -38,6 +38,7 @@ class Writing:
         rows: answers written at the same time.
         iterations: times that the same answers are learned from.
         minibatches: updates that each of these times is split into.
+        redraws: times that answers which are all worth the same make room for others.
     """
 
     group_size: int
@@ -46,6 +47,7 @@ class Writing:
     rows: int
     iterations: int
     minibatches: int = 1
+    redraws: int = 0
 
     @property
     def updates(self) -> int:

@@ -123,7 +123,7 @@ def begin_in(model: PeftModel, directions: Mapping[str, torch.Tensor]) -> None:
         found = directions.get(name)
         if found is None or not len(found):
             parent, _, last = name.rpartition(".")
-            setattr(model.get_submodule(parent), last, layer.get_base_layer())
+            model.get_submodule(parent).register_module(last, layer.get_base_layer())
             continue
         kept.append(inner)
         ranks[inner], alphas[inner] = _become(layer, found, rslora=config.use_rslora)

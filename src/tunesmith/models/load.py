@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tunesmith.errors import ModelError
 from tunesmith.models.inspect import check_files, is_scorer, labels_of
 from tunesmith.models.quantize import check_package, find_misfits, hush, loading_options, settle
-from tunesmith.models.quantize.packed import find_packed, refuse_packed, refuse_twice
+from tunesmith.models.quantize.packed import Packed, find_packed, refuse_packed, refuse_twice
 from tunesmith.models.quantize.packed import loading_options as packed_options
 from tunesmith.models.quantize.packed import settle as fill
 from tunesmith.models.quantize.whole import make_whole
@@ -55,29 +55,42 @@ def load_model(
     """
     refuse_scorer(folder)
     config = load_config(folder, rope)
-    from transformers import AutoModelForCausalLM
-
-    how: dict[str, Any] = {"dtype": dtype}
     packed = find_packed(folder)
     if packed is not None:
         refuse_twice(packed, quantize)
-        how = packed_options(packed, config, device)
-    elif quantize is not None:
-        check_package(quantize)
-        how = loading_options(quantize, dtype=dtype, device=device)
-    model, loaded = read_weights(AutoModelForCausalLM, folder, {**_stretched(folder, rope), **how})
+        quantize = packed.made_by
+    how = _how_to_read(quantize, packed, config, dtype, device)
+    model, loaded = read_weights(
+        language_class(config), folder, {**_stretched(folder, rope), **how}
+    )
     refuse_partial(folder, loaded)
-    if packed is not None:
-        fill(model, packed)
-        settle(model, dtype)
-        if whole:
-            make_whole(model, dtype)
-        return model
+    if packed is None and quantize is None:
+        return move(model, device)
     if quantize is not None:
         refuse_partial(folder, {**loaded, "mismatched_keys": find_misfits(model, quantize)})
-        settle(model, dtype, quantize)  # it lies on its device already
-        return model
-    return move(model, device)
+    if packed is not None:
+        fill(model, packed)
+    settle(model, dtype, quantize)  # it lies on its device already
+    if packed is not None and whole:
+        make_whole(model, dtype)
+    return model
+
+
+def _how_to_read(
+    quantize: Quantize | None,
+    packed: Packed | None,
+    config: PreTrainedConfig,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> dict[str, Any]:
+    """Tell transformers what becomes of weights while they are read."""
+    if quantize is not None:
+        check_package(quantize)
+    if packed is not None:
+        return packed_options(packed, config, device)
+    if quantize is not None:
+        return loading_options(quantize, dtype=dtype, device=device)
+    return {"dtype": dtype}
 
 
 def load_scorer(
@@ -197,11 +210,9 @@ def build_random_model(
     """Build a model of random weights from a folder's config.json, by torch's current seed."""
     check_files(folder, weights=False)
     quiet_libraries()
-    from transformers import AutoModelForCausalLM
-
     config = load_config(folder)
     refuse_packed(folder, "and random weights are trained whole")
-    model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=dtype)
+    model: PreTrainedModel = language_class(config).from_config(config, dtype=dtype)
     return move(model, device)
 
 
@@ -240,15 +251,36 @@ def load_config(folder: Path, rope: RopeScaling | None = None) -> PreTrainedConf
         ModelError: if transformers does not know it, or a field is impossible.
     """
     forbid_network()
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-
     kind = check_files(folder, weights=False).get("model_type")
-    if not isinstance(kind, str) or kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+    if not isinstance(kind, str) or not (writes_text(kind) or takes_more(kind)):
         raise not_built_in(folder / "config.json", kind)
     config = read_architecture(folder)
     if rope is not None:
         stretch(config, rope)
     return config
+
+
+def writes_text(kind: str) -> bool:
+    """Whether a family's models, by their model_type, go on with text."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    return kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+
+def takes_more(kind: str) -> bool:
+    """Whether they write text and take more than text: they have a processor."""
+    from transformers.models.auto import processing_auto
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES
+
+    processed = vars(processing_auto)["PROCESSOR_MAPPING_NAMES"]
+    return kind in MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES and kind in processed
+
+
+def language_class(config: PreTrainedConfig) -> Any:
+    """Return transformers' class of models that go on with text, and see if theirs do."""
+    from transformers import AutoModelForCausalLM, AutoModelForMultimodalLM
+
+    return AutoModelForMultimodalLM if takes_more(config.model_type) else AutoModelForCausalLM
 
 
 def read_architecture(folder: Path) -> PreTrainedConfig:

@@ -175,6 +175,9 @@ class GRPO(Section):
     """The same upwards where it differs; without one `epsilon`, and 0.28 for the loss dapo."""
     iterations: Count = 1
     """Updates that learn from the same answers before new ones are written."""
+    redraws: Annotated[CountOrZero, Field(le=100)] = 0
+    """Times that groups whose answers are all worth the same, from which nothing is learned, make
+    room for answers to other questions (dynamic sampling, arXiv:2503.14476), 0 for none."""
     overlong: Literal["learn", "mask"] = "learn"
     """Whether answers that were cut at `answer_tokens` are learned from."""
     overlong_tokens: CountOrZero = 0

@@ -33,7 +33,7 @@ from tunesmith.methods.online import (
 )
 from tunesmith.methods.ranks import ALONE, Share
 from tunesmith.methods.rewards import Sample, build_rewards
-from tunesmith.models.chat import ChatModel, find_beneath
+from tunesmith.models.chat import as_chat_model, find_beneath
 from tunesmith.models.reader import Reader
 from tunesmith.models.roles import Roles, load_reference
 from tunesmith.runs.write import write_bytes
@@ -174,19 +174,47 @@ class Rollouts:
     def _roll_out(self, number: int, questions: Sequence[int]) -> list[Row]:
         """Write, reward and compare the answers to our questions."""
         writing = self.method.writing
-        asked = [row for row in questions for _ in range(writing.group_size)]
-        drawn = np.random.SeedSequence([self.recipe.run.seed, number, self.ranks.rank])
+        with self._measuring():
+            first = self._answer_in_groups(questions, number)
+            self.watched.add(self._measures(first, groups_of=writing.group_size))
+            rows = self._observe(self._redraw(first, questions, number))
+        judged = self.method.judge(rows, self.memory, self.ranks)
+        self.watched.add(_figures(judged.figures))
+        return sorted(judged.rows, key=lambda row: -len(row["input_ids"]))
+
+    def _answer_in_groups(self, questions: Sequence[int], *number: int) -> list[Row]:
+        """Answer each question several times, as the run's seed and some numbers decide."""
+        writing = self.method.writing
+        rollout, *attempt = number
+        key = [self.recipe.run.seed, rollout, self.ranks.rank, *attempt]
+        drawn = np.random.SeedSequence(key)
         sampling = Sampling(
             max_tokens=writing.max_tokens,
             temperature=writing.temperature,
             seed=int(drawn.generate_state(1, np.uint64)[0] >> 1),
         )
-        with self._measuring():
-            rows = self._observe(self._answer(self.train, asked, sampling))
-        self.watched.add(self._measures(rows, groups_of=writing.group_size))
-        judged = self.method.judge(rows, self.memory, self.ranks)
-        self.watched.add(_figures(judged.figures))
-        return sorted(judged.rows, key=lambda row: -len(row["input_ids"]))
+        asked = [row for row in questions for _ in range(writing.group_size)]
+        return self._answer(self.train, asked, sampling)
+
+    def _redraw(self, rows: list[Row], questions: Sequence[int], number: int) -> list[Row]:
+        """Put answers to other questions in the place of groups that nothing is learned from."""
+        writing, seen = self.method.writing, set(questions)
+        groups = in_groups(rows, writing.group_size)
+        for attempt in range(1, writing.redraws + 1):
+            flat = [at for at, group in enumerate(groups) if is_flat(group)]
+            others = [row for row in range(len(self.train)) if row not in seen]
+            if not flat or not others:
+                break
+            drawn = np.random.default_rng([self.recipe.run.seed, number, self.ranks.rank, attempt])
+            count = min(len(flat), len(others))
+            chosen = drawn.choice(others, count, replace=False).tolist()
+            seen.update(chosen)
+            answers = self._answer_in_groups(chosen, number, attempt)
+            for at, group in zip(flat, in_groups(answers, writing.group_size), strict=False):
+                groups[at] = group
+        if writing.redraws:
+            self.watched.add(_share("flat_groups_left", list(map(is_flat, groups))))
+        return [row for group in groups for row in group]
 
     def _answer(self, rows: TokenRows, asked: Sequence[int], sampling: Sampling) -> list[Row]:
         """Write an answer to each question and reward it."""
@@ -282,6 +310,24 @@ class Rollouts:
             self.policy.train()
 
 
+def _share(name: str, true: Sequence[bool]) -> LossSum:
+    """Watch how many of some are so; a process may have none."""
+    import torch
+
+    parts = {name: torch.tensor(float(sum(true)))}, {name: torch.tensor(float(len(true)))}
+    return LossSum(torch.zeros(()), 0, *parts)
+
+
+def in_groups(rows: Sequence[Row], size: int) -> list[list[Row]]:
+    """Part answers by their questions."""
+    return [list(rows[start : start + size]) for start in range(0, len(rows), size)]
+
+
+def is_flat(group: Sequence[Row]) -> bool:
+    """Whether all answers to a question are worth the same, so that none is better than others."""
+    return float(np.std([row["reward"] for row in group], ddof=1)) < ALIKE
+
+
 def _figures(figures: Mapping[str, float]) -> LossSum:
     """Watch figures of whole rollouts."""
     import torch
@@ -310,9 +356,7 @@ def build_engine(roles: Roles, method: OnlineMethod) -> Engine:
     """Let the policy itself answer."""
     reader = roles.reader
     assert isinstance(reader, Reader)
-    model = ChatModel(
-        "policy", roles.policy, reader.tokenizer, reader.template, reader.stop_ids, reader.folder
-    )
+    model = as_chat_model("policy", roles.policy, reader)
     return OwnModel(model, rows=method.writing.rows)
 
 

@@ -93,6 +93,26 @@ def test_a_long_prompt_is_read_in_parts_while_others_are_written(one: ChatModel)
     engine.close()
 
 
+def test_a_short_prompt_waits_for_no_long_one_before_it(one: ChatModel) -> None:
+    engine, heard = BatchingEngine(one, rows=4), []
+    engine._batch.chunk = 64
+    longs = [random.Random(seed).choices(range(3, 390), k=235) for seed in range(2)]
+    ears = [Ear() for _ in range(3)]
+    asked = [*longs, PROMPTS[0]]
+    requests = [
+        (
+            Request(prompt, Sampling(max_tokens=9)),
+            lambda told, n=n: (heard.append(n), ears[n](told)),
+        )
+        for n, prompt in enumerate(asked)
+    ]
+    engine._send(requests)  # type: ignore[arg-type]
+    for prompt, ear in zip(asked, ears, strict=True):
+        assert_same(one, prompt, ear.tokens(), reference(one, prompt, 9))
+    assert list(dict.fromkeys(heard)) == [2, 0, 1]
+    engine.close()
+
+
 def test_a_prompt_may_end_one_token_after_a_part(one: ChatModel) -> None:
     engine = BatchingEngine(one, rows=4)
     engine._batch.chunk = 10

@@ -42,7 +42,7 @@ def test_cancelled_answers_do_not_pile_up_behind_long_ones() -> None:
 
 
 def test_an_answer_that_is_let_in_is_never_out_of_sight() -> None:
-    """Others look whether an answer needs its adapter, while it takes its slot."""
+    """Others look whether an answer needs its adapter while it leaves those that wait."""
     seen: list[bool] = []
 
     class Watched(deque[Any]):

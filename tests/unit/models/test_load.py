@@ -182,7 +182,7 @@ def test_a_field_that_names_nothing_is_named(model: Path) -> None:
     assert "'no_such_function' is unknown or missing" in refusal(model).message
 
 
-@pytest.mark.parametrize("method", ["bitsandbytes", "fp8", "compressed-tensors"])
+@pytest.mark.parametrize("method", ["eetq", "fp8", "compressed-tensors"])
 def test_quantized_weights_are_refused_by_their_kind(model: Path, method: str) -> None:
     tiny.change_json(model / "config.json", quantization_config={"quant_method": method})
     problem = refusal(model)

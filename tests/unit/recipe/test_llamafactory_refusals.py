@@ -41,6 +41,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"finetuning_type": "full", "adapter_name_or_path": "a", "create_new_adapter": True},
         "adapter_name_or_path",
     ),
+    ({"freeze_language_model": True}, "freeze_language_model"),
     ({"do_predict": True}, "do_predict"),
     ({"predict_with_generate": True}, "predict_with_generate"),
     ({"dataset": None}, "dataset"),
@@ -171,7 +172,8 @@ def test_a_folder_with_files_is_not_written_over_unasked() -> None:
     ("keys", "key"),
     [
         ({}, "export_dir"),
-        ({"export_dir": "o", "export_quantization_bit": 4}, "export_quantization_bit"),
+        ({"export_dir": "o", "export_quantization_bit": 5}, "export_quantization_bit"),
+        ({"export_dir": "o", "export_quantization_dataset": "a"}, "export_quantization_dataset"),
         ({"export_dir": "o", "export_legacy_format": True}, "export_legacy_format"),
         ({"export_dir": "o", "export_hub_model_id": "a/b"}, "export_hub_model_id"),
         ({"export_dir": "o", "quantization_bit": 4}, "quantization_bit"),

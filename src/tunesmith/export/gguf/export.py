@@ -12,7 +12,7 @@ from tunesmith.export.gguf.packing import PACKINGS, find_packer
 from tunesmith.export.gguf.write import write_gguf
 from tunesmith.export.merged import Tuned, load_merged
 from tunesmith.export.order import Exported, Order, write_report
-from tunesmith.export.safetensors import stored_precision
+from tunesmith.export.stored import stored_precision
 from tunesmith.models.inspect import read_config
 from tunesmith.models.load import refuse_scorer
 

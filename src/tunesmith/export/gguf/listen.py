@@ -52,6 +52,7 @@ def start_server(order: dict[str, Any]) -> Any:
     params.cache_type_k = params.cache_type_v = llama.ggml_type.GGML_TYPE_F32
     params.flash_attn_type = llama.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
     params.swa_full = params.check_tensors = params.use_jinja = True
+    params.no_extra_bufts = True  # weights are read where they lie, and not copied in another order
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = order["threads"]
     params.verbosity, params.hostnames, params.port = 2, ["127.0.0.1"], 0
     if order["adapter"]:

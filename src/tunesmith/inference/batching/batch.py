@@ -20,6 +20,8 @@ from tunesmith.inference.row import Row
 LONGEST_PAUSE, LEAST_CHUNK = 0.5, 128
 """Seconds that answers which are being written wait for prompts of others, about; and what of
 those is read nevertheless."""
+LEAST_PART = 32
+"""Tokens of a long text that are read at least."""
 
 
 @dataclass
@@ -114,20 +116,27 @@ class Batch:
                     youngest.row.fail(_no_memory(youngest.row))
 
     def _choose_reading(self) -> dict[Slot, int]:
-        """Choose how much is read of which text, those that came first before others."""
-        left, reading = self._most_read(), {}
+        """Choose how much is read of which text: short ones wait for no long one before them."""
+        left = self._most_read()
+        reading: dict[Slot, int] = {}
         for slot in self.slots:
             if left and slot.left > 1:
-                reading[slot] = min(slot.left, left)
+                reading[slot] = _part_of(slot, left)
                 left -= reading[slot]
         while left and self.waiting and len(self.slots) < self.most:
             admitted = self._admit()
             if admitted is None:
                 break
             if admitted.left > 1:
-                reading[admitted] = min(admitted.left, left)
+                reading[admitted] = _part_of(admitted, left)
                 left -= reading[admitted]
-        return reading
+                if not reading[admitted]:
+                    break
+        for slot, size in reading.items():
+            more = min(slot.left - size, left)
+            reading[slot] = size + more
+            left -= more
+        return {slot: size for slot, size in reading.items() if size}
 
     def _most_read(self) -> int:
         """Say how many tokens are read in this step: fewer if those who write would wait long."""
@@ -153,6 +162,17 @@ class Batch:
         if slot.left == 1:
             slot.shelf.make_ready(slot)
         return slot
+
+
+def _part_of(slot: Slot, left: int) -> int:
+    """Say how much is read of a text now: of a long one no more than half of what may be.
+
+    Args:
+        left: tokens that may be read in this step.
+    """
+    if slot.left <= left:
+        return slot.left
+    return left // 2 if left >= 2 * LEAST_PART else 0
 
 
 def _no_memory(row: Row) -> RequestError:

@@ -9,15 +9,16 @@ bitsandbytes 0.50 takes the wrong scales where the rows are no multiple of its b
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from copy import copy
+from math import ceil, prod
 from typing import TYPE_CHECKING, Any
 
 import torch
-from bitsandbytes.functional import dequantize_4bit
+from bitsandbytes.functional import dequantize_4bit, int8_vectorwise_quant, quantize_4bit
 from bitsandbytes.nn import Linear4bit, Linear8bitLt, Params4bit
 
 from tunesmith.models.quantize.product import Whole
+from tunesmith.models.quantize.storage import BLOCK
 from tunesmith.recipe.quantize import FP4, NF4, Int8, Quantize
 
 if TYPE_CHECKING:
@@ -42,6 +43,29 @@ def describe(quantize: Quantize, dtype: torch.dtype) -> BitsAndBytesConfig:
     )
 
 
+def pack(
+    weight: torch.Tensor, quantize: NF4 | FP4 | Int8
+) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    """Store a weight [out, in] as transformers does.
+
+    Returns:
+        its tensors, by what follows the layer's name, and what they mean, [out, in].
+    """
+    if isinstance(quantize, Int8):
+        codes, scale, _ = int8_vectorwise_quant(weight.half())
+        layout = torch.tensor(0, dtype=torch.uint8)  # row by row
+        whole = codes * scale.mul(1 / 127)[:, None]
+        return {"weight": codes, "SCB": scale, "weight_format": layout}, whole
+    flat = weight.reshape(1, -1)
+    codes, state = quantize_4bit(
+        flat, quant_type=quantize.kind, compress_statistics=quantize.double, blocksize=BLOCK
+    )
+    whole = dequantize_4bit(codes, state).view_as(weight)
+    state.shape = weight.shape
+    beside = {f"weight.{name}": tensor for name, tensor in state.as_dict(packed=True).items()}
+    return {"weight": codes, **beside}, whole
+
+
 def find_misfits(model: torch.nn.Module) -> list[Misfit]:
     """Find the quantized weights of another shape than their layers: transformers checks none."""
     layers: list[tuple[str, Any]] = list(model.named_modules())
@@ -51,18 +75,25 @@ def find_misfits(model: torch.nn.Module) -> list[Misfit]:
         if isinstance(layer, Linear4bit | Linear8bitLt)
     }
     return [
-        (f"{name}.weight", tuple(shape), (out, width))
+        (f"{name}.weight", shape, (out, width))
         for (name, out, width), shape in shapes.items()
-        if tuple(shape) != (out, width)
+        if shape != (out, width)
     ]
 
 
-def _shape(layer: Any) -> Iterable[int]:
+def _shape(layer: Any) -> tuple[int, ...]:
+    """Return the shape of a weight; that of its codes or scales where they are not as many."""
     weight = layer.weight
-    found: Iterable[int] = (
-        weight.quant_state.shape if isinstance(layer, Linear4bit) else weight.shape
-    )
-    return found
+    if isinstance(layer, Linear8bitLt):
+        scales = weight.SCB
+        return tuple(weight.shape if scales is None or len(scales) == len(weight) else scales.shape)
+    state = weight.quant_state
+    numbers = prod(state.shape)
+    if weight.numel() != ceil(numbers / 2):
+        return tuple(weight.shape)
+    scales = state.absmax
+    enough = scales.numel() == ceil(numbers / state.blocksize)
+    return tuple(state.shape if enough else scales.shape)
 
 
 def use_whole_weights(model: torch.nn.Module, dtype: torch.dtype) -> None:

@@ -30,6 +30,12 @@ class Groups:
     size: int
     group_of: torch.Tensor | None = None
 
+    def whole(self) -> torch.Tensor:
+        """Put a weight together whose rows are whole groups; [out, in]."""
+        codes = self.codes.float().view(-1, self.size)
+        whole = (codes - self.zero.float()[:, None]) * self.scale.float()[:, None]
+        return whole.view(self.codes.shape)
+
 
 class Unfilled(Whole, torch.nn.Linear):  # type: ignore[misc]
     """A linear layer whose weight is not there yet.

@@ -16,6 +16,7 @@ from tunesmith.recipe.llamafactory.tuning import convert_quantize, read_adapters
 from tunesmith.recipe.llamafactory.values import find_anywhere
 from tunesmith.recipe.quantize import Quantize
 
+GPTQ_BITS = (8, 4, 3, 2)
 ACTING = ("model", "data", "generate")
 Stored = Literal["auto", "fp32", "bf16", "fp16"]
 PRECISIONS: dict[str, Stored] = {
@@ -24,6 +25,21 @@ PRECISIONS: dict[str, Stored] = {
     "bfloat16": "bf16",
     "float16": "fp16",
 }
+
+
+@dataclass(frozen=True)
+class FewBits:
+    """How an export is packed, by GPTQ.
+
+    Attributes:
+        file: of texts to look at; None for the rows that the run learned from.
+        rows, tokens: of it.
+    """
+
+    bits: int
+    file: Path | None
+    rows: int
+    tokens: int
 
 
 @dataclass(frozen=True)
@@ -37,6 +53,7 @@ class Use:
         sampling: by our names.
         to: the folder that an export makes.
         precision: how an export stores weights.
+        few_bits: how it packs them; None if it does not.
     """
 
     model: str
@@ -47,6 +64,7 @@ class Use:
     sampling: dict[str, Any] = field(default_factory=dict)
     to: Path | None = None
     precision: Stored = "auto"
+    few_bits: FewBits | None = None
 
 
 def read_use(theirs: TheirFile, around: Around, *, to_export: bool = False) -> Use:
@@ -91,7 +109,26 @@ def read_use(theirs: TheirFile, around: Around, *, to_export: bool = False) -> U
         sampling=_sampling(theirs),
         to=Path(theirs["export_dir"]) if theirs.has("export_dir") else None,
         precision=PRECISIONS[theirs["infer_dtype"]],
+        few_bits=_few_bits(theirs),
     )
+
+
+def _few_bits(theirs: TheirFile) -> FewBits | None:
+    bits, file = theirs["export_quantization_bit"], theirs["export_quantization_dataset"]
+    if bits is None:
+        if file is not None:
+            raise theirs.refusal(
+                "export_quantization_dataset",
+                "it has no effect without export_quantization_bit",
+                "write export_quantization_bit: 4, or remove it",
+            )
+        return None
+    if bits not in GPTQ_BITS:
+        raise theirs.refusal(
+            "export_quantization_bit", f"GPTQ packs no {bits} bits", "write 8, 4, 3 or 2"
+        )
+    rows, tokens = theirs["export_quantization_nsamples"], theirs["export_quantization_maxlen"]
+    return FewBits(bits, None if file is None else Path(file), rows, tokens)
 
 
 def _check_export(theirs: TheirFile) -> None:

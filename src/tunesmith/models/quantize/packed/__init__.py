@@ -1,7 +1,8 @@
-"""Folders whose weights were quantized before: GPTQ, AWQ and AQLM, read without their packages.
+"""Folders whose weights were quantized before.
 
-What files hold is unpacked and kept in as few bits, so that such a base trains, answers and is
-merged on any machine as one does that we quantize.
+Those of GPTQ, AWQ and AQLM are read without their packages: what files hold is unpacked and kept in
+as few bits, so that such a base trains, answers and is merged on any machine as one does that we
+quantize. What bitsandbytes wrote becomes the very layers that it makes for `model.quantize`.
 """
 
 from __future__ import annotations
@@ -38,13 +39,13 @@ class Format:
         mark: the tensor that tells a quantized layer from a plain one.
         needed: tensors of each layer; others may be there too.
         refuse: says why options of a folder cannot be read, or nothing.
-        unpack: fills a layer [in, out] from its tensors.
+        unpack: fills a layer [in, out] from its tensors; None where bitsandbytes does.
     """
 
     mark: str
     needed: tuple[str, ...]
     refuse: Callable[[Options], str]
-    unpack: Callable[[Grouped, Mapping[str, torch.Tensor], Options], torch.nn.Module]
+    unpack: Callable[[Grouped, Mapping[str, torch.Tensor], Options], torch.nn.Module] | None
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Packed:
     """What a folder of quantized weights holds.
 
     Attributes:
-        method: such as gptq.
+        method: such as gptq; of bitsandbytes the kind of quantization, such as nf4.
         layers: shapes and types of the tensors of each quantized layer, by their names.
         num_bytes: of all of them.
     """
@@ -63,15 +64,25 @@ class Packed:
     layers: Mapping[str, Mapping[str, tuple[tuple[int, ...], str]]]
     num_bytes: int
 
+    @property
+    def made_by(self) -> Quantize | None:
+        """What would quantize the original so; None if we make no such layers."""
+        from tunesmith.models.quantize.packed import bnb
+
+        return bnb.quantize_of(self.options) if self.method in bnb.KINDS else None
+
 
 def formats() -> dict[str, Format]:
-    """List what is read, by the name that stands in config.json."""
-    from tunesmith.models.quantize.packed import aqlm, awq, gptq
+    """List what is read, by method."""
+    from tunesmith.models.quantize.packed import aqlm, awq, bnb, gptq
 
     return {
         "gptq": Format("qweight", ("qzeros", "scales"), gptq.refuse, gptq.unpack),
         "awq": Format("qweight", ("qzeros", "scales"), awq.refuse, awq.unpack),
         "aqlm": Format("codes", ("codebooks", "scales"), aqlm.refuse, aqlm.unpack),
+        "nf4": Format("weight.absmax", bnb.needed("nf4"), bnb.refuse, None),
+        "fp4": Format("weight.absmax", bnb.needed("fp4"), bnb.refuse, None),
+        "int8": Format("SCB", ("weight",), bnb.refuse, None),
     }
 
 
@@ -87,7 +98,7 @@ def find_packed(folder: Path, config: dict[str, Any] | None = None) -> Packed | 
     if not found:
         return None
     options: Options = found if isinstance(found, dict) else {"quant_method": found}
-    method = str(options.get("quant_method", "unknown"))
+    method = _method_of(options)
     known = formats().get(method)
     why = "which tunesmith cannot read" if known is None else known.refuse(options)
     if known is None or why:
@@ -97,6 +108,13 @@ def find_packed(folder: Path, config: dict[str, Any] | None = None) -> Packed | 
             where=str(folder / "config.json"),
         )
     return _read_headers(folder, method, options, known)
+
+
+def _method_of(options: Options) -> str:
+    from tunesmith.models.quantize.packed import bnb
+
+    method = str(options.get("quant_method", "unknown"))
+    return bnb.quantize_of(options).kind if method == bnb.METHOD else method
 
 
 def refuse_packed(folder: Path, why: str) -> None:
@@ -126,7 +144,7 @@ def _read_headers(folder: Path, method: str, options: Options, known: Format) ->
         try:
             with safe_open(path, framework="pt") as file:
                 for name in file.keys():  # noqa: SIM118
-                    layer, _, tensor = name.rpartition(".")
+                    layer, tensor = _parts(name)
                     given = file.get_slice(name)
                     tensors.setdefault(layer, {})[tensor] = (
                         tuple(given.get_shape()),
@@ -153,17 +171,29 @@ def _read_headers(folder: Path, method: str, options: Options, known: Format) ->
     return Packed(folder, method, options, layers, size)
 
 
+def _parts(name: str) -> tuple[str, str]:
+    """Part the name of a tensor into its layer's and its own."""
+    layer, inside, beside = name.partition(".weight.")
+    if inside:
+        return layer, f"weight.{beside}"
+    layer, _, tensor = name.rpartition(".")
+    return layer, tensor
+
+
 def loading_options(packed: Packed, config: Any, device: torch.device) -> dict[str, Any]:
     """Tell transformers how to read a folder of quantized weights.
 
     Args:
         config: of the folder, without what it says of quantization.
     """
+    from tunesmith.models.quantize.packed import bnb
     from tunesmith.models.quantize.packed.holding import make_room
     from tunesmith.models.quantize.reading import Description
 
-    how = Description(lambda model: make_room(model, packed))
     where = {"device_map": {"": device}}
+    if packed.made_by is not None:
+        return {"dtype": "auto", "config": bnb.describe(config, packed.options), **where}
+    how = Description(lambda model: make_room(model, packed))
     return {"dtype": "auto", "config": config, "quantization_config": how, **where}
 
 
@@ -171,4 +201,6 @@ def settle(model: PreTrainedModel, packed: Packed) -> None:
     """Put layers that compute in the places of what holds their tensors."""
     from tunesmith.models.quantize.packed.holding import fill
 
-    fill(model, packed, formats()[packed.method].unpack)
+    unpack = formats()[packed.method].unpack
+    if unpack is not None:
+        fill(model, packed, unpack)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from tunesmith.models.quantize.grouped import Grouped, Groups
-from tunesmith.models.quantize.packed.words import WORD, unpack_words
+from tunesmith.models.quantize.packed.words import WORD, pack_words, unpack_words
 
 LAYOUTS = {"gptq": 1, "gptq_v2": 0}
 """What is added to stored zeros."""
@@ -48,6 +48,19 @@ def unpack(
         raise ValueError("desc_act mixes the columns of groups, and no g_idx says how")
     fill(layer, codes, bits, scales.t(), zeros, group_of)
     return layer
+
+
+def pack(groups: Groups) -> dict[str, torch.Tensor]:
+    """Store a weight whose groups lie in rows, in the older layout, which all readers know."""
+    out, width = groups.codes.shape
+    scale, zero = (part.view(out, -1) for part in (groups.scale, groups.zero))
+    stored = zero.long() - LAYOUTS["gptq"] & 2**groups.bits - 1
+    return {
+        "qweight": pack_words(groups.codes.t(), groups.bits),
+        "qzeros": pack_words(stored, groups.bits).t().contiguous(),
+        "scales": scale.half().t().contiguous(),
+        "g_idx": torch.arange(width, dtype=torch.int32) // groups.size,
+    }
 
 
 def fill(

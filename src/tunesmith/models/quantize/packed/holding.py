@@ -32,6 +32,7 @@ class _Held(torch.nn.Module):
     def __init__(self, layer: Grouped, tensors: Mapping[str, tuple[tuple[int, ...], str]]) -> None:
         super().__init__()
         self.layer = [layer]  # no part of the model yet
+        self.weight = torch.empty(0)  # GPT-2 draws numbers into one before it reads
         for name, (shape, kind) in tensors.items():
             self.register_buffer(name, torch.empty(shape, dtype=TYPES[kind]))
 

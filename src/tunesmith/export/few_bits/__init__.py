@@ -1,0 +1,1 @@
+"""From whole weights to few bits, in folders that transformers and servers load."""

@@ -1,0 +1,71 @@
+"""Choose the rows that a layer's inputs are collected on: those the run learned from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tunesmith.data.prepare import Splits, prepare
+from tunesmith.data.rows import Learn
+from tunesmith.errors import DataError, ExportError
+from tunesmith.export.order import Calibration, Order
+from tunesmith.export.parity import MAX_PROBES
+from tunesmith.methods import build_method
+from tunesmith.models.reader import find_reader
+from tunesmith.paths import expand
+from tunesmith.recipe.data import Data, Source
+from tunesmith.recipe.options import Recipe
+
+STREAM = 3
+"""Tells draws of rows from other draws by the same seed."""
+
+
+def read_rows(order: Order, asked: Calibration) -> list[list[int]]:
+    """Read token ids of rows drawn by the run's seed.
+
+    None of them is a prompt on which the export is compared, unless there are hardly others.
+
+    Raises:
+        ExportError: if they cannot be read.
+    """
+    recipe = order.run.recipe()
+    try:
+        splits = _read(order, recipe, asked)
+    except DataError as problem:
+        raise ExportError(
+            f"GPTQ is calibrated on rows, and these cannot be read: {problem.message}",
+            hint="put the run's files back, or name a file of texts with --calibrate-on",
+            where=problem.where,
+        ) from problem
+    rows = splits.train
+    compared = 0 if splits.validation or asked.file else MAX_PROBES
+    others = np.arange(compared if len(rows) >= 2 * compared else 0, len(rows))
+    drawn = np.random.default_rng([recipe.run.seed, STREAM]).permutation(others)[: asked.rows]
+    return [_ids(rows[int(row)])[: asked.tokens] for row in drawn]
+
+
+def _read(order: Order, recipe: Recipe, asked: Calibration) -> Splits:
+    reader = find_reader(order.subject.base, order.subject.template)
+    if asked.file is None:
+        learn, data = build_method(recipe.method).learn, recipe.data
+    else:
+        learn = Learn(kind="text", prompts=True)
+        data = _texts(expand(asked.file), asked.tokens)
+    return prepare(data, learn, reader.tokenizer, reader.template, seed=recipe.run.seed)
+
+
+def _texts(file: Path, max_tokens: int) -> Data:
+    if not file.is_file():
+        raise ExportError(
+            "there is no such file", hint="name a file of texts", where=f"--calibrate-on {file}"
+        )
+    return Data(train=(Source(path=str(file.absolute())),), max_tokens=max_tokens)
+
+
+def _ids(row: dict[str, Any]) -> list[int]:
+    """Take a row's tokens; of two answers to one question the better one's."""
+    ids: list[int] = row["input_ids"]
+    answers = row.get("answers")
+    return ids[: answers[1]] if answers else ids
