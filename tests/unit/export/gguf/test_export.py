@@ -302,6 +302,12 @@ def test_a_kill_leaves_nothing_visible_and_the_next_export_works(
     assert [path.name for path in to.parent.iterdir()] == ["out"]
 
 
+def test_a_part_of_an_adapter_is_not_written_as_peft_has_it(run: Run, to: Path) -> None:
+    problem = refusal(run.path, to, form=Form("adapter"), weight=0.5)
+    assert "not a part or a sum" in problem.message
+    assert problem.hint.startswith("leave out --also and --weight")
+
+
 def test_an_adapter_that_llama_cpp_would_add_half_is_refused(tmp_path: Path) -> None:
     base = tiny.make_model(tmp_path / "base")
     run = tiny.train_run(tmp_path, base, tuning={"kind": "lora", "dora": True}, run={"steps": 1})
