@@ -57,11 +57,15 @@ def _table(case: str, found: dict[str, Any]) -> str:
         first = f"{_middle(runs, 'first_text_p50_seconds'):.2f}, {_middle(runs, 'first_text_p99_seconds'):.2f}"
         health = f"{_middle(runs, 'health_p50_seconds') * 1000:.0f}, {_middle(runs, 'health_p99_seconds') * 1000:.0f}"
         lines.append(
-            f"| {name} | {_middle(runs, 'tokens_per_cpu_second'):,.0f} | "
+            f"| {name} | {_rate(_middle(runs, 'tokens_per_cpu_second'))} | "
             f"{f'{ratio:.2f}' if ratio else ''} | {first} | "
             f"{_middle(runs, 'peak_bytes') / 2**20:,.0f} | {health} | {_agreement(runs)} |"
         )
     return "\n".join(lines) + "\n\n"
+
+
+def _rate(rate: float) -> str:
+    return f"{rate:,.0f}" if rate >= 100 else f"{rate:.1f}"
 
 
 def _middle(runs: list[dict[str, Any]], name: str) -> float:

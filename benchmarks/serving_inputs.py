@@ -40,7 +40,9 @@ SHAPES: dict[str, dict[str, int]] = {
     },
 }
 VOCABULARY = {"8M": 8192, "159M": 32_000}
-PROMPT_TOKENS, PROMPTS = 35, 32
+PROMPT_TOKENS, ROUNDS = 35, 3
+CELLS = {1: 3, 8: 8, 32: 32}
+"""Questions of a round by how many clients ask at once; none comes twice, or it would be cached."""
 LOUD = 5
 ENDS = ("<|endoftext|>", "<|im_end|>")
 
@@ -112,7 +114,21 @@ def make_model(shape: dict[str, int], tokenizer: PreTrainedTokenizerFast) -> Qwe
 def make_prompts(size: int) -> list[list[int]]:
     """Draw questions, none of which begins as another does."""
     random = Random(1)
-    return [[random.randrange(300, size) for _ in range(PROMPT_TOKENS)] for _ in range(PROMPTS)]
+    count = ROUNDS * sum(CELLS.values())
+    return [[random.randrange(300, size) for _ in range(PROMPT_TOKENS)] for _ in range(count)]
+
+
+def places(streams: int, repeat: int) -> range:
+    """Say which questions belong to a cell."""
+    before = sum(count for clients, count in CELLS.items() if clients < streams)
+    start = repeat * sum(CELLS.values()) + before
+    return range(start, start + CELLS[streams])
+
+
+def fresh(count: int, size: int, seed: int) -> list[list[int]]:
+    """Draw questions that nobody asked before."""
+    random = Random(1000 + seed)
+    return [[random.randrange(300, size) for _ in range(PROMPT_TOKENS)] for _ in range(count)]
 
 
 if __name__ == "__main__":

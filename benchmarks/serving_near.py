@@ -9,6 +9,7 @@ from typing import Any
 NEAR = 1e-4
 """Nats between the two likeliest tokens below which either is right in f32."""
 UNFINISHED = "\ufffd"
+ROWS = 32
 
 
 def write_expected(folder: Path, tokens: int) -> list[dict[str, Any]]:
@@ -32,6 +33,14 @@ def _write(folder: Path, tokens: int) -> list[dict[str, Any]]:
     tokenizer = AutoTokenizer.from_pretrained(str(folder))
     model = AutoModelForCausalLM.from_pretrained(str(folder), dtype=torch.float32)
     prompts = torch.tensor(json.loads((folder / "prompts.json").read_text("utf-8")))
+    return [
+        row for some in prompts.split(ROWS) for row in _write_some(model, tokenizer, some, tokens)
+    ]
+
+
+def _write_some(model: Any, tokenizer: Any, prompts: Any, tokens: int) -> list[dict[str, Any]]:
+    import torch
+
     with torch.no_grad():
         told = model.generate(
             prompts,

@@ -49,7 +49,7 @@ class RequestError(TunesmithError):
 
 
 class EngineError(TunesmithError):
-    """An engine in another process cannot be started, or does not answer as it should."""
+    """An engine cannot be started, or does not answer as it should."""
 
 
 class MissingPackage(TunesmithError):

@@ -20,6 +20,7 @@ LOADERS = {
     "models/load.py",
     "models/tokenizer.py",
     "models/image_reader.py",
+    "models/senses.py",
     "models/adapter.py",
 }
 READS_ENVIRONMENT = {"settings.py"}

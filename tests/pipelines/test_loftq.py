@@ -13,9 +13,10 @@ from safetensors.torch import load_file
 from tests import tiny
 from tests.pipelines.test_going_on import stop_at
 from tests.pipelines.test_tunings import close, logits, watched
-from tunesmith.errors import ModelError
+from tunesmith.errors import ExportError, ModelError
 from tunesmith.evaluation.evaluate import evaluate
 from tunesmith.export.export import export
+from tunesmith.export.order import Form
 from tunesmith.models.chat import load_chat_model, put_together
 from tunesmith.models.load import load_model
 from tunesmith.models.loftq import FILE
@@ -123,3 +124,5 @@ def test_it_is_added_to_nothing_else(tmp_path: Path, tiny_model: Path) -> None:
     with pytest.raises(ModelError) as caught:
         export(plain.path, tmp_path / "out", blend={run.name: 1.0})
     assert "loftq" in caught.value.message
+    with pytest.raises(ExportError, match="loftq"):
+        export(run.path, tmp_path / "out", form=Form("adapter"))

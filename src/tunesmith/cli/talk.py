@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import typer
@@ -13,7 +14,10 @@ from tunesmith.paths import expand
 if TYPE_CHECKING:
     from tunesmith.inference.session import ChatSession
 
-HELP = "/clear forgets, /save FILE keeps the talk, /system TEXT sets the system prompt, /quit ends"
+HELP = (
+    "/clear forgets, /save FILE keeps the talk, /system TEXT sets the system prompt, /image FILE "
+    "or /audio FILE shows it with the next question, /quit ends"
+)
 
 
 def talk(sessions: Sequence[ChatSession]) -> None:
@@ -58,20 +62,46 @@ def _answer(session: ChatSession, question: str, *, named: bool) -> None:
 
 def _command(line: str, sessions: Sequence[ChatSession]) -> None:
     name, _, rest = line[1:].partition(" ")
-    if name == "clear":
-        for session in sessions:
-            session.clear()
-        typer.echo("forgotten")
-    elif name == "system":
-        for session in sessions:
-            session.system = rest.strip()
-        typer.echo("system prompt set" if rest.strip() else "no system prompt")
-    elif name == "save" and rest.strip() and not sessions[0].messages:
-        typer.echo("nothing was said yet")
-    elif name == "save" and rest.strip():
-        path = expand(rest.strip())
-        for session in sessions:
-            session.save(path)
-        typer.echo(f"added to {path}")
-    else:
-        typer.echo(HELP)
+    command = COMMANDS.get(name)
+    typer.echo(HELP if command is None else command(sessions, rest.strip()) or HELP)
+
+
+def _clear(sessions: Sequence[ChatSession], rest: str) -> str:
+    for session in sessions:
+        session.clear()
+    return "forgotten"
+
+
+def _set_system(sessions: Sequence[ChatSession], rest: str) -> str:
+    for session in sessions:
+        session.system = rest
+    return "system prompt set" if rest else "no system prompt"
+
+
+def _save(sessions: Sequence[ChatSession], rest: str) -> str:
+    if not rest:
+        return ""
+    if not sessions[0].messages:
+        return "nothing was said yet"
+    path = expand(rest)
+    for session in sessions:
+        session.save(path)
+    return f"added to {path}"
+
+
+def _show(kind: str, sessions: Sequence[ChatSession], rest: str) -> str:
+    if not rest:
+        return ""
+    for session in sessions:
+        session.show(kind, expand(rest))
+    return "shown with the next question"
+
+
+COMMANDS: dict[str, Callable[[Sequence[ChatSession], str], str]] = {
+    "clear": _clear,
+    "system": _set_system,
+    "save": _save,
+    "image": partial(_show, "image"),
+    "audio": partial(_show, "audio"),
+}
+"""By name, what does it and says what it did; nothing if it was not understood."""

@@ -17,15 +17,15 @@ from tunesmith.data.cached_report import pack_report, read_report
 from tunesmith.data.labelled import hash_images, tokenize_labelled
 from tunesmith.data.leftover import Leftover
 from tunesmith.data.meaning import Meaning, read_set
+from tunesmith.data.media.places import hash_media, keeps_media
 from tunesmith.data.pairs import join_answers
 from tunesmith.data.progress import track
+from tunesmith.data.render import render_conversation
 from tunesmith.data.report import NOTHING_LEARNED, DataReport
 from tunesmith.data.rows import (
     Conversation,
     Learn,
-    Preference,
     Problem,
-    Prompt,
     Row,
     Text,
     count_chars,
@@ -39,10 +39,10 @@ from tunesmith.data.store import (
     write_store,
 )
 from tunesmith.data.tokens import TokenRow, encode_rows, encode_texts
-from tunesmith.errors import DataError, TunesmithError
+from tunesmith.errors import DataError
 from tunesmith.recipe.data import Data
 from tunesmith.settings import read_settings
-from tunesmith.templates import Piece, Template
+from tunesmith.templates import Template
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -80,6 +80,8 @@ class Tokenizing:
         others = {"formats": formats} if meaning.others else {}
         limits = [self.options.max_tokens, self.options.on_long_row]
         images = hash_images(self, rows, meaning) if self.learn.kind == "image" else {}
+        if self.learn.senses is not None:
+            images = hash_media(self, rows, meaning)
         parts = {
             "form": FORM,
             "files": [[path.suffix.lower(), _hash_file(path)] for path in rows.files],
@@ -292,15 +294,14 @@ class _Job:
         self, parts: list[tuple[Conversation, TokenRow]]
     ) -> list[tuple[Row, TokenRow]] | Problem:
         """Hold the rows of one conversation to the limit of length."""
-        limit, policy = self._how.options.max_tokens, self._how.options.on_long_row
-        kind = self._how.learn.kind
+        limit, kind = self._how.options.max_tokens, self._how.learn.kind
         longest = max(len(tokens.ids) for _, tokens in parts)
         place = parts[0][0].place
         fitted: list[tuple[Row, TokenRow]] = []
         if longest > limit:
-            reason = f"it has {longest:,} tokens, over data.max_tokens ({limit:,})"
-            if policy != "cut" or kind == "prompt":  # half a question asks something else
-                return Problem(place, reason, "long")
+            if whole := self._why_whole(parts):
+                reason = f"it has {longest:,} tokens, over data.max_tokens ({limit:,}){whole}"
+                return Problem(place, reason.strip(), "long")
             self._report.num_cut += 1
         for source, tokens in parts:
             cut = replace(tokens.cut(self._end(tokens)), was_cut=longest > limit)
@@ -315,6 +316,15 @@ class _Job:
             self._report.num_cut -= longest > limit
             return Problem(place, "both answers are the same tokens, so none is preferred")
         return [(fitted[0][0], joined)]
+
+    def _why_whole(self, parts: list[tuple[Conversation, TokenRow]]) -> str:
+        """Say why rows are not cut; a space if nobody wants it."""
+        limit, policy = self._how.options.max_tokens, self._how.options.on_long_row
+        if policy != "cut" or self._how.learn.kind == "prompt":
+            return " "  # half a question asks something else
+        if not all(keeps_media(*part, limit, self._how.learn.senses) for part in parts):
+            return ", and what it shows would be cut"
+        return ""
 
     def _end(self, tokens: TokenRow) -> int:
         """Find where a row is cut: after a judged answer comes nothing."""
@@ -331,60 +341,6 @@ class _Job:
                 f"{longest:,} tokens)"
             )
         return NOTHING_LEARNED
-
-
-def render_conversation(
-    row: Conversation, how: Tokenizing
-) -> list[tuple[Conversation, Sequence[Piece]]] | Problem:
-    """Render the rows of a conversation, each with the messages it holds.
-
-    Of a pair these are two, the preferred answer first.
-    """
-    if how.template is None:
-        raise TunesmithError(
-            "the model has no chat template, so conversations cannot be written as it expects",
-            hint="write `model.template: chatml` or alpaca, or a path to a .jinja file",
-            where="model.template",
-        )
-    if isinstance(row, Preference):
-        return _render_pair(row, how.template)
-    try:
-        if isinstance(row, Prompt):
-            asked = how.template.render_prompt(row.as_dicts(), row.tools)
-            return [(row, [Piece(asked, learned=False)])]
-        rendered = how.template.render_rows(
-            row.as_dicts(),
-            tools=row.tools,
-            learn_history=how.learn.history,
-            weights=[message.weight for message in row.messages],
-        )
-    except DataError as problem:
-        return Problem(row.place, problem.message)
-    if how.learn.prompts:
-        rendered = [
-            tuple(replace(piece, learned=piece.weight > 0) for piece in row) for row in rendered
-        ]
-    if len(rendered) == 1:
-        return [(row, rendered[0])]
-    answers = [at for at, message in enumerate(row.messages, 1) if message.role == "assistant"]
-    return [
-        (Conversation(row.messages[:end], row.place, tools=row.tools), pieces)
-        for end, pieces in zip(answers, rendered, strict=True)
-    ]
-
-
-def _render_pair(
-    row: Preference, template: Template
-) -> list[tuple[Conversation, Sequence[Piece]]] | Problem:
-    conversations = (Conversation(row.messages, row.place, tools=row.tools), row.with_rejected())
-    try:
-        rendered = [
-            template.render_rows(c.as_dicts(), tools=c.tools, learn_history=False)
-            for c in conversations
-        ]
-    except DataError as problem:
-        return Problem(row.place, problem.message)
-    return [(row, pieces) for (pieces,) in rendered]
 
 
 def _hash_file(path: Path) -> str:

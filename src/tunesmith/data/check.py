@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tunesmith.data.build import Tokenizing, render_conversation
+from tunesmith.data.build import Tokenizing
 from tunesmith.data.check_report import CheckReport, Lengths
 from tunesmith.data.labelled import look_into
 from tunesmith.data.meaning import Meaning, find_meaning, meaning_for
 from tunesmith.data.progress import track
 from tunesmith.data.reading import read_records
+from tunesmith.data.render import render_conversation
 from tunesmith.data.repetitions import SHOWN, Repetitions
 from tunesmith.data.report import MAX_PROBLEMS, NOTHING_LEARNED
 from tunesmith.data.rows import (

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.data.formats import FORMATS
+from tunesmith.data.formats.media import NAMES as MEDIA
 from tunesmith.data.rows import Kind
 from tunesmith.errors import DataError
 from tunesmith.logs import logger
@@ -34,14 +35,10 @@ COLUMNS = {
     "chosen": "chosen",
     "rejected": "rejected",
     "kto_tag": "label",
+    **MEDIA,
 }
 PAIRED = ("chosen", "rejected")
-NOT_YET = {
-    "images": "images",
-    "videos": "videos",
-    "audios": "sounds",
-}
-UNREAD = {"system", "history", "tools"}
+UNREAD = {"system", "history", "tools", *MEDIA}
 """Columns that are read only where an entry names them; if it names any, this holds for all."""
 OPENAI_TAGS = {
     "role_tag": "role",
@@ -127,13 +124,8 @@ class _Entry:
         for key in NAMES:
             if not isinstance(self.values.get(key), str | None):
                 raise self._error(f"{key} is not a name", "write a name, or leave it")
-        self._check_keys(self._object("columns"), (*COLUMNS, *NOT_YET), "columns")
+        self._check_keys(self._object("columns"), COLUMNS, "columns")
         self._check_keys(self._object("tags"), FORMATS["sharegpt"].tags, "tags")
-        for column, what in NOT_YET.items():
-            if self._object("columns").get(column) is not None:
-                raise self._error(
-                    f"the set holds {what}, which no method learns from yet", "use another set"
-                )
         paired = [name for name in PAIRED if self._object("columns").get(name)]
         if paired and not self.values.get("ranking"):
             raise self._error(
@@ -173,6 +165,11 @@ class _Entry:
         known = FORMATS[self._formatting()].columns
         for theirs in self._object("columns"):
             if COLUMNS[theirs] not in known:
+                if theirs in MEDIA:
+                    raise self._error(
+                        f"the set holds {theirs}, which only conversations are learned with yet",
+                        "use another set",
+                    )
                 raise self._error(
                     f"the formatting {self._formatting()} has no such column as {theirs!r}",
                     "with ranking name prompt or messages, chosen and rejected"

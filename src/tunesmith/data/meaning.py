@@ -12,6 +12,7 @@ from typing import Any
 from tunesmith.data.formats import FORMATS, Classed, Format, Judgement, Pair, Question
 from tunesmith.data.formats.tools import read_tools, without_nulls
 from tunesmith.data.media.images import look_at
+from tunesmith.data.media.medium import Showing, show_media
 from tunesmith.data.reading import read_records
 from tunesmith.data.rows import (
     Conversation,
@@ -72,6 +73,7 @@ class Meaning:
     """A format with the names of columns and tags that a set uses.
 
     Attributes:
+        showing: where what rows show lies, and how large it may be.
         told: whether the recipe names the format; a row of a guessed one is refused where it holds
             more than the format can learn.
         others: meanings of the files that are written in another format than the first one.
@@ -81,6 +83,7 @@ class Meaning:
     columns: Mapping[str, str]
     tags: Mapping[str, str]
     told: bool = False
+    showing: Showing = field(default_factory=Showing)
     others: Mapping[Path, Meaning] = field(default_factory=dict)
 
     def of(self, path: Path) -> Meaning:
@@ -105,6 +108,8 @@ class Meaning:
             content, tools = self.format.read(fields, self.tags), read_tools(fields)
             if isinstance(content, Classed):
                 return self._classed(content, record.place)
+            if isinstance(content, tuple):
+                content = show_media(content, fields, record.place, self.showing)
         except RowFault as fault:
             return Problem(record.place, CODE.sub(self._spell_column, str(fault)))
         if isinstance(content, str):
@@ -293,7 +298,7 @@ def _meaning(known: Format, rows: RowSet, *, strict: bool = False) -> Meaning:
         _check_names(rows.tags, known.tags, "tags", known.name, rows.name)
     columns = {ours: rows.columns.get(ours, name) for ours, name in known.columns.items()}
     tags = {ours: rows.tags.get(ours, name) for ours, name in known.tags.items()}
-    return Meaning(known, columns, tags)
+    return Meaning(known, columns, tags, showing=Showing(rows.media, rows.image_pixels))
 
 
 def _check_names(

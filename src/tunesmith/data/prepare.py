@@ -92,6 +92,8 @@ def prepare(
     report.num_learned = rows.num_learned
     report.num_validation = len(validation) if validation else 0
     _log_outcome(report)
+    rows = rows.with_senses(learn.senses)
+    validation = None if validation is None else validation.with_senses(learn.senses)
     return Splits(rows, validation, report, _fingerprint(how, train, held))
 
 

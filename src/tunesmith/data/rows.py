@@ -6,9 +6,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from tunesmith.paths import expand
+from tunesmith.templates.parts import spell_places
+
+if TYPE_CHECKING:
+    from tunesmith.data.media.senses import Senses
 
 Kind = Literal["text", "conversation", "preference", "judged", "prompt", "labelled", "image"]
 
@@ -85,16 +89,48 @@ class Call:
 
 
 @dataclass(frozen=True)
+class Medium:
+    """An image, a video or a sound that a message holds.
+
+    Attributes:
+        kind: image, video or audio.
+        source: where its file lies, as the row spells it; or a data: address.
+        sha256: hash of its bytes when its row was read.
+        pixels: an image of more is made smaller; 0 leaves it.
+    """
+
+    kind: str
+    source: str
+    sha256: str = ""
+    pixels: int = 0
+
+    def as_list(self, source: str) -> list[Any]:
+        """Write it as messages keep it, from where it lies for them."""
+        return [self.kind, source, self.sha256, *([self.pixels] if self.pixels else [])]
+
+    @property
+    def is_address(self) -> bool:
+        """Whether it lies nowhere: the address holds it."""
+        return self.source[:5].lower() == "data:"
+
+    def found_from(self, place: Place) -> str:
+        """Return where it lies, whoever asks."""
+        return self.source if self.is_address else str(image_file(self.source, place).absolute())
+
+
+@dataclass(frozen=True)
 class Message:
     """What one side said.
 
     Attributes:
         role: system, user, assistant or tool.
+        content: the text, with one of PLACES where something is shown or heard.
         calls: what an answer calls.
         reasoning: what was thought before an answer.
         weight: how much an answer counts in the loss; 0 learns nothing of it.
         call_id: of a tool's result, the call it belongs to.
         name: of a tool's result, the tool.
+        media: what is shown or heard, in the order of its places.
     """
 
     role: str
@@ -104,6 +140,7 @@ class Message:
     weight: float = 1.0
     call_id: str = ""
     name: str = ""
+    media: tuple[Medium, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return the message as chat templates take it."""
@@ -120,7 +157,8 @@ class Message:
         """Spell all of it in one text."""
         thought = f"<think>{self.reasoning}</think>" if self.reasoning else ""
         calls = [json.dumps([c.name, c.arguments], ensure_ascii=False) for c in self.calls]
-        return "\n".join(part for part in (thought, self.content, *calls) if part)
+        parts = (thought, spell_places(self.content), *calls)
+        return "\n".join(part for part in parts if part)
 
 
 @dataclass(frozen=True)
@@ -136,8 +174,14 @@ class Conversation:
     tools: tuple[Mapping[str, Any], ...] = field(default=(), kw_only=True)
 
     def as_dicts(self) -> list[dict[str, Any]]:
-        """Return the messages as chat templates take them."""
-        return [message.as_dict() for message in self.messages]
+        """Return the messages as chat templates take them, and where what they show lies."""
+        found = [message.as_dict() for message in self.messages]
+        for message, written in zip(self.messages, found, strict=True):
+            if message.media:
+                written["media"] = [
+                    medium.as_list(medium.found_from(self.place)) for medium in message.media
+                ]
+        return found
 
 
 @dataclass(frozen=True)
@@ -208,6 +252,11 @@ class LabelledImage(Labelled):
         return image_file(self.text, self.place)
 
 
+def media_of(row: Conversation) -> tuple[Medium, ...]:
+    """List what the messages of a conversation show, in turn."""
+    return tuple(medium for message in row.messages for medium in message.media)
+
+
 def image_file(spelled: str, place: Place) -> Path:
     """Find an image that a row names, from the folder of the row's file."""
     return Path(place.path).parent / expand(spelled)
@@ -235,6 +284,7 @@ class Learn:
         history: the answers before the last one too.
         pack: join texts into rows of exactly `max_tokens`.
         image_tokens: how many tokens an image counts as.
+        senses: what makes numbers of what conversations show; None for a model of text alone.
     """
 
     kind: Kind
@@ -242,3 +292,4 @@ class Learn:
     history: bool = True
     pack: bool = False
     image_tokens: int = 0
+    senses: Senses | None = field(default=None, compare=False)

@@ -11,8 +11,9 @@ from unicodedata import category
 
 from rich.text import Text as RichText
 
-from tunesmith.data.build import Tokenizing, render_conversation
+from tunesmith.data.build import Tokenizing
 from tunesmith.data.meaning import find_meaning, meaning_for, read_set
+from tunesmith.data.render import render_conversation
 from tunesmith.data.rows import (
     Conversation,
     Judged,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tunesmith.data.info import describe_set
@@ -30,6 +30,8 @@ class RowSet:
         columns: our name of a column to the file's.
         weight: share in the mix; None uses every row once.
         measured_as: what measures of this set alone are called; None measures it with the others.
+        media: folder that files named in rows lie in; None for that of the rows' file.
+        image_pixels: most pixels of an image, others are made smaller; None leaves all.
     """
 
     name: str
@@ -40,6 +42,8 @@ class RowSet:
     weight: float | None = None
     max_rows: int | None = None
     measured_as: str | None = None
+    media: Path | None = None
+    image_pixels: int | None = None
 
 
 def find_sets(sources: Sequence[Source], options: Data, kind: Kind | None) -> list[RowSet]:
@@ -52,7 +56,14 @@ def find_sets(sources: Sequence[Source], options: Data, kind: Kind | None) -> li
     Raises:
         DataError: naming the source that means nothing.
     """
-    return [_find_set(source, options.info, kind) for source in sources]
+    return [
+        replace(
+            _find_set(source, options.info, kind),
+            media=options.media,
+            image_pixels=options.image_pixels,
+        )
+        for source in sources
+    ]
 
 
 def _find_set(source: Source, info: Path | None, kind: Kind | None) -> RowSet:

@@ -22,6 +22,7 @@ from tunesmith.data.rows import (
     Judged,
     Labelled,
     LabelledImage,
+    Medium,
     Message,
     Place,
     Preference,
@@ -333,6 +334,7 @@ def _pack(message: Message) -> list[Any]:
         "weight": message.weight if message.weight != 1 else None,
         "call_id": message.call_id,
         "name": message.name,
+        "media": [medium.as_list(medium.source) for medium in message.media],
     }
     kept = {name: value for name, value in more.items() if value not in (None, "", [])}
     return [message.role, message.content, kept] if kept else [message.role, message.content]
@@ -342,4 +344,5 @@ def _unpack(packed: list[Any]) -> Message:
     role, content, *rest = packed
     more = dict(rest[0]) if rest else {}
     more["calls"] = tuple(Call(*call) for call in more.get("calls", ()))
+    more["media"] = tuple(Medium(*medium) for medium in more.get("media", ()))
     return Message(role, content, **more)

@@ -11,7 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tunesmith.data.media.images import Picture
-from tunesmith.data.rows import Conversation, LabelledImage, Text
+from tunesmith.data.media.medium import Shows
+from tunesmith.data.media.senses import Senses
+from tunesmith.data.rows import Conversation, LabelledImage, Text, media_of
 from tunesmith.data.store import UNJUDGED, Ints, Store
 
 UNLEARNED = -100
@@ -42,6 +44,7 @@ class TokenRows:
         self._givers: Ints | None = None
         self.sets: Mapping[str, range] = {}
         self._pixels: Callable[[Any], Any] | None = None
+        self._senses: Senses | None = None
         sizes = parts[:, 3] - parts[:, 2]
         total = np.add.reduceat(sizes, starts) if len(starts) else np.zeros(0, np.int64)
         self.lengths: npt.NDArray[np.int32] = total.astype(np.int32)
@@ -61,13 +64,18 @@ class TokenRows:
             learned token counts, only where they differ from 1; answers, where each of
             two answers begins, only for a row that has them; good, only for one that was judged;
             mismatched, the row with another one's answer, if givers were named; pixels, which
-            decodes the row's image when called, if rows are images; and what was put beside.
+            decodes the row's image when called, if rows are images; shown, what a conversation
+            shows; and what was put beside.
         """
         found = self._tokens(row)
         if self._givers is not None:
             found["mismatched"] = self._mismatch(found, self._tokens(int(self._givers[row])))
         if self._pixels is not None:
             found["pixels"] = partial(_decode, self._pixels, self.picture(row))
+        if self._senses is not None:
+            source = self.conversation(row)
+            if isinstance(source, Conversation) and media_of(source):
+                found["shown"] = Shows(self._senses, media_of(source), source.place)
         return found | {name: column[row].tolist() for name, column in self._beside.items()}
 
     def _tokens(self, row: int) -> dict[str, Any]:
@@ -137,6 +145,12 @@ class TokenRows:
         """Return the same rows, whose images are turned into numbers so."""
         more = copy(self)
         more._pixels = pixels
+        return more
+
+    def with_senses(self, senses: Senses | None) -> TokenRows:
+        """Return the same rows, whose conversations may show something that is read so."""
+        more = copy(self)
+        more._senses = senses
         return more
 
     def picture(self, row: int) -> Picture:

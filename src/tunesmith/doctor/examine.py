@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from tunesmith.doctor.findings import Ability, Finding
 from tunesmith.doctor.machine import look_at_machine
 from tunesmith.doctor.packages import look_at_packages
+from tunesmith.doctor.senses import look_at_senses
 
 
 def examine() -> Iterator[Finding | Ability]:
@@ -15,6 +16,7 @@ def examine() -> Iterator[Finding | Ability]:
     yield from machine
     packages = list(look_at_packages())
     yield from packages
+    yield from look_at_senses()
     from tunesmith.doctor.devices import look_at_devices
 
     devices = list(look_at_devices())

@@ -37,6 +37,7 @@ from tunesmith.models.reader import find_reader
 from tunesmith.models.roles import find_reference
 from tunesmith.recipe.method import Classify, Reward
 from tunesmith.runs.run import Run
+from tunesmith.templates.parts import spell_places
 
 log = logger(__name__)
 
@@ -136,9 +137,9 @@ def evaluate(
         return _evaluate_classes(subject, run, method, data)
     reader = find_reader(subject.base, recipe.model.template)
     if data:
-        rows = file_rows(data, recipe, method.learn, reader)
+        rows = file_rows(data, recipe, learn_of(method, reader), reader)
     else:
-        rows = held_out_rows(run, method.learn, reader)
+        rows = held_out_rows(run, learn_of(method, reader), reader)
     if method.needs_reference:
         rows = replace(rows, tokens=_with_reference(run, method, rows.tokens))
     scores_only = isinstance(recipe.method, Reward)
@@ -323,7 +324,7 @@ def _compare(
             metrics.holds_fact(text, row.facts) if row.facts and text is not None else None
             for text in (before, tuned[place])
         ]
-        question = row.messages[-1]["content"]
+        question = spell_places(row.messages[-1]["content"])
         yield Compared(question, row.expected, before, tuned[place], *has_fact)
 
 

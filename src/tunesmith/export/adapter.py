@@ -22,6 +22,7 @@ from tunesmith.models.beneath import NOTHING
 from tunesmith.models.chat import load_subject
 from tunesmith.models.inspect import ADAPTER, read_config
 from tunesmith.models.load import refuse_scorer
+from tunesmith.models.loftq import is_over_few_bits
 from tunesmith.paths import exists, expand
 from tunesmith.runs.write import write_json
 
@@ -71,6 +72,13 @@ def find_own(order: Order) -> Path:
     if subject.beneath != NOTHING:
         raise ExportError(
             "the adapter was trained on a base that model.adapters or model.rope_scaling changed",
+            hint="export both together with --format safetensors or gguf",
+            where=subject.name,
+        )
+    if is_over_few_bits(subject.adapter):
+        raise ExportError(
+            "the adapter began as what few bits leave out (tuning.init: loftq), and adds to those "
+            "alone",
             hint="export both together with --format safetensors or gguf",
             where=subject.name,
         )

@@ -49,8 +49,10 @@ def write_folder(
 
 
 def write_reader(chat: ChatModel, folder: Path) -> None:
-    """Write tokenizer, template and generation defaults."""
+    """Write tokenizer, template, generation defaults, and what images are made ready by."""
     chat.tokenizer.save_pretrained(str(folder))
+    if chat.senses is not None:
+        chat.senses.save(folder)
     write_json(folder / "generation_config.json", generation_defaults(chat))
     _mend_tokenizer(folder, chat.template)
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from tunesmith.data.tokens import encode
-from tunesmith.errors import ExportError
-from tunesmith.inference.generate import answer, template_of
+from tunesmith.errors import ExportError, RequestError
+from tunesmith.inference.generate import answer, encode_prompt
+from tunesmith.inference.looked import looked_arguments
 from tunesmith.inference.sampling import Sampling
 from tunesmith.models.chat import ChatModel
 from tunesmith.runs.run import Run
+from tunesmith.templates.parts import spell_places
 
 if TYPE_CHECKING:
     import torch
@@ -103,11 +105,8 @@ def check_tokens(model: ChatModel, probes: Sequence[dict[str, Any]]) -> None:
         ModelError: if the template is gone.
     """
     for probe in probes:
-        if "messages" in probe:
-            text = template_of(model).render_prompt(probe["messages"], probe.get("tools", ()))
-        else:
-            text = probe["text"]
-        if encode(model.tokenizer, text) != probe["ids"]:
+        if encode_probe(model, probe) != probe["ids"]:
+            text = probe.get("text") or spell_places(str(probe["messages"][-1]["content"]))
             raise ExportError(
                 f"tokenizer or template give other tokens than in training for {text[:60]!r}",
                 hint="the files of the base model changed since; put them back",
@@ -115,11 +114,37 @@ def check_tokens(model: ChatModel, probes: Sequence[dict[str, Any]]) -> None:
             )
 
 
+def encode_probe(model: ChatModel, probe: Mapping[str, Any]) -> list[int]:
+    """Tokenize a probe as a server would, with what it shows.
+
+    Raises:
+        ExportError: if what it shows is gone, or another than in training.
+        ModelError: if the template is gone.
+    """
+    if "messages" not in probe:
+        return encode(model.tokenizer, probe["text"])
+    try:
+        return encode_prompt(model, probe["messages"], probe.get("tools", ()))
+    except RequestError as problem:
+        raise ExportError(
+            f"what a prompt of the run shows cannot be compared: {problem.message}",
+            hint="put the files back that the run learned from",
+            where=model.name,
+        ) from None
+
+
+def _shows(probe: Mapping[str, Any]) -> bool:
+    return any("media" in message for message in probe.get("messages", ()))
+
+
 def take_reference(model: ChatModel, probes: Sequence[dict[str, Any]]) -> Reference:
     """Let the tuned model answer the probes, greedily."""
     vocab = model.model.config.get_text_config().vocab_size  # type: ignore[union-attr,operator]
     affordable = max(1, LOGITS_BYTES // (4 * vocab * ANSWER_TOKENS))
-    prompts = [probe["ids"] for probe in probes][:affordable]
+    prompts = [
+        encode_probe(model, probe) if _shows(probe) else probe["ids"]
+        for probe in probes[:affordable]
+    ]
     answers = greedy(model, prompts)
     logits = [_logits(model, *pair) for pair in zip(prompts, answers, strict=True)]
     return Reference(prompts, answers, logits)
@@ -228,7 +253,8 @@ def _logits(model: ChatModel, prompt: list[int], given: list[int]) -> torch.Tens
     device = next(model.model.parameters()).device
     ids = torch.tensor([[*prompt, *given]], device=device)
     with torch.no_grad():
-        logits: torch.Tensor = model.model(input_ids=ids, use_cache=False).logits[0]
+        shown = looked_arguments(model, [prompt], ids, None)
+        logits: torch.Tensor = model.model(input_ids=ids, **shown, use_cache=False).logits[0]
     return logits[len(prompt) - 1 : -1].float().cpu()
 
 

@@ -148,7 +148,8 @@ def _penalize(ways: Sequence[Way], logits: torch.Tensor) -> None:
     ]
     if added:
         at = torch.tensor([index for index, _ in added], device=device)
-        flat.index_add_(0, at, torch.tensor([amount for _, amount in added], device=device))
+        amounts = torch.tensor([float(amount) for _, amount in added], device=device)
+        flat.index_add_(0, at, amounts)
 
 
 def _keep_form(ways: Sequence[Way], logits: torch.Tensor) -> dict[int, Exception]:

@@ -182,6 +182,14 @@ class Engine(Protocol):
         """Tell how busy it is, as far as it knows."""
         return Load()
 
+    def check(self) -> None:
+        """Refuse if it answers nothing any more, as far as it knows.
+
+        Raises:
+            EngineError: with the reason.
+        """
+        return
+
     def embed(self, prompts: Sequence[Sequence[int]], model: str = "") -> list[list[float]]:
         """Return the mean of the last hidden states of each prompt, not normalized.
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal
 
-from tunesmith.data.tokens import encode
 from tunesmith.errors import ModelError, RequestError
+from tunesmith.inference.looked import encode_messages, looked_arguments
 from tunesmith.inference.sampling import Sampling
 from tunesmith.inference.text_stream import TextStream
-from tunesmith.inference.told import Streamer, add_to_logits, stop_if, write_config
+from tunesmith.inference.told import Streamer, change_logits, stop_if, write_config
 
 if TYPE_CHECKING:
     import torch
@@ -116,8 +116,10 @@ def encode_prompt(
     Raises:
         ModelError: if the model has no chat template.
         DataError: if the template refuses the messages.
+        RequestError: if what they show cannot be read.
     """
-    return encode(model.tokenizer, template_of(model).render_prompt(messages, tools, options))
+    read = (model.tokenizer, template_of(model), model.senses)
+    return encode_messages(*read, messages, tools, options)
 
 
 def template_of(model: ChatModel) -> Template:
@@ -298,14 +300,16 @@ def generate(
     ids = torch.tensor([[pad] * (width - len(row)) + list(row) for row in prompts])
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in prompts])
     device = next(model.model.parameters()).device
+    ids, mask = ids.to(device), mask.to(device)
     options: dict[str, Any] = {
         "generation_config": write_config(sampling, limit, model.stop_ids, pad),
-        "logits_processor": add_to_logits(sampling, width),
+        "logits_processor": change_logits(sampling, mask),
         **more,
     }
     with torch.no_grad(), _only_our_options(model.model):
+        shown = looked_arguments(model, prompts, ids, mask)
         written = model.model.generate(  # type: ignore[operator]
-            input_ids=ids.to(device), attention_mask=mask.to(device), **options
+            input_ids=ids, attention_mask=mask, **shown, **options
         )
     rows: list[list[int]] = written[:, width:].tolist()
     return rows

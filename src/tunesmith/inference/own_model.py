@@ -36,7 +36,8 @@ class OwnModel(Engine):
 
     def write(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[Answer]:
         """Answer each prompt."""
-        return answer(self.model, prompts, sampling, rows=self.rows)
+        with self._turns.turn:
+            return answer(self.model, prompts, sampling, rows=self.rows)
 
     def load(self) -> Load:
         """Tell how busy it is."""

@@ -19,6 +19,7 @@ from tunesmith.inference.elsewhere.writing import (
 )
 from tunesmith.inference.engine import Engine, Hear, Load, Piece, Request, Speech, Work
 from tunesmith.inference.generate import Answer, Finish, Messages, Tools
+from tunesmith.inference.looked import refuse_shown
 from tunesmith.inference.manner import Manner
 from tunesmith.inference.sampling import Sampling
 from tunesmith.inference.thinking import Thinking
@@ -70,6 +71,7 @@ class RemoteSpeech(Speech):
 
     def render(self, messages: Messages, tools: Tools, options: Mapping[str, Any]) -> list[int]:
         """Write a conversation as JSON; its bytes are passed on as they are."""
+        refuse_shown(messages)
         asked: dict[str, Any] = {"messages": [_on_wire(message) for message in messages]}
         if tools:
             asked["tools"] = list(tools)

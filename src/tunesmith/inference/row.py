@@ -41,6 +41,7 @@ class Row(Work):
         stop_ids: Sequence[int],
         limit: int,
     ) -> None:
+        self.prompt = request.prompt
         self.tokens, self.num_prompt = list(request.prompt), len(request.prompt)
         self.limit = limit
         self.model, self.remembers, self.is_over = "", True, False

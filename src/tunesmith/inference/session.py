@@ -6,13 +6,16 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import orjson
 
 from tunesmith.errors import RequestError, RunError
 from tunesmith.inference.generate import encode_prompt, stream_answer
+from tunesmith.inference.looked import check_shown, in_open_parts
 from tunesmith.inference.sampling import Sampling
 from tunesmith.models.chat import ChatModel
+from tunesmith.templates import PLACES
 
 
 @dataclass
@@ -22,12 +25,22 @@ class ChatSession:
     Attributes:
         system: system prompt; none if empty.
         messages: what was said so far, without the system prompt.
+        waiting: what the next question shows, as kind, path and hash.
     """
 
     model: ChatModel
     sampling: Sampling
     system: str = ""
-    messages: list[dict[str, str]] = field(default_factory=list)
+    messages: list[dict[str, Any]] = field(default_factory=list)
+    waiting: list[list[str]] = field(default_factory=list)
+
+    def show(self, kind: str, path: Path) -> None:
+        """Let the next question show a file too.
+
+        Raises:
+            RequestError: if it cannot be read, or the model does not take its kind.
+        """
+        self.waiting.append(check_shown(self.model.senses, kind, path))
 
     def ask(self, question: str) -> Iterator[str]:
         """Ask, and yield the answer in pieces; it is remembered once it is whole.
@@ -35,7 +48,11 @@ class ChatSession:
         Raises:
             RequestError: if the conversation is longer than the model takes.
         """
-        asked = [*self.messages, {"role": "user", "content": question}]
+        said: dict[str, Any] = {"role": "user", "content": question}
+        if self.waiting:
+            places = "".join(PLACES[kind] for kind, *_ in self.waiting)
+            said |= {"content": places + question, "media": list(self.waiting)}
+        asked = [*self.messages, said]
         prompt = encode_prompt(self.model, self._with_system(asked))
         try:
             stream = stream_answer(self.model, prompt, self.sampling)
@@ -50,10 +67,11 @@ class ChatSession:
                 pieces.append(piece)
                 yield piece
         self.messages = [*asked, {"role": "assistant", "content": "".join(pieces)}]
+        self.waiting = []
 
     def clear(self) -> None:
         """Forget what was said."""
-        self.messages = []
+        self.messages, self.waiting = [], []
 
     def save(self, path: Path) -> None:
         """Append the conversation to a file of messages, ready to be learned from.
@@ -63,7 +81,8 @@ class ChatSession:
         """
         try:
             with path.open("ab") as file:
-                file.write(orjson.dumps({"messages": self._with_system(self.messages)}) + b"\n")
+                said = [in_open_parts(message) for message in self._with_system(self.messages)]
+                file.write(orjson.dumps({"messages": said}) + b"\n")
         except (OSError, ValueError) as problem:
             reason = problem.strerror if isinstance(problem, OSError) else problem
             raise RunError(
@@ -72,5 +91,5 @@ class ChatSession:
                 where=str(path),
             ) from None
 
-    def _with_system(self, messages: list[dict[str, str]]) -> list[dict[str, str]]:
+    def _with_system(self, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return [{"role": "system", "content": self.system}, *messages] if self.system else messages

@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 UNFINISHED = "\ufffd"
+MOST_WAITING, LAST = 16, 3
+"""Tokens without text that are read again with each further one, and of those the last ones that
+may still be the beginning of a character."""
 
 
 class TextStream:
@@ -45,9 +48,18 @@ class TextStream:
         self._ids.append(token)
         before = self._decode(self._ids[self._prefix : self._read])
         text = self._decode(self._ids[self._prefix :])
-        if text.endswith(UNFINISHED) or len(text) <= len(before):
+        until = len(self._ids)
+        many, finished = until - self._read >= MOST_WAITING, not text.endswith(UNFINISHED)
+        if finished and len(text) <= len(before):
+            if many:  # but for the first, of which a blank may be left
+                del self._ids[self._read + 1 :]
             return ""
-        self._prefix, self._read = self._read, len(self._ids)
+        if not finished:
+            if not many:
+                return ""
+            until -= LAST
+            text = self._decode(self._ids[self._prefix : until])
+        self._prefix, self._read = self._read, until
         return self._release(text[len(before) :])
 
     def end(self) -> str:

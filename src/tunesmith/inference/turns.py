@@ -57,6 +57,8 @@ class Turns:
             if self._closed:
                 raise _closed()
             row = Row(request, hear, self._tokenizer, stop_ids=self.model.stop_ids, limit=limit)
+            # Behind a long turn, cancelled ones would pile up without end.
+            self._waiting = deque(each for each in self._waiting if not each.is_over)
             self._waiting.append(row)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
@@ -105,7 +107,7 @@ class Turns:
         return taken
 
     def _answer(self, rows: Sequence[Row]) -> None:
-        prompts, limit = [list(row.tokens) for row in rows], max(row.limit for row in rows)
+        prompts, limit = [row.prompt for row in rows], max(row.limit for row in rows)
         problem: Exception = _closed()
         try:
             with self.turn:

@@ -24,14 +24,29 @@ def join(rows: Sequence[Row], how: Joining) -> Batch:
         input_ids; predict_at, the tokens of the flattened batch after which one is learned, and
         targets, the ones learned, [learned] each; weights, how much each counts, [learned], where
         some count other than 1; of rows whose answers are compared owner,
-        whose answer they are, counted through all rows, [learned], and num_answers; and what tells
-        the model its rows.
+        whose answer they are, counted through all rows, [learned], and num_answers; what tells
+        the model its rows; and shown, the tensors of what they show, if they show something.
     """
+    shown = gather_shown(rows, flat=how.flat)
     if not how.flat:
-        return pad(rows)
+        return pad(rows) | shown
     if how.coarse:
         rows = [*rows, *_filling([len(row["input_ids"]) for row in rows])]
-    return lay_end_to_end(rows)
+    return lay_end_to_end(rows) | shown
+
+
+def gather_shown(rows: Sequence[Row], *, flat: bool) -> Batch:
+    """Decode what rows show.
+
+    Returns:
+        shown, the tensors that a model takes beside the tokens; nothing if they show nothing.
+    """
+    senses = next((row["shown"].senses for row in rows if "shown" in row), None)
+    if senses is None:
+        return {}
+    opened = [row["shown"].open() if "shown" in row else [] for row in rows]
+    together = [[each for shown in opened for each in shown]] if flat else opened
+    return {"shown": senses.numbers(together)}
 
 
 def _filling(lengths: Sequence[int]) -> list[Row]:

@@ -92,7 +92,7 @@ def count_classes(named: torch.Tensor, classes: torch.Tensor, labels: int) -> to
 
 
 def learn_of(method: Method, reader: AnyReader) -> Learn:
-    """Say what a method learns with a model: of one that reads images, images."""
+    """Say what a method learns with a model: of one that reads images alone, images."""
     if not isinstance(reader, ImageReader):
-        return method.learn
+        return replace(method.learn, senses=reader.senses)
     return replace(method.learn, kind="image", image_tokens=reader.num_tokens)

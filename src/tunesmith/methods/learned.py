@@ -166,6 +166,12 @@ def model_arguments(
         rest |= {"position_ids": batch["position_ids"], "attention_mask": mask}
     else:
         rest["attention_mask"] = batch["attention_mask"]
+    if "shown" in batch:
+        from tunesmith.models.seeing import seen_arguments, seen_positions
+
+        given = (model, batch["input_ids"], batch["shown"])
+        layout = {"segments": batch.get("segments", ()), "mask": batch.get("attention_mask")}
+        rest |= seen_arguments(*given) | seen_positions(*given, **layout)
     return {"input_ids": batch["input_ids"], **rest}
 
 

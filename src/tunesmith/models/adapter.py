@@ -159,17 +159,19 @@ def load_adapter(
     *,
     beneath: Beneath = NOTHING,
     foreign: bool = False,
+    held: bool = False,
 ) -> PeftModel:
     """Put an adapter on its base, every tensor of it or none.
 
     Args:
         beneath: what was changed of the base before.
         foreign: whether another tool may have made it, which does not say for which weights.
+        held: whether few bits hold what is left of the base, if something was taken from it.
 
     Raises:
         ModelError: if it was made for another base, is damaged, or does not fit tensor by tensor.
     """
-    check_base(folder, base, beneath=beneath, foreign=foreign)
+    check_base(folder, base, beneath=beneath, foreign=foreign, held=held)
     return _put_on(model, folder)
 
 
@@ -213,12 +215,22 @@ def add_adapter(adapted: PeftModel, folder: Path, name: str) -> None:
 
 
 def check_base(
-    folder: Path, base: Path, *, beneath: Beneath = NOTHING, foreign: bool = False
+    folder: Path,
+    base: Path,
+    *,
+    beneath: Beneath = NOTHING,
+    foreign: bool = False,
+    held: bool = False,
 ) -> None:
     """Refuse a base whose weights are not those the adapter was trained on.
 
     What was trained on the base itself may be added to others that were, and stretched later.
+
+    Args:
+        held: whether few bits hold what is left of the base, if something was taken from it.
     """
+    if not held:
+        refuse_over_few_bits(folder, str(base))
     expected = _read_note(folder, foreign=foreign)
     if expected is not None:
         check_files(base)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,19 +29,20 @@ from tunesmith.models.load import (
 )
 from tunesmith.models.locate import locate
 from tunesmith.models.loftq import hold_what_is_left, is_over_few_bits, read_kind
+from tunesmith.models.named import find_named_run, locate_or_guess, or_checkpoint
 from tunesmith.models.quantize.packed import find_packed
-from tunesmith.models.reader import find_reader
+from tunesmith.models.reader import Reader, find_reader
 from tunesmith.paths import exists, expand
 from tunesmith.recipe.model import Model
 from tunesmith.recipe.quantize import Quantize
-from tunesmith.runs.published import find_published
 from tunesmith.runs.run import Run
-from tunesmith.runs.store import is_run, list_runs, open_run, short_name
+from tunesmith.runs.store import open_run
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerFast
 
+    from tunesmith.models.senses import Senses
     from tunesmith.templates import Template
 
 
@@ -56,6 +56,7 @@ class ChatModel:
         template: None for models that only continue text.
         stop_ids: tokens at which an answer is over.
         folder: the base model's folder.
+        senses: how it reads what is not text; None for a model of text alone.
     """
 
     name: str
@@ -64,6 +65,7 @@ class ChatModel:
     template: Template | None
     stop_ids: tuple[int, ...]
     folder: Path
+    senses: Senses | None = None
 
 
 @dataclass(frozen=True)
@@ -121,9 +123,9 @@ def find_subject(name: str | Path | Subject, *, base_only: bool = False) -> Subj
     """
     if isinstance(name, Subject):
         return find_subject(name.run.path, base_only=True) if base_only and name.run else name
-    run, weights = _find_run(name)
+    run, weights = find_named_run(name)
     if run is None or weights is None:
-        return Subject(str(name), _locate(name))
+        return Subject(str(name), locate_or_guess(name))
     recipe = run.recipe()
     template, quantize = recipe.model.template, recipe.model.quantize
     if base_only:
@@ -137,7 +139,7 @@ def find_subject(name: str | Path | Subject, *, base_only: bool = False) -> Subj
         return Subject(label, weights, None, template, run)
     raise RunError(
         f"the run has no trained model yet; it is {run.status().state}",
-        hint=f"wait for it, or `tunesmith runs resume {run.name}`{_or_checkpoint(run)}",
+        hint=f"wait for it, or `tunesmith runs resume {run.name}`{or_checkpoint(run)}",
         where=str(weights),
     )
 
@@ -176,7 +178,7 @@ def full_name(name: str) -> str:
     A run that is trained later may be called the same.
     """
     short, _, checkpoint = name.partition("/")
-    if exists(expand(name)) or _find_run(name)[0] is None:
+    if exists(expand(name)) or find_named_run(name)[0] is None:
         return name
     return "/".join(filter(None, (open_run(short).name, checkpoint)))
 
@@ -193,15 +195,14 @@ def put_together(
     """
     last = adapters[-1] if adapters else base
     beneath = Beneath(tuple(find_adapter(name, "command line") for name in adapters[:-1]))
-    run, _ = _find_run(last)
+    run, _ = find_named_run(last)
     if run is not None:
         found = find_subject(last)
         if adapters:
             _refuse_other_base(found, base)
-        found = _in_bits(found, quantize)
         return replace(found, beneath=beneath) if beneath.merged else found
     if not adapters:
-        return Subject(base, _locate(base), None, template, None, quantize)
+        return Subject(base, locate_or_guess(base), None, template, None, quantize)
     folder = expand(last)
     if not exists(folder / ADAPTER):
         raise ModelError(
@@ -209,21 +210,9 @@ def put_together(
             hint="name the folder that holds adapter_config.json",
             where=str(folder),
         )
-    return Subject(last, _locate(base), folder.absolute(), template, None, quantize, beneath)
-
-
-def _in_bits(found: Subject, quantize: Quantize | None) -> Subject:
-    """Keep the base of a run in the bits that are asked for, unless it was trained in others."""
-    if quantize is None or quantize == found.quantize:
-        return found
-    if found.quantize is not None:
-        raise ModelError(
-            f"the run was trained on a base of other bits: {found.quantize.kind}, and "
-            f"{quantize.kind} is asked for",
-            hint="leave them out: an adapter answers on what it was trained on",
-            where=found.name,
-        )
-    return replace(found, quantize=quantize)
+    return Subject(
+        last, locate_or_guess(base), folder.absolute(), template, None, quantize, beneath
+    )
 
 
 def _refuse_other_base(found: Subject, base: str) -> None:
@@ -234,7 +223,7 @@ def _refuse_other_base(found: Subject, base: str) -> None:
             hint="name its folder as the model",
             where=found.name,
         )
-    named = _locate(base)
+    named = locate_or_guess(base)
     if named != found.base and weights_sha256(named) != weights_sha256(found.base):
         raise ModelError(
             "the run was trained on another base: the weights differ",
@@ -333,68 +322,32 @@ def load_subject(
     if subject.adapter is not None:
         foreign = subject.run is None  # a person named both
         model = load_adapter(
-            base, subject.adapter, subject.base, beneath=subject.beneath, foreign=foreign
+            base,
+            subject.adapter,
+            subject.base,
+            beneath=subject.beneath,
+            foreign=foreign,
+            held=taken is not None,
         )
         if subject.blend is not None:
             blend_adapters(model, subject.adapter, subject.base, subject.beneath, subject.blend)
     model.eval()
     model.requires_grad_(False)
+    return as_chat_model(subject.name, model, reader)
+
+
+def as_chat_model(name: str, model: torch.nn.Module, reader: Reader) -> ChatModel:
+    """Put a model and its reader together."""
+    from tunesmith.models.seeing import let_see
+
+    if reader.senses is not None:
+        let_see(model, reader.senses)
     return ChatModel(
-        subject.name, model, reader.tokenizer, reader.template, reader.stop_ids, reader.folder
+        name,
+        model,
+        reader.tokenizer,
+        reader.template,
+        reader.stop_ids,
+        reader.folder,
+        reader.senses,
     )
-
-
-def _find_run(name: str | Path) -> tuple[Run | None, Path | None]:
-    """Return the run and the folder of its weights that `name` means, if it means a run."""
-    path = expand(name)
-    if path.parent.name == "checkpoints" and is_run(path.parent.parent):
-        return _find_checkpoint(Run(path.parent.parent.absolute()), path.name)
-    if is_run(path):
-        run = Run(path.absolute())
-        return run, run.model
-    if exists(path) or str(name) == "starter":
-        published = find_published(path)
-        return published, published.model if published else None
-    run_name, _, checkpoint = str(name).partition("/")
-    if run_name not in _run_names():
-        return None, None
-    run = open_run(run_name)
-    return _find_checkpoint(run, checkpoint) if checkpoint else (run, run.model)
-
-
-def _find_checkpoint(run: Run, name: str) -> tuple[Run, Path]:
-    known = _checkpoints(run)
-    if name not in known:
-        raise ModelError(
-            f"the run has no checkpoint {name}",
-            hint=f"it has {', '.join(known)}" if known else "it has none yet",
-            where=str(run.checkpoints),
-        )
-    return run, run.checkpoints / name
-
-
-def _checkpoints(run: Run) -> list[str]:
-    return sorted(path.name for path in run.checkpoints.glob("step-*") if path.is_dir())
-
-
-def _or_checkpoint(run: Run) -> str:
-    known = _checkpoints(run)
-    return f", or name its checkpoint {run.name}/{known[-1]}" if known else ""
-
-
-def _run_names() -> list[str]:
-    """List what runs are called, by their directories and in their recipes."""
-    return [name for run in list_runs() for name in (run.name, short_name(run)) if name]
-
-
-def _locate(name: str | Path) -> Path:
-    """Locate a model; where there is none, think of runs too."""
-    try:
-        return locate(name)
-    except ModelError as problem:
-        near = difflib.get_close_matches(str(name), _run_names(), n=1)
-        if exists(expand(name)) or not near:
-            raise
-        raise ModelError(
-            problem.message, hint=f"did you mean the run {near[0]}?", where=problem.where
-        ) from None

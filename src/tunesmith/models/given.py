@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from tunesmith.errors import RecipeError
+from tunesmith.errors import ModelError, RecipeError
 from tunesmith.models.around import look_around
 from tunesmith.models.chat import Subject, put_together
 from tunesmith.paths import exists, expand
 from tunesmith.recipe.llamafactory.file import read_file
 from tunesmith.recipe.llamafactory.use import Use, read_use
+from tunesmith.recipe.quantize import Quantize
 
 ENDINGS = (".yaml", ".yml", ".json")
 
@@ -40,7 +41,8 @@ def find_given(name: str, overrides: Sequence[str] = (), *, to_export: bool = Fa
     path = expand(name)
     if path.suffix in ENDINGS and exists(path) and path.is_file():
         use = read_use(read_file(path, overrides), look_around(), to_export=to_export)
-        return Given(put_together(use.model, use.adapters, use.template, use.quantize), use)
+        found = put_together(use.model, use.adapters, use.template, use.quantize)
+        return Given(_in_bits(found, use.quantize), use)
     if overrides:
         raise RecipeError(
             f"{overrides[0]!r} replaces a key of a LLaMA-Factory file, and {name} is none",
@@ -48,3 +50,17 @@ def find_given(name: str, overrides: Sequence[str] = (), *, to_export: bool = Fa
             where="command line",
         )
     return Given(name)
+
+
+def _in_bits(found: Subject, quantize: Quantize | None) -> Subject:
+    """Keep the base of a run in the bits that are asked for, unless it was trained in others."""
+    if quantize is None or quantize == found.quantize:
+        return found
+    if found.quantize is not None:
+        raise ModelError(
+            f"the run was trained on a base of other bits: {found.quantize.kind}, and "
+            f"{quantize.kind} is asked for",
+            hint="leave them out: an adapter answers on what it was trained on",
+            where=found.name,
+        )
+    return replace(found, quantize=quantize)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -18,6 +19,7 @@ from tunesmith.models.row_attention import (
     use_row_attention,
 )
 from tunesmith.models.score import find_score, states_before
+from tunesmith.models.seeing import Trial, seen_arguments, seen_positions, senses_of, trial_rows
 
 FIRST, OTHER, SECOND = (1, 2, 3, 4, 5, 6, 7), (7, 6, 5, 4, 3, 2, 1), (3, 1, 4, 1, 5, 2)
 """Rows of token ids to try a model with; every vocabulary has that many."""
@@ -96,7 +98,40 @@ def _why_padded(model: torch.nn.Module) -> str:
         return "its layers carry something from one row to the next"
     if not _close(together, torch.cat(alone, dim=1)):
         return "its rows come out otherwise than alone"
+    return _why_padded_if_seen(model)
+
+
+def _why_padded_if_seen(model: torch.nn.Module) -> str:
+    """Try rows that show images, of a model that sees."""
+    senses = senses_of(model)
+    if senses is None or not senses.kinds:
+        return ""
+    if "image" not in senses.kinds:
+        return "how it hears sounds end to end is not tried"
+    try:
+        rows = trial_rows(senses)
+        alone = [_said(model, **_shown(model, [row], [len(row.ids)])) for row in rows]
+        together = _said(model, **_shown(model, rows, [len(row.ids) for row in rows]))
+    except FAILURES as problem:
+        return f"with images: {(str(problem).splitlines() or [repr(problem)])[0]}"
+    if not _close(together, torch.cat(alone, dim=1)):
+        return "its rows that show images come out otherwise than alone"
     return ""
+
+
+def _shown(model: torch.nn.Module, rows: Sequence[Trial], lengths: list[int]) -> dict[str, Any]:
+    """List what a model is given for rows that show images: end to end if several."""
+    senses = senses_of(model)
+    assert senses is not None
+    ids = _ids(model, tuple(token for row in rows for token in row.ids))
+    numbers = senses.numbers([[each for row in rows for each in row.shown]])
+    given = {"input_ids": ids, "use_cache": False, **seen_arguments(model, ids, numbers)}
+    if len(rows) == 1:
+        return given | seen_positions(model, ids, numbers)
+    segments = one_after_another(lengths)
+    positions = torch.cat([torch.arange(length) for length in lengths])[None].to(ids.device)
+    flat = {"position_ids": positions, "attention_mask": as_mask(segments)}
+    return given | flat | seen_positions(model, ids, numbers, segments=segments)
 
 
 def check_architecture(inner: Any) -> None:

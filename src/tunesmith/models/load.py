@@ -55,14 +55,14 @@ def load_model(
     """
     refuse_scorer(folder)
     config = load_config(folder, rope)
-    from transformers import AutoModelForCausalLM
-
     packed = find_packed(folder)
     if packed is not None:
         refuse_twice(packed, quantize)
         quantize = packed.made_by
     how = _how_to_read(quantize, packed, config, dtype, device)
-    model, loaded = read_weights(AutoModelForCausalLM, folder, {**_stretched(folder, rope), **how})
+    model, loaded = read_weights(
+        language_class(config), folder, {**_stretched(folder, rope), **how}
+    )
     refuse_partial(folder, loaded)
     if packed is None and quantize is None:
         return move(model, device)
@@ -210,11 +210,9 @@ def build_random_model(
     """Build a model of random weights from a folder's config.json, by torch's current seed."""
     check_files(folder, weights=False)
     quiet_libraries()
-    from transformers import AutoModelForCausalLM
-
     config = load_config(folder)
     refuse_packed(folder, "and random weights are trained whole")
-    model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=dtype)
+    model: PreTrainedModel = language_class(config).from_config(config, dtype=dtype)
     return move(model, device)
 
 
@@ -253,15 +251,36 @@ def load_config(folder: Path, rope: RopeScaling | None = None) -> PreTrainedConf
         ModelError: if transformers does not know it, or a field is impossible.
     """
     forbid_network()
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-
     kind = check_files(folder, weights=False).get("model_type")
-    if not isinstance(kind, str) or kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+    if not isinstance(kind, str) or not (writes_text(kind) or takes_more(kind)):
         raise not_built_in(folder / "config.json", kind)
     config = read_architecture(folder)
     if rope is not None:
         stretch(config, rope)
     return config
+
+
+def writes_text(kind: str) -> bool:
+    """Whether a family's models, by their model_type, go on with text."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    return kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+
+def takes_more(kind: str) -> bool:
+    """Whether they write text and take more than text: they have a processor."""
+    from transformers.models.auto import processing_auto
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES
+
+    processed = vars(processing_auto)["PROCESSOR_MAPPING_NAMES"]
+    return kind in MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES and kind in processed
+
+
+def language_class(config: PreTrainedConfig) -> Any:
+    """Return transformers' class of models that go on with text, and see if theirs do."""
+    from transformers import AutoModelForCausalLM, AutoModelForMultimodalLM
+
+    return AutoModelForMultimodalLM if takes_more(config.model_type) else AutoModelForCausalLM
 
 
 def read_architecture(folder: Path) -> PreTrainedConfig:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from tunesmith.models.classifier import is_image_model
 from tunesmith.models.image_reader import ImageReader, load_image_reader
 from tunesmith.models.locate import locate
+from tunesmith.models.senses import Senses, load_senses, sees
 from tunesmith.models.tokenizer import load_template, load_tokenizer, stop_ids
 
 if TYPE_CHECKING:
@@ -25,16 +26,20 @@ class Reader:
         folder: the model's folder.
         template: None for models that only continue text.
         stop_ids: tokens at which an answer is over.
+        senses: how it reads what is not text; None for a model of text alone.
     """
 
     folder: Path
     tokenizer: PreTrainedTokenizerFast
     template: Template | None
     stop_ids: tuple[int, ...]
+    senses: Senses | None = None
 
     def save(self, folder: Path) -> None:
-        """Write the tokenizer beside a model."""
+        """Write the tokenizer, and the options of a processor, beside a model."""
         self.tokenizer.save_pretrained(str(folder))
+        if self.senses is not None:
+            self.senses.save(folder)
 
 
 AnyReader = Reader | ImageReader
@@ -55,4 +60,5 @@ def find_reader(name: str | Path, template: str | None = None) -> Reader:
     folder = locate(name)
     tokenizer = load_tokenizer(folder)
     chosen = load_template(folder, tokenizer, template)
-    return Reader(folder, tokenizer, chosen, stop_ids(folder, tokenizer, chosen))
+    senses = load_senses(folder, tokenizer) if sees(folder) else None
+    return Reader(folder, tokenizer, chosen, stop_ids(folder, tokenizer, chosen), senses)

@@ -132,6 +132,7 @@ def load_roles(recipe: Recipe, reader: AnyReader, labels: Sequence[str] = ()) ->
         labels: what a classifier tells apart.
     """
     from tunesmith.models.few_passes import use_few_passes
+    from tunesmith.models.seeing import let_see
     from tunesmith.models.shifted_attention import use_shifted_attention
 
     device = choose_device(recipe.compute.device)
@@ -151,6 +152,8 @@ def load_roles(recipe: Recipe, reader: AnyReader, labels: Sequence[str] = ()) ->
     for weight in policy.parameters():
         weight.data = weight.data.to(_stored(weight, precision))
     use_few_passes(policy)
+    if isinstance(reader, Reader) and reader.senses is not None:
+        let_see(policy, reader.senses)
     if recipe.model.shifted_attention is not None:
         use_shifted_attention(policy, recipe.model.shifted_attention)
     if isinstance(recipe.method, PPO):

@@ -310,16 +310,22 @@ def _causal_mask(query: torch.Tensor, key: torch.Tensor, window: int | None) -> 
 
 
 def _attend(
-    module: torch.nn.Module, *given: torch.Tensor | None, otherwise: Callable[..., Any], **rest: Any
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None = None,
+    *,
+    otherwise: Callable[..., Any],
+    **rest: Any,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Attend as transformers asks: query, key, value and mask, or segments in the mask's place."""
-    query, key, value, mask = given
+    mask = attention_mask
     if mask is None or mask.dtype != torch.int32:
-        attended: tuple[torch.Tensor, torch.Tensor | None] = otherwise(module, *given, **rest)
+        attended: tuple[torch.Tensor, torch.Tensor | None] = otherwise(
+            module, query, key, value, mask, **rest
+        )
         return attended
-    assert query is not None
-    assert key is not None
-    assert value is not None
     scaling = rest.pop("scaling", None)
     rule = Rule(
         query.shape[-1] ** -0.5 if scaling is None else scaling,

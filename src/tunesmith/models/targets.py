@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from tunesmith.errors import RecipeError
 from tunesmith.models.inner import reads_images, token_ends
+from tunesmith.models.parts import keep_parts, language_prefix
 from tunesmith.models.score import HEADS
 from tunesmith.recipe.tuning import Adapter
 
@@ -29,9 +30,13 @@ def choose_layers(model: PreTrainedModel, tuning: Adapter) -> str | list[str]:
     Raises:
         RecipeError: if a name or pattern means no linear layer; PEFT alone would ignore it.
     """
-    layers = find_linear(model)
+    every = find_linear(model)
+    open_to = set(keep_parts(model, every, tuning))
+    layers = {name: layer for name, layer in every.items() if name in open_to}
     if tuning.target_pattern is None:
         check_targets(model, layers, tuning.targets)
+        if len(layers) < len(every) or language_prefix(model):
+            return _whole_names(model, layers, tuning.targets)
         if ALL in tuning.targets:
             return sorted(layers) if reads_images(model) else _name_all(model, layers)
         return list(tuning.targets)
@@ -46,6 +51,19 @@ def choose_layers(model: PreTrainedModel, tuning: Adapter) -> str | list[str]:
     for name in found:
         _refuse_tied(model, layers[name], name, "tuning.target_pattern")
     return found
+
+
+def _whole_names(
+    model: PreTrainedModel, layers: dict[str, torch.nn.Module], targets: Sequence[str]
+) -> list[str]:
+    """Name layers in full, since others in parts that do not learn are called alike."""
+    head = token_ends(model)[1]
+    return sorted(
+        name
+        for name, layer in layers.items()
+        if any(is_called(name, target) for target in targets)
+        or (ALL in targets and layer is not head)
+    )
 
 
 def _name_all(model: PreTrainedModel, layers: dict[str, torch.nn.Module]) -> str | list[str]:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 FAST = ("tokenizer.json", "vocab.json", "vocab.txt")
 """Files of which a fast tokenizer needs one."""
+OLDER_TEMPLATE = "chat_template.json"
+"""Where processors of models that see kept their template before it had a file of its own."""
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
@@ -62,7 +64,7 @@ def load_template(
     Raises:
         ModelError: if the template needs tokens that the vocabulary lacks.
     """
-    source: Any = named_template(override) if override else tokenizer.chat_template
+    source: Any = named_template(override) if override else _own_template(folder, tokenizer)
     if source is None:
         return None
     for_tools = ""
@@ -83,6 +85,14 @@ def load_template(
             where=str(folder),
         )
     return template
+
+
+def _own_template(folder: Path, tokenizer: PreTrainedTokenizerFast) -> Any:
+    """Return the tokenizer's own template, or the one that a processor kept beside it."""
+    beside = folder / OLDER_TEMPLATE
+    if tokenizer.chat_template is None and beside.is_file():
+        return read_config(beside).get("chat_template")
+    return tokenizer.chat_template
 
 
 def _default_of(sources: dict[str, str], folder: Path) -> str:

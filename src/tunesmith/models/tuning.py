@@ -12,6 +12,7 @@ from tunesmith.models.blocks import add_blocks
 from tunesmith.models.inner import reads_images, token_ends
 from tunesmith.models.loftq import taken_numbers
 from tunesmith.models.other_adapters import add_other
+from tunesmith.models.parts import freeze_other_parts, keep_parts, language_names
 from tunesmith.models.score import HEADS, find_score
 from tunesmith.models.targets import (
     check_patterns,
@@ -22,7 +23,7 @@ from tunesmith.models.targets import (
     is_transposed,
     near_name,
 )
-from tunesmith.recipe.tuning import RESIDUAL, Adapter, Freeze, LlamaPro, LoRA, Tuning
+from tunesmith.recipe.tuning import RESIDUAL, Adapter, Freeze, Full, LlamaPro, LoRA, Tuning
 
 if TYPE_CHECKING:
     import torch
@@ -48,6 +49,8 @@ def apply_tuning(
         return add_other(model, tuning, describe_common(model, tuning))
     if isinstance(tuning, Freeze):
         open_layers(model, tuning)
+    if isinstance(tuning, Full):
+        freeze_other_parts(model, tuning)
     if isinstance(tuning, LlamaPro):
         open_blocks(model, tuning)
     return model
@@ -158,13 +161,34 @@ def _places(model: PreTrainedModel, tokens: Sequence[int]) -> dict[str, list[int
 def open_layers(model: PreTrainedModel, tuning: Freeze) -> None:
     """Freeze all but the first or last layers, or the parameters that are named."""
     names = [name for name, _ in model.named_parameters()]
+    whole: set[str] = set()
+    if not tuning.names:
+        opened, names = keep_parts(model, names, tuning), language_names(model, names)
+        whole = set(opened) - set(names)
+    count = 1 + max((int(match[1]) for name in names if (match := LAYER.search(name))), default=-1)
+    _check_layers(names, tuning, count)
+    always = _embeddings(model) if tuning.embeddings else set()
+    score = find_score(model)
+    if score is not None:  # it is random
+        always |= {id(parameter) for parameter in score.parameters()}
+    counted = set(names) if tuning.names or "language" in tuning.parts else set()
+    for name, parameter in model.named_parameters():
+        chosen = name in whole or (name in counted and _is_chosen(name, tuning, count))
+        parameter.requires_grad_(id(parameter) in always or chosen)
+
+
+def _check_layers(names: Sequence[str], tuning: Freeze, count: int) -> None:
+    """Refuse layers or parameters that are not there.
+
+    Raises:
+        RecipeError: naming the option.
+    """
     if not tuning.names and any(".stages." in name for name in names):
         raise RecipeError(
             "the model has stages of layers, which are not counted",
             hint=f"name parameters in tuning.names, such as {names[len(names) // 2]}",
             where="tuning.layers",
         )
-    count = 1 + max((int(match[1]) for name in names if (match := LAYER.search(name))), default=-1)
     if not tuning.names and abs(tuning.layers) > count:
         raise RecipeError(
             f"the model has {count} layers, {abs(tuning.layers)} are to be trained",
@@ -187,12 +211,6 @@ def open_layers(model: PreTrainedModel, tuning: Freeze) -> None:
                 hint=f"did you mean {near}?" if near else f"names look like {some}",
                 where="tuning.names",
             )
-    always = _embeddings(model) if tuning.embeddings else set()
-    score = find_score(model)
-    if score is not None:  # it is random
-        always |= {id(parameter) for parameter in score.parameters()}
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(id(parameter) in always or _is_chosen(name, tuning, count))
 
 
 def _embeddings(model: PreTrainedModel) -> set[int]:

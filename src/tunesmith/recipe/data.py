@@ -119,6 +119,11 @@ class Data(Section):
     """What to do with rows over `max_tokens`: cut their end, leave them out, or stop."""
     system: str | None = None
     """System prompt for conversations that have none."""
+    media: Path | None = None
+    """Folder that images named in rows lie in; the folder of the rows' own file if not given."""
+    image_pixels: Count | None = None
+    """Make images of conversations with more pixels than this smaller first; they take fewer
+    tokens then."""
     encoding: str = "auto"
     """Text encoding of the files: `auto`, `utf-8`, `utf-16`, `gbk`, ..."""
     workers: CountOrZero = 0

@@ -15,13 +15,24 @@ TAKING: tuple[Init, ...] = (*RESIDUAL, "loftq")
 """Ways to begin after which the frozen weights alone are not the base any more."""
 
 
-class Full(Section):
+Part = Literal["language", "projector", "tower"]
+
+
+class Parted(Section):
+    """What all kinds share of models that see or hear."""
+
+    parts: tuple[Part, ...] = Field(default=("language",), min_length=1)
+    """Of a model that sees or hears, what learns: its `language` model, the `projector` that
+    what it sees goes through, the `tower` that sees or hears."""
+
+
+class Full(Parted):
     """Train every weight."""
 
     kind: Literal["full"] = "full"
 
 
-class Freeze(Section):
+class Freeze(Parted):
     """Train some layers as they are and keep the rest."""
 
     kind: Literal["freeze"] = "freeze"
@@ -44,7 +55,7 @@ class LlamaPro(Section):
     """New layers, put evenly between the others; each begins as a copy of the one before it."""
 
 
-class Adapter(Section):
+class Adapter(Parted):
     """What all kinds share that train something beside frozen weights."""
 
     targets: tuple[str, ...] = ("all-linear",)

@@ -110,6 +110,14 @@ class Queue:
         if self.stopping:
             raise Stopping("the server stops", hint="ask another one, or later")
 
+    def check_ready(self) -> None:
+        """Refuse if requests are not answered.
+
+        Raises:
+            Stopping: if the server is on its way out.
+        """
+        self.check_stopping()
+
     async def work(self, made: Callable[[], Made], seconds: float, where: str) -> Made:
         """Do some work beside the event loop.
 

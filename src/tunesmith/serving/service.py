@@ -95,6 +95,16 @@ class Service(Queue):
         """Tell how busy it is, and how full the engine's cache."""
         return replace(super().load(), cache=self.engine.load().cache)
 
+    def check_ready(self) -> None:
+        """Refuse if requests are not answered.
+
+        Raises:
+            Stopping: if the server is on its way out.
+            EngineError: if the engine has stopped.
+        """
+        super().check_ready()
+        self.engine.check()
+
     def start(self, job: Job, requests: Sequence[Request]) -> None:
         """Let the engine begin to answer."""
         job.start(self.engine, self._post, requests)

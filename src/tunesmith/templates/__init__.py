@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from tunesmith.templates.breaks import BREAK, Breaker, has_reserved
+from tunesmith.templates.breaks import BREAK, PLACES, Breaker, has_reserved
 from tunesmith.templates.named import named_template
-from tunesmith.templates.template import Piece, Template, build_template
+from tunesmith.templates.pieces import Piece
+from tunesmith.templates.template import Template, build_template
 
 __all__ = [
     "BREAK",
+    "PLACES",
     "Breaker",
     "Piece",
     "Template",

@@ -8,12 +8,15 @@ from collections.abc import Iterable
 BREAK = "\ufdd0"
 """Stands inside a spelled special token; the tokenizer is called on each side of it alone.
 
-U+FDD0 to U+FDD2 are noncharacters, which Unicode keeps for a program's own use.
+U+FDD0 to U+FDD5 are noncharacters, which Unicode keeps for a program's own use.
 """
 MARK_START, MARK_END = "\ufdd1", "\ufdd2"
+PLACES = {"image": "\ufdd3", "video": "\ufdd4", "audio": "\ufdd5"}
+"""Each stands in a message's text where something is shown or heard."""
+LAST = PLACES["audio"]
 THINKING = ("<think>", "</think>")
 """Tokens that an assistant writes itself: an answer may spell them and mean them."""
-RESERVED = re.compile(f"[{BREAK}-{MARK_END}]")
+RESERVED = re.compile(f"[{BREAK}-{LAST}]")
 
 
 def has_reserved(text: str) -> bool:

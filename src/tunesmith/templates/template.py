@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -19,50 +19,16 @@ from tunesmith.errors import DataError, ModelError
 from tunesmith.templates.breaks import BREAK, THINKING, Breaker, has_reserved
 from tunesmith.templates.environment import compile_template, read_names
 from tunesmith.templates.marks import Rendering, Span, has_marks, read_marks
+from tunesmith.templates.parts import in_parts, part_at_places
+from tunesmith.templates.pieces import Piece, Turn
 from tunesmith.templates.probes import CALLED, CALLED_TWICE, PROBE, QUESTION, TOOL
 from tunesmith.templates.written import OTHER, left_out
 
+APART = ("role", "content", "media")
+"""What of a message is no text, or gets parted."""
 NONE: Mapping[str, Any] = {}
-
 Messages = Sequence[Mapping[str, Any]]
 Tools = Sequence[Mapping[str, Any]]
-
-
-@dataclass(frozen=True)
-class Piece:
-    """A part of a rendered conversation.
-
-    Attributes:
-        weight: how much its tokens count in the loss.
-    """
-
-    text: str
-    learned: bool
-    weight: float = 1.0
-
-
-@dataclass(frozen=True)
-class Turn:
-    """One answer, rendered as a server meets it: with all before it and nothing after.
-
-    Attributes:
-        text: the conversation up to and with the answer.
-        learned: spans of `text`, in order; the last one is closed by the turn's end.
-        closed: whether the template itself wrote the turn's end after the answer.
-        ending: the token that ends the turn.
-        weight: how much the answer counts.
-    """
-
-    text: str
-    learned: tuple[Span, ...]
-    closed: bool
-    ending: str
-    weight: float = 1.0
-
-    @property
-    def end(self) -> int:
-        """Where the answer is over in `text`."""
-        return self.learned[-1][1] if self.learned else len(self.text)
 
 
 def build_template(
@@ -128,6 +94,8 @@ class Template:
         self._break_answer = Breaker(specials, spare=THINKING)
         self._has_marks = has_marks(source)
         self._marks_for_tools = has_marks(for_tools or source)
+        self._in_parts = False
+        self._in_parts = not self._writes_text()
         self.turn_end, self._opens = self._find_turn_end()
 
     @cached_property
@@ -320,15 +288,20 @@ class Template:
 
     def _broken(self, message: Mapping[str, Any]) -> dict[str, Any]:
         broken = self._break_answer if message["role"] == "assistant" else self._break
-        rest = {name: value for name, value in message.items() if name != "role"}
-        return {"role": message["role"], **self._broken_in(rest, broken)}
+        rest = {name: value for name, value in message.items() if name not in APART}
+        texts = part_at_places(message["content"])
+        parts = [(kind, self._broken_in(text, broken)) for kind, text in texts]
+        content: Any = parts[0][1]
+        if self._in_parts or len(parts) > 1:
+            content = in_parts(parts)
+        return {"role": message["role"], "content": content, **self._broken_in(rest, broken)}
 
     def _broken_in(self, value: Any, broken: Breaker) -> Any:
         """Break the special tokens that the texts of a value spell, however deep they lie."""
         if isinstance(value, str):
             if has_reserved(value):
                 raise DataError(
-                    "the text holds a character from U+FDD0 to U+FDD2, which are reserved",
+                    "the text holds a character from U+FDD0 to U+FDD5, which are reserved",
                     hint="remove it",
                     where=self.name,
                 )
@@ -339,6 +312,13 @@ class Template:
                 for key, inner in value.items()
             }
         return [self._broken_in(v, broken) for v in value] if isinstance(value, list) else value
+
+    def _writes_text(self) -> bool:
+        """Whether a message's text is written where it does not come in parts."""
+        try:
+            return PROBE in self._render([{**QUESTION, "content": PROBE}]).text
+        except DataError:
+            return False
 
     @cached_property
     def _writes_tools(self) -> bool:

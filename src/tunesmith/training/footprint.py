@@ -25,7 +25,7 @@ from tunesmith.models.head import chunk_size
 from tunesmith.models.image_reader import load_image_reader
 from tunesmith.models.inner import inner_model, token_ends
 from tunesmith.models.layout import check_architecture
-from tunesmith.models.load import load_config, quiet_libraries, read_architecture
+from tunesmith.models.load import language_class, load_config, quiet_libraries, read_architecture
 from tunesmith.models.quantize.packed import find_packed
 from tunesmith.models.quantize.storage import Storage, measure_storage
 from tunesmith.models.reader import find_reader
@@ -195,14 +195,13 @@ def _beside(model: torch.nn.Module, recipe: Recipe, trained: int) -> int:
 
 def _other_model(recipe: Recipe, precision: Precision) -> tuple[int, int]:
     """Count the bytes of the model that is held beside, and the numbers that it leaves a token."""
-    from transformers import AutoModelForCausalLM
-
     subject = find_beside(recipe)
     if subject is None:
         return 0, 0
     dtype = number_type(precision)
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(load_config(subject.base), dtype=dtype)
+        config = load_config(subject.base)
+        model = language_class(config).from_config(config, dtype=dtype)
         storage = measure_storage(model, subject.quantize, find_packed(subject.base))
     stored = sum(weight.numel() * weight.element_size() for weight in model.parameters())
     if storage is not None:
@@ -239,13 +238,11 @@ def _without_numbers(
     recipe: Recipe, folder: Path, precision: Precision
 ) -> tuple[torch.nn.Module, Storage | None]:
     """Build the tuned model from shapes alone, and see what its layers take if quantized."""
-    from transformers import AutoModelForCausalLM
-
     dtype, images = base_dtype(recipe, precision), is_image_model(folder)
-    kind = auto_class(images=True) if images else AutoModelForCausalLM
     with torch.device("meta"):
         rope = recipe.model.rope_scaling
         config = read_architecture(folder) if images else load_config(folder, rope)
+        kind = auto_class(images=True) if images else language_class(config)
         base = kind.from_config(config, dtype=dtype)
         packed = None if images else find_packed(folder)
         storage = measure_storage(base, recipe.model.quantize, packed)

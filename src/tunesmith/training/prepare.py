@@ -24,14 +24,14 @@ from tunesmith.models.chat import Subject, find_beneath, full_name
 from tunesmith.models.classifier import choose_labels
 from tunesmith.models.image_reader import ImageReader
 from tunesmith.models.inspect import labels_of
-from tunesmith.models.load import load_config, quiet_libraries
+from tunesmith.models.load import language_class, load_config, quiet_libraries
 from tunesmith.models.quantize import check_package
 from tunesmith.models.quantize.packed import find_packed, refuse_twice
 from tunesmith.models.quantize.storage import find_experts
 from tunesmith.models.reader import AnyReader, Reader
 from tunesmith.models.roles import check_reference, find_reference, load_reader
 from tunesmith.models.rope import settle_rope
-from tunesmith.recipe.method import Classify, Distill, Online, Preference
+from tunesmith.recipe.method import SFT, Classify, Distill, Online, Preference
 from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.rewards import ExactMatch, NumberMatch, ScoredBy
 from tunesmith.recipe.rewards import Reward as AnyReward
@@ -87,7 +87,7 @@ def prepare_run(recipe: Recipe) -> Prepared:
         check_rewards(method.rewards)
     learn = learn_of(method, reader)
     splits = prepare(recipe.data, learn, reader.tokenizer, reader.template, seed=recipe.run.seed)
-    check_answers(method, splits)
+    check_rows(recipe, method, splits)
     if isinstance(reader, Reader):
         written = num_answer_tokens(method)
         check_lengths(reader.folder, splits, recipe.model.rope_scaling, written)
@@ -111,6 +111,12 @@ def num_answer_tokens(method: Method) -> int:
     return method.writing.max_tokens if isinstance(method, OnlineMethod) else 0
 
 
+def check_rows(recipe: Recipe, method: Method, splits: Splits) -> None:
+    """Refuse rows that a method cannot learn from as the recipe asks."""
+    check_answers(method, splits)
+    check_noise(recipe, splits)
+
+
 def check_answers(method: Method, splits: Splits) -> None:
     """Refuse questions without the answer that a reward compares with.
 
@@ -129,6 +135,23 @@ def check_answers(method: Method, splits: Splits) -> None:
                     hint="give the question its answer, or leave it or the reward out",
                     where=str(row.place),
                 )
+
+
+def check_noise(recipe: Recipe, splits: Splits) -> None:
+    """Refuse noise on the embeddings of rows that show something.
+
+    Raises:
+        RecipeError: models find the places of what they see by their tokens, not by embeddings.
+    """
+    if isinstance(recipe.method, SFT) and recipe.method.neftune_alpha:
+        rows = splits.train
+        if any("shown" in rows[number] for number in range(len(rows))):
+            raise RecipeError(
+                "method.neftune_alpha cannot be had with rows that show something: models put it "
+                "in the places of tokens, and noise hides these",
+                hint="remove method.neftune_alpha",
+                where="method.neftune_alpha",
+            )
 
 
 def longest_row(prepared: Prepared) -> int:
@@ -225,12 +248,12 @@ def check_packed(recipe: Recipe, folder: Path) -> None:
 def tell_of_experts(recipe: Recipe, folder: Path) -> None:
     """Say aloud where most of a model is not kept in few bits: experts are no linear layers."""
     import torch
-    from transformers import AutoModelForCausalLM
 
     if recipe.model.quantize is None:
         return
+    config = load_config(folder)
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(load_config(folder))
+        model = language_class(config).from_config(config)
     whole = sum(weight.numel() for weight in find_experts(model).values())
     every = sum(weight.numel() for weight in model.parameters())
     if whole:

@@ -8,6 +8,7 @@ from tunesmith.data.prepare import Splits
 from tunesmith.data.rows import Conversation, Labelled, LabelledImage, Text, split_answer
 from tunesmith.data.token_rows import TokenRows
 from tunesmith.data.tokens import encode
+from tunesmith.inference.looked import encode_messages
 from tunesmith.models.reader import AnyReader, Reader
 from tunesmith.runs.run import Run
 from tunesmith.runs.write import write_json
@@ -50,6 +51,6 @@ def probe_of(row: Conversation | Text, reader: Reader) -> dict[str, Any]:
     assert reader.template is not None  # conversations are only read with one
     asked, _ = split_answer(row)
     messages = Conversation(asked, row.place).as_dicts()
-    text = reader.template.render_prompt(messages, row.tools)
-    found = {"messages": messages, "ids": encode(reader.tokenizer, text)}
+    read = (reader.tokenizer, reader.template, reader.senses)
+    found = {"messages": messages, "ids": list(encode_messages(*read, messages, row.tools))}
     return {**found, "tools": list(row.tools)} if row.tools else found

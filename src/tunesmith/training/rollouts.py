@@ -33,7 +33,7 @@ from tunesmith.methods.online import (
 )
 from tunesmith.methods.ranks import ALONE, Share
 from tunesmith.methods.rewards import Sample, build_rewards
-from tunesmith.models.chat import ChatModel, find_beneath
+from tunesmith.models.chat import as_chat_model, find_beneath
 from tunesmith.models.reader import Reader
 from tunesmith.models.roles import Roles, load_reference
 from tunesmith.runs.write import write_bytes
@@ -356,9 +356,7 @@ def build_engine(roles: Roles, method: OnlineMethod) -> Engine:
     """Let the policy itself answer."""
     reader = roles.reader
     assert isinstance(reader, Reader)
-    model = ChatModel(
-        "policy", roles.policy, reader.tokenizer, reader.template, reader.stop_ids, reader.folder
-    )
+    model = as_chat_model("policy", roles.policy, reader)
     return OwnModel(model, rows=method.writing.rows)
 
 

@@ -13,8 +13,9 @@ from tunesmith.data.prepare import Splits
 from tunesmith.data.rows import Conversation, Judged, Text, split_answer
 from tunesmith.data.tokens import encode
 from tunesmith.inference.generate import answer, encode_prompt
+from tunesmith.inference.looked import Looked
 from tunesmith.inference.sampling import Sampling
-from tunesmith.models.chat import ChatModel
+from tunesmith.models.chat import ChatModel, as_chat_model
 from tunesmith.models.reader import Reader
 from tunesmith.models.roles import Roles
 from tunesmith.models.score import find_score
@@ -42,10 +43,8 @@ def answer_samples(run: Run, roles: Roles, splits: Splits, recipe: Recipe, *, wh
         return
     reader = roles.reader
     assert isinstance(reader, Reader)
-    model = ChatModel(
-        run.name, roles.policy, reader.tokenizer, reader.template, reader.stop_ids, reader.folder
-    )
-    prompts = [_prompt(model, row)[: recipe.data.max_tokens] for row in asked]
+    model = as_chat_model(run.name, roles.policy, reader)
+    prompts = [_cut(_prompt(model, row), recipe.data.max_tokens) for row in asked]
     with _evaluating(roles):
         answers = answer(model, prompts, Sampling(max_tokens=recipe.evaluate.sample_tokens))
     samples = [_describe(row) for row in asked]
@@ -69,6 +68,11 @@ def _prompt(model: ChatModel, row: Conversation | Text) -> list[int]:
         return encode(model.tokenizer, row.text[:TEXT_CHARS])
     asked, _ = split_answer(row)
     return encode_prompt(model, Conversation(asked, row.place).as_dicts(), row.tools)
+
+
+def _cut(prompt: list[int], limit: int) -> list[int]:
+    """Keep the beginning of a prompt, but all of one that shows something."""
+    return prompt if isinstance(prompt, Looked) else prompt[:limit]
 
 
 def _describe(row: Conversation | Text) -> dict[str, Any]:

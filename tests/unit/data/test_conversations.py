@@ -165,7 +165,7 @@ def test_a_content_of_parts_is_their_text() -> None:
 
 
 PART_FAULTS: list[tuple[object, str]] = [
-    ([{"type": "image_url"}], "message 1 holds a part of type 'image_url'; only text, "),
+    ([{"type": "image_file"}], "message 1 holds a part of type 'image_file'; only text, "),
     ([{"text": "a"}], "message 1 holds a part of type null; only text, reasoning, "),
     (["a"], "a part of message 1 is a text, not an object"),
     ([{"type": nest(5000)}], "message 1 holds a part of type a list; only text, reasoning"),

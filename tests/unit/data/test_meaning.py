@@ -104,8 +104,7 @@ def test_tags_are_refused_where_the_format_has_none(tmp_path: Path) -> None:
 
 UNLEARNED: list[tuple[dict[str, Any], str]] = [
     ({**MESSAGES, "kto_tag": False}, "a `kto_tag` that it is good or bad (KTO)"),
-    ({**MESSAGES, "images": ["a.png"]}, "`images`"),
-    ({**ALPACA, "videos": "a.mp4"}, "`videos`"),
+    ({"instruction": "q", "chosen": "a", "rejected": "b", "videos": "a.mp4"}, "`videos`"),
     ({**MESSAGES, "chosen": "a", "rejected": "b"}, "a preference pair (`chosen`, `rejected`)"),
 ]
 

@@ -12,9 +12,8 @@ from tests.unit.data.files import read
 from tests.unit.data.preparing import PACKED, check_counts, prepare_files
 from tunesmith.data.check import check
 from tunesmith.data.meaning import find_meaning, read_set
-from tunesmith.data.rows import Conversation, Judged, Message, Preference, Problem
+from tunesmith.data.rows import Conversation, Judged, Message, Preference, Problem, media_of
 from tunesmith.data.sources import RowSet, find_sets
-from tunesmith.errors import DataError
 from tunesmith.models.reader import Reader
 from tunesmith.recipe.data import Data
 
@@ -100,18 +99,6 @@ def test_every_set_of_questions_and_answers_is_read_whole(folder: Path) -> None:
     assert {"identity", "alpaca_en_demo", "alpaca_zh_demo", "glaive_toolcall_zh_demo"} <= set(seen)
 
 
-def test_sets_that_no_method_learns_from_are_refused_by_name(folder: Path) -> None:
-    reasons = {}
-    for name, entry in entries(folder).items():
-        if not is_learned(entry) and entry.get("columns") != {"prompt": "text"}:
-            if entry.get("ranking") or "kto_tag" in entry.get("columns", {}):
-                continue
-            with pytest.raises(DataError, match="which no method learns from yet") as caught:
-                find(folder, name)
-            reasons[name] = caught.value.message
-    assert "images" in reasons["mllm_demo"]
-
-
 @pytest.mark.parametrize("name", ["dpo_zh_demo", "dpo_en_demo"])
 @pytest.mark.parametrize("described", [True, False])
 def test_every_pair_is_read_whole(folder: Path, name: str, described: bool) -> None:
@@ -145,11 +132,16 @@ def test_every_judged_answer_is_read_whole(folder: Path, described: bool) -> Non
         assert [message.content for message in row.messages][-len(said) :] == said
 
 
-@pytest.mark.parametrize("name", ["mllm_demo"])
-def test_their_files_given_bare_are_refused_row_by_row(folder: Path, name: str) -> None:
-    report = check(folder / f"{name}.json")
-    assert report.num_reported == report.num_read == len(load(folder / f"{name}.json"))
-    assert all("which is not learned here" in problem.reason for problem in report.problems)
+def test_their_rows_that_show_images_are_read_with_them(folder: Path) -> None:
+    expected = load(folder / "mllm_demo.json")
+    bare = Data(train=(str(folder / "mllm_demo.json"),))
+    for rows in (find(folder, "mllm_demo"), *find_sets(bare.train, bare, "conversation")):
+        found = list(read_set(rows, find_meaning(rows, "auto"), "auto", None))
+        for row, own in zip(found, expected, strict=True):
+            assert isinstance(row, Conversation)
+            assert [medium.source for medium in media_of(row)] == own["images"]
+            said = [message["content"] for message in own["messages"]]
+            assert [message.spell() for message in row.messages] == said
 
 
 def test_every_json_file_is_read_as_the_json_module_reads_it(shared: Path) -> None:

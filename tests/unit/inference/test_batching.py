@@ -177,6 +177,27 @@ def test_prompts_that_are_written_to_together_draw_for_themselves(engine: Batchi
     assert engine.write([], sampling) == []
 
 
+def test_texts_end_together_where_slots_and_windows_end(tmp_path: Path) -> None:
+    model = load(tmp_path / "model", "mistral")
+    engine = BatchingEngine(replace(model, stop_ids=()), rows=4)
+    prompts = [random.Random(size).choices(range(3, 390), k=size) for size in (249, 245, 237)]
+    said = engine.write(prompts, Sampling(max_tokens=20))
+    endless = replace(model, stop_ids=())
+    for prompt, given in zip(prompts, said, strict=True):
+        theirs = reference(endless, prompt, min(20, 256 - len(prompt)))
+        assert_same(endless, prompt, list(given.tokens), theirs)
+    engine.close()
+
+
+def test_of_a_text_that_is_too_long_to_keep_its_beginning_is_kept(engine: BatchingEngine) -> None:
+    prefixes = engine._batch.prefixes
+    prefixes.limit = 2 * 32 * engine._batch.forward.weights.token_bytes
+    text = random.Random(3).choices(range(3, 390), k=130)
+    for found in (0, 64, 128):
+        ask(engine, text, max_tokens=2).tokens()
+        assert prefixes.num_found == found
+
+
 def test_texts_that_outgrow_their_slots_go_on(tmp_path: Path) -> None:
     model = load(tmp_path / "model", "llama", max_position_embeddings=1024)
     model = replace(model, stop_ids=())

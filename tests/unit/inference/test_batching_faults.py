@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from tests.asking import PROMPTS, Ear, Spelled, ask, begin, load, wait_until_idle
-from tunesmith.errors import RequestError
+from tunesmith.errors import EngineError, RequestError
 from tunesmith.inference.batching.engine import BatchingEngine
 from tunesmith.inference.engine import Piece, Request
 from tunesmith.inference.sampling import Sampling
@@ -57,6 +57,7 @@ def test_a_failing_step_is_told_to_all_and_the_engine_lives_on(
         return forward(self, step)
 
     monkeypatch.setattr(type(engine._batch.forward), "__call__", failing)
+    engine.check()
     for ear in [ask(engine, PROMPTS[0], max_tokens=4)]:
         with pytest.raises(RuntimeError, match="out of something"):
             ear.tokens()
@@ -67,8 +68,9 @@ def test_a_failing_step_is_told_to_all_and_the_engine_lives_on(
         with pytest.raises(RuntimeError, match="out of something"):
             ask(engine, PROMPTS[0], max_tokens=4).tokens()
     engine._thread.join(60)
-    with pytest.raises(RequestError, match="failed 3 times on end: out of something"):
-        ask(engine, PROMPTS[0], max_tokens=4)
+    for refuses in (lambda: ask(engine, PROMPTS[0], max_tokens=4), engine.check):
+        with pytest.raises(EngineError, match="failed 3 times on end: out of something"):
+            refuses()
 
 
 def test_one_who_fails_to_hear_does_no_harm_to_others(engine: BatchingEngine) -> None:

@@ -100,6 +100,12 @@ def test_penalties_are_those_of_openai() -> None:
     assert (mine.id, plain.id) == (9, 4)
 
 
+def test_a_bias_may_be_a_whole_number() -> None:
+    way = Way([5], Sampling(logit_bias={9: 3, 4: -1}))
+    (token,) = tokens_of([way], torch.zeros(1, 10))
+    assert token.id == 9
+
+
 def test_the_penalty_on_repetition_counts_prompt_and_answer_as_transformers_does() -> None:
     way = Way([3, 8], Sampling(repetition_penalty=2.0, logprobs=5))
     way.take(6)

@@ -206,6 +206,22 @@ def test_long_answers_take_time_in_step_with_their_length(
     assert max(decoded) <= 4
 
 
+@pytest.mark.parametrize("written", ["special", "bytes"])
+def test_long_runs_without_text_take_time_in_step_with_their_length(
+    bytewise: PreTrainedTokenizerFast, written: str
+) -> None:
+    bad, special = bytewise.convert_tokens_to_ids(["Ĥ", "<|im_start|>"])  # a byte in the middle
+    token = special if written == "special" else bad
+    ids = [*encode(bytewise, "a"), *[token] * 200, *encode(bytewise, "早 b")]
+    stream = TextStream(bytewise)
+    pieces = []
+    for each in ids:
+        pieces.append(stream.push(each))
+        assert len(stream._ids) - stream._prefix < 40
+    pieces.append(stream.end())
+    assert "".join(pieces) == bytewise.decode(ids, skip_special_tokens=True)
+
+
 def test_special_tokens_are_spelled_where_they_are_kept(
     bytewise: PreTrainedTokenizerFast,
 ) -> None:

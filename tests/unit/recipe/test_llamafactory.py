@@ -157,6 +157,19 @@ def test_what_is_not_given_has_their_default() -> None:
             "tuning",
             {"spread": True, "layers": 2},
         ),
+        ({"freeze_vision_tower": True}, "tuning", {"parts": ["language"]}),
+        (
+            {"freeze_vision_tower": False, "freeze_multi_modal_projector": False},
+            "tuning",
+            {"parts": ["language", "projector", "tower"]},
+        ),
+        (
+            {"freeze_language_model": True, "freeze_multi_modal_projector": False},
+            "tuning",
+            {"parts": ["projector"]},
+        ),
+        ({"media_dir": "pictures"}, "data", {"media": "pictures"}),
+        ({"image_max_pixels": 4096}, "data", {"image_pixels": 4096}),
         ({"shift_attn": True, "cutoff_len": 90}, "model", {"shifted_attention": 22}),
         (
             {"rope_scaling": "yarn"},

@@ -41,6 +41,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"finetuning_type": "full", "adapter_name_or_path": "a", "create_new_adapter": True},
         "adapter_name_or_path",
     ),
+    ({"freeze_language_model": True}, "freeze_language_model"),
     ({"do_predict": True}, "do_predict"),
     ({"predict_with_generate": True}, "predict_with_generate"),
     ({"dataset": None}, "dataset"),

@@ -56,6 +56,7 @@ def test_a_section_or_an_option_is_found_by_name() -> None:
     assert find_options("learning_rate") == find_options("optimizer.learning_rate")
     assert [option.name for option in find_options("lora")] == [
         "kind",
+        "parts",
         "targets",
         "target_pattern",
         "modules",
@@ -75,7 +76,10 @@ def test_a_section_or_an_option_is_found_by_name() -> None:
         "freeze_a",
         "tokens",
     ]
-    assert [option.dotted for option in find_options("full")] == ["tuning.kind"]
+    assert [option.dotted for option in find_options("full")] == [
+        "tuning.kind",
+        "tuning.parts",
+    ]
     assert find_options(None) == list_options()
 
 

@@ -120,15 +120,11 @@ def test_closing_a_stream_of_openai_s_client_stops_the_work(
     assert server.idle_after() < 1.5
 
 
-def test_answers_are_written_at_the_same_time(server: Running) -> None:
-    asked = {**SHORT, "max_tokens": 200}
-    start = time.monotonic()
-    assert server.post(CHAT, asked).status == 200
-    alone = time.monotonic() - start
-    start = time.monotonic()
-    with asking(server, asked, 8) as connections:
-        assert [status_of(connection) for connection in connections] == [200] * 8
-    assert time.monotonic() - start < 5 * alone
+def test_a_short_answer_does_not_wait_for_a_long_one(server: Running) -> None:
+    with asking(server, LONG, 3) as connections:
+        wait_for(server.busy)
+        assert server.post(CHAT, SHORT).status == 200
+        assert not any(map(has_answer, connections))
 
 
 def test_a_burst_fills_the_queue_and_no_more(narrow: Client) -> None:

@@ -17,6 +17,7 @@ from tunesmith.data.formats.format import (
     read_optional,
     read_text,
 )
+from tunesmith.data.formats.media import COLUMNS
 from tunesmith.data.formats.turns import make_pair, make_question
 from tunesmith.data.rows import Message, RowFault
 
@@ -101,7 +102,8 @@ ALPACA = Format(
     name="alpaca",
     kind="conversation",
     columns={
-        name: name for name in ("instruction", "input", "output", "system", "history", "tools")
+        name: name
+        for name in ("instruction", "input", "output", "system", "history", "tools", *COLUMNS)
     },
     tags={},
     matches=_matches,

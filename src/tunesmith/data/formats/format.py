@@ -12,7 +12,7 @@ from tunesmith.data.rows import Kind, Message, RowFault, spell
 Fields = Mapping[str, object]
 Names = Mapping[str, str]
 
-UNUSABLE = re.compile("[\x00\ud800-\udfff\ufdd0-\ufdd2]")
+UNUSABLE = re.compile("[\x00\ud800-\udfff\ufdd0-\ufdd5]")
 TYPE_NAMES = {
     "NoneType": "null",
     "bool": "true or false",

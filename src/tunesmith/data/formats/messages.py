@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field, replace
+
 from tunesmith.data.formats.format import (
     Fields,
     Format,
@@ -16,9 +18,12 @@ from tunesmith.data.formats.format import (
     read_list,
     read_optional,
 )
+from tunesmith.data.formats.media import COLUMNS, is_shown, read_shown
+from tunesmith.data.formats.media import PARTS as SHOWN
 from tunesmith.data.formats.tools import read_message, read_spelled_calls
 from tunesmith.data.formats.turns import check_turns, make_question
-from tunesmith.data.rows import Call, Message, RowFault
+from tunesmith.data.rows import Call, Medium, Message, RowFault
+from tunesmith.templates import PLACES
 
 ROLES = {
     "system": "system",
@@ -122,42 +127,56 @@ def _read_message(value: object, number: int) -> Message:
     called = any(value.get(key) for key in ("tool_calls", "function_call"))
     if "content" not in value and not called:
         raise RowFault(f"{label} has no `content`")
-    parts, calls = _read_content(value.get("content"), label, called=called)
-    if parts["reasoning"]:
-        value = {**value, "reasoning_content": parts["reasoning"]}
-    content = None if calls and not parts["text"] else parts["text"]
-    return read_message(ROLES[role], value, content, label, calls)
+    parts = _read_content(value.get("content"), label, called=called)
+    if parts.reasoning:
+        value = {**value, "reasoning_content": parts.reasoning}
+    content = None if parts.calls and not parts.text else parts.text
+    message = read_message(ROLES[role], value, content, label, parts.calls)
+    return replace(message, media=tuple(parts.media)) if parts.media else message
 
 
-def _read_content(
-    content: object, label: str, *, called: bool
-) -> tuple[dict[str, str], list[Call]]:
-    """Return text and reasoning, and the calls that stand among the parts."""
+@dataclass
+class _Parts:
+    """What the parts of a message hold."""
+
+    text: str = ""
+    reasoning: str = ""
+    calls: list[Call] = field(default_factory=list)
+    media: list[Medium] = field(default_factory=list)
+
+
+def _read_content(content: object, label: str, *, called: bool) -> _Parts:
+    """Read a message's text, or its parts."""
     if not isinstance(content, list):
-        text = "" if content is None and called else check_text(content, label)
-        return {"text": text, "reasoning": ""}, []
-    texts = {"text": "", "reasoning": ""}
-    calls: list[Call] = []
+        return _Parts("" if content is None and called else check_text(content, label))
+    found = _Parts()
     for part in content:
         if not isinstance(part, dict):
             raise RowFault(f"a part of {label} is {describe(part)}, not an object")
         kind = part.get("type")
+        if is_shown(kind):
+            found.media.append(read_shown(part, label))
+            found.text += PLACES[found.media[-1].kind]
+            continue
         if not isinstance(kind, str) or kind not in PARTS:
+            known = ", ".join([*PARTS, *SHOWN])
             raise RowFault(
-                f"{label} holds a part of type {quote(kind)}; only {', '.join(PARTS)} are supported"
+                f"{label} holds a part of type {quote(kind)}; only {known} are supported"
             )
         text = check_text(part.get(PARTS[kind], part.get("value")), label)
         if kind == "tool_call":
-            calls += read_spelled_calls(text, label)[1]
+            found.calls += read_spelled_calls(text, label)[1]
+        elif kind == "text":
+            found.text += text
         else:
-            texts[kind] += text
-    return texts, calls
+            found.reasoning += text
+    return found
 
 
 MESSAGES = Format(
     name="messages",
     kind="conversation",
-    columns={name: name for name in ("messages", "tools")},
+    columns={name: name for name in ("messages", "tools", *COLUMNS)},
     tags={},
     matches=_matches,
     read=_read,

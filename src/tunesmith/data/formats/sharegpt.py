@@ -18,6 +18,7 @@ from tunesmith.data.formats.format import (
     read_object,
     read_optional,
 )
+from tunesmith.data.formats.media import COLUMNS
 from tunesmith.data.formats.messages import check_weight
 from tunesmith.data.formats.tools import read_message, read_spelled_calls
 from tunesmith.data.formats.turns import check_turns, make_pair, make_question
@@ -131,7 +132,7 @@ TAGS = {
 SHAREGPT = Format(
     name="sharegpt",
     kind="conversation",
-    columns={name: name for name in ("conversations", "system", "tools")},
+    columns={name: name for name in ("conversations", "system", "tools", *COLUMNS)},
     tags=TAGS,
     matches=_matches,
     read=_read,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -62,6 +63,16 @@ def look_at(path: Path) -> str:
         RowFault: if it is missing, no image, or too large.
     """
     content = read_image(path)
+    measure(content, path)
+    return hash_of(content)
+
+
+def measure(content: bytes, path: Path) -> int:
+    """Read the beginning of an image, before any of it is decoded, and count its pixels.
+
+    Raises:
+        RowFault: if it is no image, or has too many pixels.
+    """
     with _faults(path):
         from PIL import Image
 
@@ -71,6 +82,11 @@ def look_at(path: Path) -> str:
         raise RowFault(
             f"the image {_name(path)} has {width:,} x {height:,} pixels, over {MOST_PIXELS:,}"
         )
+    return width * height
+
+
+def hash_of(content: bytes) -> str:
+    """Hash the bytes of a file."""
     return hashlib.sha256(content).hexdigest()
 
 
@@ -105,6 +121,15 @@ def decode(content: bytes, path: Path) -> Image:
 
         with Image.open(io.BytesIO(content), formats=KINDS) as image:
             return ImageOps.exif_transpose(image).convert("RGB")
+
+
+def shrink(image: Image, pixels: int) -> Image:
+    """Make an image of more than so many pixels smaller, as high for its width; 0 leaves all."""
+    width, height = image.size
+    if not pixels or width * height <= pixels:
+        return image
+    factor = math.sqrt(pixels / (width * height))
+    return image.resize((max(int(width * factor), 1), max(int(height * factor), 1)))
 
 
 @contextmanager

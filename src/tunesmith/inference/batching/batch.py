@@ -89,13 +89,18 @@ class Batch:
                 slot.shelf.make_ready(slot)
 
     def _drop_ended(self) -> None:
-        """Take away the answers that are over; keep of them what others may begin with."""
+        """Take away the answers that are over; keep of them what others may begin with.
+
+        Those that wait too: behind long answers, cancelled ones would pile up without end.
+        """
         over = [slot for slot in self.slots if slot.row.is_over]
         for slot in over:
             self.prefixes.keep(slot)
             slot.shelf.remove(slot)
         if over:  # looked up once: others may be cancelled meanwhile
             self.slots = [slot for slot in self.slots if slot not in over]
+        if any(row.is_over for row in self.waiting):
+            self.waiting = deque(row for row in self.waiting if not row.is_over)
 
     def _make_room(self) -> None:
         """Lengthen slots that are full; if there is no room the youngest waits and reads again."""
@@ -151,8 +156,8 @@ class Batch:
                 row = self.waiting.popleft()
                 row.fail(_no_memory(row))
             return None
+        self.slots.append(slot)  # first: others look whether an answer needs its adapter
         self.waiting.popleft()
-        self.slots.append(slot)
         self.prefixes.fill(slot)
         if slot.left == 1:
             slot.shelf.make_ready(slot)

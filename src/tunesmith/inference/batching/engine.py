@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from tunesmith.errors import RequestError
+from tunesmith.errors import EngineError, RequestError, TunesmithError
 from tunesmith.hardware import GIB, memory_gib
 from tunesmith.inference.batching.adapters import Adapters
 from tunesmith.inference.batching.batch import Batch
@@ -79,6 +79,7 @@ class BatchingEngine(Engine):
 
         Raises:
             RequestError: if it asks for what cannot be given.
+            EngineError: if the engine has stopped.
         """
         (row,) = self._send([(request, hear)])
         return row
@@ -100,6 +101,15 @@ class BatchingEngine(Engine):
         batch = self._batch
         waiting = len(self._inbox) + len(batch.waiting)
         return Load(len(batch.slots), waiting, batch.shelves.part_in_use)
+
+    def check(self) -> None:
+        """Refuse if it has stopped.
+
+        Raises:
+            EngineError: with what failed.
+        """
+        if self._dead is not None:
+            raise _closed(self._dead)
 
     def embed(self, prompts: Sequence[Sequence[int]], model: str = "") -> list[list[float]]:
         """Return the mean of the base's last hidden states of each prompt.
@@ -210,10 +220,10 @@ def free_bytes(device: torch.device) -> int:
     return int(memory_gib() * GIB)
 
 
-def _closed(problem: Exception | None) -> RequestError:
+def _closed(problem: Exception | None) -> TunesmithError:
     if problem is None:
         return RequestError("the engine is closed", hint="ask again once the server is back")
-    return RequestError(
+    return EngineError(
         f"the engine has stopped, as it failed {MOST_FAILURES} times on end: {problem}",
         hint="start the server again; if it goes on, serve with --engine of another kind",
     )

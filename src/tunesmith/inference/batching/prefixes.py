@@ -37,30 +37,36 @@ class Prefixes:
         text, kept = slot.row.tokens, slot.shelf.kept
         if not slot.row.remembers:
             return
+        found = []
         for key in _keys(slot.row.model, text[:-1]):
             piece = self._pieces.get(key)
             if piece is None:
-                return
-            self._pieces.move_to_end(key)
+                break
+            found.append(key)
             kept[:, slot.place, :, slot.size : slot.size + PIECE] = piece
             slot.size += PIECE
-            self.num_found += PIECE
+        self.num_found += PIECE * len(found)
+        self._note_use(found)
 
     def keep(self, slot: Slot) -> None:
         """Keep the whole pieces of what was read of a text."""
         if not slot.row.remembers:
             return
-        kept, start = slot.shelf.kept, 0
-        for key in _keys(slot.row.model, slot.row.tokens[: slot.size]):
-            if key in self._pieces:
-                self._pieces.move_to_end(key)
-            else:
+        kept, keys = slot.shelf.kept, [*_keys(slot.row.model, slot.row.tokens[: slot.size])]
+        for place, key in enumerate(keys):
+            if key not in self._pieces:
+                start = place * PIECE
                 piece = kept[:, slot.place, :, start : start + PIECE].clone()
                 self._pieces[key] = piece
                 self.used += piece.nbytes
-            start += PIECE
+        self._note_use(keys)
         while self.used > self.limit:
             self.used -= self._pieces.popitem(last=False)[1].nbytes
+
+    def _note_use(self, keys: Sequence[bytes]) -> None:
+        """Let the end of a text go before its beginning, without which it is of no use."""
+        for key in reversed(keys):
+            self._pieces.move_to_end(key)
 
     def clear(self) -> None:
         """Forget everything."""

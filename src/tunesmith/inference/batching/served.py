@@ -56,8 +56,10 @@ class ServedModels:
             RequestError: if there is none of that name.
         """
         known = self._by_name
-        if not name:
-            return next(iter(known.values()))
+        return next(iter(known.values())) if not name else self._named(name)
+
+    def _named(self, name: str) -> Served:
+        known = self._by_name
         if name not in known:
             raise RequestError(
                 f"there is no model {name}",
@@ -98,7 +100,7 @@ class ServedModels:
             RequestError: if there is none of that name.
         """
         with self._lock:
-            served = self.find(name)
+            served = self._named(name)
             if not served.adapter:
                 raise RequestError(
                     f"{name} is what the adapters lie on",

@@ -150,7 +150,8 @@ def _seen(
     start = 0 if window is None else max(0, least + 1 - window)
     if least == most:
         return start, most + 1, None
-    stop = start + -(-(most + 1 - start) // 8) * 8  # kernels of GPUs want masks of such sizes
+    start -= start % 8  # kernels of GPUs want masks of such sizes, and slots end at such places
+    stop = -(-(most + 1) // 8) * 8
     when = torch.tensor(positions, device=device)[:, None]
     places = torch.arange(start, stop, device=device)
     hidden = places > when

@@ -9,6 +9,7 @@ from tunesmith.errors import ModelError
 from tunesmith.inference.elsewhere.wire import Address
 from tunesmith.inference.engine import Speech
 from tunesmith.inference.generate import Messages, Tools
+from tunesmith.inference.looked import refuse_shown
 from tunesmith.inference.manner import manner_of
 from tunesmith.inference.sampling import Sampling
 from tunesmith.inference.spelling import BYTE, byte_values
@@ -64,6 +65,7 @@ class GgufSpeech(Speech):
                 hint="export it again from a model that has one",
                 where=self._name,
             )
+        refuse_shown(messages)
         return self.encode(self._template.render_prompt(messages, tools, options))
 
     def encode(self, text: str) -> list[int]:

@@ -26,6 +26,10 @@ def convert_data(theirs: TheirFile, system: str | None) -> dict[str, Any]:
         "on_bad_row": "skip",
         "workers": theirs["dataloader_num_workers"],
     }
+    if theirs.has("media_dir"):
+        data["media"] = theirs["media_dir"]
+    if theirs.has("image_max_pixels"):
+        data["image_pixels"] = theirs["image_max_pixels"]
     if data["train"][0].get("weight") is not None:
         data["mix_until"] = ENDS[theirs["mix_strategy"]]
     if theirs.has("eval_dataset"):

@@ -13,9 +13,27 @@ BOTH_ENDS = {"embed_tokens", "lm_head"}
 def convert_tuning(theirs: TheirFile) -> dict[str, Any]:
     """Describe which weights move."""
     kind = theirs["finetuning_type"]
-    if kind == "full":
-        return {"kind": "full"}
-    return {"freeze": _freeze, "lora": _lora, "oft": _oft}[kind](theirs)
+    convert = {"full": _full, "freeze": _freeze, "lora": _lora, "oft": _oft}[kind]
+    return {**convert(theirs), **_parts(theirs)}
+
+
+def _full(theirs: TheirFile) -> dict[str, Any]:
+    return {"kind": "full"}
+
+
+def _parts(theirs: TheirFile) -> dict[str, Any]:
+    """Describe which parts of a model that sees learn, where they are not the usual ones."""
+    frozen = {
+        "language": "freeze_language_model",
+        "projector": "freeze_multi_modal_projector",
+        "tower": "freeze_vision_tower",
+    }
+    parts = [part for part, key in frozen.items() if not theirs[key]]
+    if not parts:
+        raise theirs.refusal(
+            "freeze_language_model", "all parts of the model are frozen", "set one to false"
+        )
+    return {} if parts == ["language"] else {"parts": parts}
 
 
 def _freeze(theirs: TheirFile) -> dict[str, Any]:

@@ -24,8 +24,8 @@ def add_alive(app: APIRouter, queue: Queue) -> None:
 
     @app.get("/ready")
     async def ready() -> dict[str, str]:
-        """Say whether requests are taken."""
-        queue.check_stopping()
+        """Say whether requests are answered."""
+        queue.check_ready()
         return {"status": "ready"}
 
 

@@ -9,6 +9,7 @@ from pydantic import Field
 from tunesmith.errors import RequestError
 from tunesmith.serving.limits import MAX_PARTS
 from tunesmith.serving.schema.sampling import Body, Nothing, Words
+from tunesmith.templates import PLACES
 
 
 class TextPart(Body):
@@ -16,6 +17,20 @@ class TextPart(Body):
 
     type: Literal["text"]
     text: Words
+
+
+class ImageAddress(Body):
+    """Where an image lies: in the address itself."""
+
+    url: Words
+    detail: Literal["auto", "low", "high"] | None = None
+
+
+class ImagePart(Body):
+    """An image among the parts of a message."""
+
+    type: Literal["image_url"]
+    image_url: ImageAddress
 
 
 class CalledFunction(Body):
@@ -38,7 +53,7 @@ class ChatMessage(Body):
     """One message of a conversation."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: Words | list[TextPart] | None = Field(default=None)
+    content: Words | list[TextPart | ImagePart] | None = Field(default=None)
     name: Words | None = None
     tool_calls: list[ToolCall] | None = Field(default=None, max_length=MAX_PARTS)
     tool_call_id: Words | None = None
@@ -56,13 +71,14 @@ class ChatMessage(Body):
             RequestError: if a field does not belong to its role.
         """
         self._check(where)
-        text = self.content or ""
-        if not isinstance(text, str):
-            text = "".join(part.text for part in text)
+        parts = [] if isinstance(self.content, str) else self.content or []
+        texts = [part.text if isinstance(part, TextPart) else PLACES["image"] for part in parts]
         message: dict[str, Any] = {
             "role": "system" if self.role == "developer" else self.role,
-            "content": text,
+            "content": self.content if isinstance(self.content, str) else "".join(texts),
         }
+        if images := [part.image_url.url for part in parts if isinstance(part, ImagePart)]:
+            message["media"] = [["image", self._address(url, where), ""] for url in images]
         if self.reasoning_content:
             message["reasoning_content"] = self.reasoning_content
         if self.tool_call_id:
@@ -70,6 +86,20 @@ class ChatMessage(Body):
         if self.tool_calls:
             message["tool_calls"] = [self._plain_call(call, where) for call in self.tool_calls]
         return message
+
+    def _address(self, url: str, where: str) -> str:
+        """Refuse an image that would have to be fetched, or that an answer shows."""
+        if self.role == "assistant":
+            raise RequestError(
+                "an answer shows no image", hint="leave it out", where=f"{where}.content"
+            )
+        if url[:5].lower() != "data:":
+            raise RequestError(
+                "images come as data: addresses alone, and nothing is fetched for a client",
+                hint='send "data:image/png;base64,..."',
+                where=f"{where}.content",
+            )
+        return url
 
     def _plain_call(self, call: ToolCall, where: str) -> dict[str, Any]:
         """Read the arguments, which templates write as the model would."""

@@ -1,0 +1,154 @@
+"""What a model that sees or hears is given beside its tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+import torch
+
+from tunesmith.models.inner import inner_model
+
+if TYPE_CHECKING:
+    from tunesmith.models.row_attention import Segment
+    from tunesmith.models.senses import Senses
+
+TYPES = ("mm_token_type_ids", "token_type_ids")
+"""What models call the kind of each token: text, image, video or sound."""
+GRIDS = {"image_grid_thw": 1, "video_grid_thw": 2}
+"""Sizes of what is seen, by what they are called, with the number of their kind."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A row to try a model with: its tokens, and what it shows."""
+
+    ids: tuple[int, ...]
+    shown: tuple[tuple[str, Any], ...]
+
+
+def trial_rows(senses: Senses) -> list[Trial]:
+    """Make two rows that show an image each, of different sizes, in different places."""
+    from PIL import Image
+
+    rows = []
+    for before, after, size, colour in (
+        ((1, 2, 3), (4,), (64, 48), 90),
+        ((5,), (6, 1), (40, 64), 9),
+    ):
+        shown = ("image", Image.new("RGB", size, (colour, 200, 40)))
+        tokens = senses.processor.tokenizer.encode(senses.spell(shown), add_special_tokens=False)
+        rows.append(Trial((*before, *tokens, *after), (shown,)))
+    return rows
+
+
+_SENSES: WeakKeyDictionary[torch.nn.Module, Senses] = WeakKeyDictionary()
+
+
+def let_see(model: torch.nn.Module, senses: Senses) -> None:
+    """Note how a model sees, for whoever tries it out or asks it."""
+    _SENSES[inner_model(model)] = senses
+
+
+def senses_of(model: torch.nn.Module) -> Senses | None:
+    """Return how a model sees; None for one of text alone."""
+    return _SENSES.get(inner_model(model))
+
+
+def seen_arguments(
+    model: torch.nn.Module, ids: torch.Tensor, numbers: Mapping[str, Any]
+) -> dict[str, Any]:
+    """List what a model's forward is given for what its tokens show: numbers, kinds of tokens.
+
+    Args:
+        ids: [batch, seq].
+        numbers: what `Senses.numbers` made of all rows, in their order.
+    """
+    senses = _senses(model)
+    names = accepted_by(inner_model(model))
+    given = {name: value.to(ids.device) for name, value in numbers.items() if name in names}
+    wanted = next((name for name in TYPES if name in names), None)
+    return given | ({wanted: types_of(ids, senses.types)} if wanted else {})
+
+
+def seen_positions(
+    model: torch.nn.Module,
+    ids: torch.Tensor,
+    numbers: Mapping[str, Any],
+    *,
+    segments: Sequence[Segment] = (),
+    mask: torch.Tensor | None = None,
+) -> dict[str, torch.Tensor]:
+    """Number tokens along several axes, for models that do so.
+
+    Args:
+        segments: the rows, where they lie end to end.
+        mask: which tokens are none, where they are padded, [batch, seq].
+    """
+    inner = inner_model(model)
+    if not has_grids(inner):
+        return {}
+    types = types_of(ids, _senses(model).types)
+    grids = {name: value.to(ids.device) for name, value in numbers.items() if name in GRIDS}
+    if segments:
+        return {"position_ids": _positions_of_rows(inner, ids, types, grids, segments)}
+    found, _ = inner.model.get_rope_index(
+        ids, mm_token_type_ids=types, attention_mask=mask, **grids
+    )
+    return {"position_ids": found}
+
+
+def _senses(model: torch.nn.Module) -> Senses:
+    senses = senses_of(model)
+    assert senses is not None  # rows show something only to models that see
+    return senses
+
+
+def has_grids(inner: Any) -> bool:
+    """Whether a model's positions have several axes, along what is seen."""
+    return "get_rope_index" in dir(type(vars(inner).get("_modules", {}).get("model")))
+
+
+def accepted_by(inner: Any) -> frozenset[str]:
+    """List what a model's forward takes by name."""
+    import inspect
+
+    return frozenset(inspect.signature(inner.forward).parameters)
+
+
+def types_of(ids: torch.Tensor, numbers: Mapping[int, int]) -> torch.Tensor:
+    """Tell the kind of each token: 0 for text."""
+    types = torch.zeros_like(ids)
+    for token, number in numbers.items():
+        types[ids == token] = number
+    return types
+
+
+def _positions_of_rows(
+    inner: Any,
+    ids: torch.Tensor,
+    types: torch.Tensor,
+    grids: Mapping[str, torch.Tensor],
+    segments: Sequence[Segment],
+) -> torch.Tensor:
+    """Number the tokens of rows that lie end to end, each row for itself, [axes, 1, seq]."""
+    done = dict.fromkeys(grids, 0)
+    parts = []
+    for start, end, *_ in segments:
+        kinds = types[:, start:end]
+        own = {}
+        for name, grid in grids.items():
+            count = _count_runs(kinds[0] == GRIDS[name])
+            own[name] = grid[done[name] : done[name] + count]
+            done[name] += count
+        found, _ = inner.model.get_rope_index(ids[:, start:end], mm_token_type_ids=kinds, **own)
+        parts.append(found)
+    return torch.cat(parts, dim=2)
+
+
+def _count_runs(marks: torch.Tensor) -> int:
+    """Count the stretches of marked tokens: what is seen never lies side by side unparted."""
+    before = torch.cat([marks.new_zeros(1), marks[:-1]])
+    return int((marks & ~before).sum())

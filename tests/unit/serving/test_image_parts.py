@@ -1,0 +1,45 @@
+"""Images among the parts of a message, as clients send them."""
+
+from __future__ import annotations
+
+import pytest
+
+from tunesmith.errors import RequestError
+from tunesmith.inference.remote import RemoteSpeech
+from tunesmith.serving.schema.messages import ChatMessage
+from tunesmith.templates import PLACES
+
+
+def asked(role: str, url: str) -> ChatMessage:
+    parts = [{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {"url": url}}]
+    return ChatMessage.model_validate({"role": role, "content": parts})
+
+
+def test_an_image_comes_inside_of_its_message() -> None:
+    plain = asked("user", "data:image/png;base64,AAAA").plain()
+    assert plain["content"] == "a" + PLACES["image"]
+    assert plain["media"] == [["image", "data:image/png;base64,AAAA", ""]]
+
+
+@pytest.mark.parametrize(
+    ("role", "url"),
+    [
+        ("user", "http://127.0.0.1/a.png"),
+        ("user", "https://[::1]/a.png"),
+        ("user", "file:///etc/hostname"),
+        ("user", "a.png"),
+        ("user", ""),
+        ("assistant", "data:image/png;base64,AAAA"),
+    ],
+)
+def test_an_image_that_would_be_fetched_or_that_an_answer_shows_is_refused(
+    role: str, url: str
+) -> None:
+    with pytest.raises(RequestError, match=r"nothing is fetched|an answer shows no image"):
+        asked(role, url).plain()
+
+
+def test_an_engine_that_passes_on_text_alone_refuses_what_is_shown() -> None:
+    plain = asked("user", "data:image/png;base64,AAAA").plain()
+    with pytest.raises(RequestError, match="passes on text alone"):
+        RemoteSpeech().render([plain], (), {})
