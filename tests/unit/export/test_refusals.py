@@ -300,7 +300,16 @@ def partial_of(to: Path) -> Path:
     return to.with_name(f".{to.name}.partial")
 
 
-@pytest.mark.parametrize("moment", ["", "config.json", WEIGHTS, "tokenizer.json"])
+@pytest.mark.parametrize(
+    "moment",
+    [
+        WEIGHTS,
+        *(
+            pytest.param(each, marks=pytest.mark.proof)
+            for each in ("", "config.json", "tokenizer.json")
+        ),
+    ],
+)
 def test_a_kill_while_writing_leaves_nothing_visible_and_the_next_export_works(
     run: Run, to: Path, moment: str
 ) -> None:
