@@ -117,6 +117,8 @@ def test_a_trained_file_is_merged_and_talked_to_by_files(
     outcome = command("export", "packed.yaml")
     assert outcome.code == 0, outcome.err
     assert "gptq-4" in outcome.out
+    outcome = command("export", "packed.yaml", "--format", "gguf", "--to", "other")
+    assert "asks for GPTQ in 4 bits, which --format gguf does not hold" in outcome.err
     assert json.loads(Path("packed/parity.json").read_text())["calibrated"] == 3 * 9
     monkeypatch.setattr("builtins.input", lambda _: "/quit")
     outcome = command("chat", "chat.yaml", "max_new_tokens=4")

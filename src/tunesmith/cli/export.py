@@ -109,11 +109,20 @@ def read_form(
 
     Args:
         calibrate: file, rows and tokens, as far as they were said.
+
+    Raises:
+        ExportError: if the file asks for few bits that this form does not hold.
     """
     from tunesmith.export.order import SAFETENSORS, Calibration, Form
 
     file, rows, tokens = calibrate
-    told = use.few_bits if use and name == SAFETENSORS.name and quantize is None else None
+    told = use.few_bits if use and quantize is None else None
+    if told is not None and name != SAFETENSORS.name:
+        raise ExportError(
+            f"the file asks for GPTQ in {told.bits} bits, which --format {name} does not hold",
+            hint="remove export_quantization_bit from it, or leave out --format",
+            where="export_quantization_bit",
+        )
     if told is not None:
         quantize = f"gptq-{told.bits}"
         file, rows, tokens = file or told.file, rows or told.rows, tokens or told.tokens

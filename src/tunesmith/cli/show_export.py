@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from typing import TYPE_CHECKING
 
 from tunesmith.cli.tables import pairs
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tunesmith.export.order import Exported
     from tunesmith.export.parity import Distance
 
@@ -36,18 +40,34 @@ def show_exported(exported: Exported) -> None:
 
 def next_step(exported: Exported) -> tuple[str, str]:
     """Say what a person does with an export, and by which command."""
-    folder = exported.folder
+    folder, model = exported.folder, _quoted(exported.folder)
     if exported.labels:
-        return "ask", f"tunesmith classify {folder} ..."
+        return "ask", f"tunesmith classify {model} ..."
     if exported.scores:
         return "reward by it", f"method.rewards: [{{model: {folder}}}]"
     steps = {
-        "gguf": ("serve", f"tunesmith serve {folder / 'model.gguf'}"),
-        "ollama": ("serve", f"ollama create {folder.name.lower()} -f {folder / 'Modelfile'}"),
-        "adapter": ("load", f"PeftModel.from_pretrained(base, '{folder}')"),
-        "gguf-adapter": ("serve", f"llama-server -m BASE.gguf --lora {folder / 'adapter.gguf'}"),
+        "gguf": ("serve", f"tunesmith serve {_quoted(folder / 'model.gguf')}"),
+        "ollama": (
+            "serve",
+            f"ollama create {_name_for_ollama(folder)} -f {_quoted(folder / 'Modelfile')}",
+        ),
+        "adapter": ("load", f"PeftModel.from_pretrained(base, {str(folder)!r})"),
+        "gguf-adapter": (
+            "serve",
+            f"llama-server -m BASE.gguf --lora {_quoted(folder / 'adapter.gguf')}",
+        ),
     }
-    return steps.get(exported.form, ("serve", f"tunesmith serve {folder}"))
+    return steps.get(exported.form, ("serve", f"tunesmith serve {model}"))
+
+
+def _quoted(path: Path) -> str:
+    """Spell a path as one word of a command."""
+    return shlex.quote(str(path))
+
+
+def _name_for_ollama(folder: Path) -> str:
+    """Name a model after a folder, in the letters that Ollama takes."""
+    return re.sub(r"[^a-z0-9._-]+", "-", folder.name.lower()).strip("-._") or "model"
 
 
 def _calibrated(exported: Exported) -> dict[str, str]:

@@ -40,9 +40,9 @@ def export_adapter(order: Order) -> Exported:
     source = find_own(order)
     if order.subject.blend is not None:
         raise ExportError(
-            "several adapters are no single one",
-            hint="export them merged with --format safetensors, or as --format gguf-adapter",
-            where="--also",
+            "--format adapter writes the run's own as it was trained, not a part or a sum",
+            hint="leave out --also and --weight, or write --format safetensors or gguf-adapter",
+            where="command line",
         )
     tuned = load_tuned(order, 0)
     with writing_aside(order.to) as aside:

@@ -22,8 +22,9 @@ def check_target(to: Path) -> None:
     """Refuse a folder that holds something, or that could not be made."""
     try:
         with suppress(FileNotFoundError, NotADirectoryError):
-            to.lstat()  # what asks only whether a file is there hides that none can have the name
-        taken = to.is_file() or (to.is_dir() and any(to.iterdir()))
+            partial_of(to).lstat()  # `exists` hides that no file can have the name
+        held = to.is_dir() and any(to.iterdir())
+        taken = held or to.is_symlink() or (to.exists() and not to.is_dir())
         above = next(folder for folder in to.parents if folder.exists())
     except (OSError, ValueError) as problem:
         raise ExportError(
@@ -31,7 +32,9 @@ def check_target(to: Path) -> None:
         ) from None
     if taken:
         raise ExportError(
-            "the folder is there already and not empty" if to.is_dir() else "this is a file",
+            "the folder is there already and not empty"
+            if held
+            else f"this is a {'link' if to.is_symlink() else 'file'}",
             hint="choose another one, or delete it first",
             where=str(to),
         )
@@ -44,6 +47,11 @@ def check_target(to: Path) -> None:
         )
 
 
+def partial_of(to: Path) -> Path:
+    """Name the hidden folder in which an export is written."""
+    return to.with_name(f".{to.name}.partial")
+
+
 @contextmanager
 def writing_aside(to: Path) -> Iterator[Path]:
     """Give a hidden folder to write into; it becomes `to` if all went well, else it vanishes.
@@ -51,7 +59,7 @@ def writing_aside(to: Path) -> Iterator[Path]:
     Raises:
         ExportError: if the disk refuses, or another export writes there.
     """
-    aside = to.with_name(f".{to.name}.partial")
+    aside = partial_of(to)
     try:
         to.parent.mkdir(parents=True, exist_ok=True)
         with _alone(to):

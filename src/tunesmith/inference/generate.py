@@ -14,7 +14,7 @@ from tunesmith.errors import ModelError, RequestError
 from tunesmith.inference.looked import encode_messages, looked_arguments
 from tunesmith.inference.sampling import Sampling
 from tunesmith.inference.text_stream import TextStream
-from tunesmith.inference.told import Streamer, change_logits, stop_if, write_config
+from tunesmith.inference.told import Streamer, add_to_logits, stop_if, write_config
 
 if TYPE_CHECKING:
     import torch
@@ -303,7 +303,7 @@ def generate(
     ids, mask = ids.to(device), mask.to(device)
     options: dict[str, Any] = {
         "generation_config": write_config(sampling, limit, model.stop_ids, pad),
-        "logits_processor": change_logits(sampling, mask),
+        "logits_processor": add_to_logits(sampling, width),
         **more,
     }
     with torch.no_grad(), _only_our_options(model.model):

@@ -132,6 +132,10 @@ class LlamaCpp(Engine):
         """Tell how many answers it writes, and how many wait."""
         return self._open.load(self.width)
 
+    def check(self) -> None:
+        """Refuse if it has ended."""
+        self._child.check()
+
     def close(self) -> None:
         """End llama.cpp."""
         self._child.close()

@@ -26,32 +26,26 @@ def write_config(sampling: Sampling, limit: int, stop_ids: Sequence[int], pad: i
     return GenerationConfig(
         max_new_tokens=limit,
         do_sample=bool(drawing),
+        repetition_penalty=sampling.repetition_penalty,
         eos_token_id=list(stop_ids) or None,
         pad_token_id=pad,
         **drawing,
     )
 
 
-def change_logits(sampling: Sampling, prompts: torch.Tensor) -> Any:
-    """Return what changes logits by what stands in prompts and answers, and those with a bias.
+def add_to_logits(sampling: Sampling, width: int) -> Any:
+    """Return what adds to logits by what stands in an answer, and to those with a bias.
 
     Args:
-        prompts: 1 where a token before the answers belongs to a prompt, 0 where it only fills a
-            row up: transformers' own penalty counts those too, and they end answers.
+        width: tokens before the answers.
     """
     import torch
     from transformers import LogitsProcessor, LogitsProcessorList
 
-    class Changed(LogitsProcessor):
+    class Added(LogitsProcessor):
         def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-            written = input_ids[:, prompts.shape[1] :]
+            written = input_ids[:, width:]
             ones = torch.ones_like(written, dtype=scores.dtype)
-            penalty = sampling.repetition_penalty
-            if penalty != 1:
-                told = torch.cat((prompts.to(scores.device, scores.dtype), ones), dim=1)
-                seen = torch.zeros_like(scores).scatter_add_(1, input_ids, told) > 0
-                changed = torch.where(scores < 0, scores * penalty, scores / penalty)
-                scores = torch.where(seen, changed, scores)
             counts = torch.zeros_like(scores).scatter_add_(1, written, ones)
             scores = scores - sampling.presence_penalty * (counts > 0)
             scores = scores - sampling.frequency_penalty * counts
@@ -60,8 +54,7 @@ def change_logits(sampling: Sampling, prompts: torch.Tensor) -> Any:
             return scores
 
     adds = sampling.presence_penalty or sampling.frequency_penalty or sampling.logit_bias
-    changes = adds or sampling.repetition_penalty != 1
-    return LogitsProcessorList([Changed()] if changes else [])
+    return LogitsProcessorList([Added()] if adds else [])
 
 
 class Streamer:

@@ -128,6 +128,10 @@ class Vllm(Engine):
         self._names.remove(name)
         del self._adapters[name]
 
+    def check(self) -> None:
+        """Refuse if it has ended."""
+        self._child.check()
+
     def close(self) -> None:
         """End vLLM."""
         self._child.close()

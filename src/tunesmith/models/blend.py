@@ -59,6 +59,18 @@ def blend_adapters(
 def check_adds(folder: Path) -> None:
     """Refuse an adapter whose change of the weights is no product that another can be added to."""
     refuse_over_few_bits(folder, "--also")
+    why = what_else(folder)
+    if why:
+        raise ModelError(
+            f"the adapter cannot be added to others: it {why}",
+            hint="blend plain lora; name others one after another in model.adapters and "
+            "train on, or export them one by one",
+            where=str(folder),
+        )
+
+
+def what_else(folder: Path) -> str:
+    """Say what an adapter does besides adding products; empty if nothing."""
     config = read_config(folder / ADAPTER)
     because = {
         f"is of the kind {str(config.get('peft_type')).lower()}": config.get("peft_type") != "LORA",
@@ -66,14 +78,7 @@ def check_adds(folder: Path) -> None:
         "holds whole modules": config.get("modules_to_save"),
         "holds single tokens": config.get("trainable_token_indices"),
     }
-    for why, wrong in because.items():
-        if wrong:
-            raise ModelError(
-                f"the adapter cannot be added to others: it {why}",
-                hint="blend plain lora; name others one after another in model.adapters and "
-                "train on, or export them one by one",
-                where=str(folder),
-            )
+    return next((why for why, wrong in because.items() if wrong), "")
 
 
 def _layers(adapted: PeftModel) -> list[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import shlex
 from pathlib import Path
 
 from tunesmith import starter
@@ -68,11 +69,24 @@ def _resolve(folder: Path) -> Path:
             hint="name the run it belongs to, or the base model",
             where=str(folder),
         )
-    inside = sorted(path.name for path in folder.iterdir())[:6]
     entries = [path for path in folder.iterdir() if path.name.startswith("models--")]
     if len(entries) == 1:
         return _resolve(entries[0])
-    raise ModelError(
+    raise _no_model(folder)
+
+
+def _no_model(folder: Path) -> ModelError:
+    """Say what a folder holds instead."""
+    files = sorted(path for path in folder.glob("*.gguf") if is_gguf(path))
+    if files:
+        return ModelError(
+            f"the folder holds {files[0].name}, which llama.cpp reads and we do not",
+            hint=f"ask it through `tunesmith serve {shlex.quote(str(files[0]))}`, or name the run "
+            "it was exported from",
+            where=str(folder),
+        )
+    inside = sorted(path.name for path in folder.iterdir())[:6]
+    return ModelError(
         "the folder holds no config.json",
         hint=f"it holds {', '.join(inside) or 'nothing'}; name the folder of the model itself",
         where=str(folder),
@@ -119,6 +133,12 @@ def _find_in_caches(name: str) -> Path | None:
 
 
 def _not_found(name: str) -> ModelError:
+    if Path(name).is_absolute():
+        return ModelError(
+            f"there is no model {name}",
+            hint="mend the path; if the folder was moved, put it back, or a link in its place",
+            where=name,
+        )
     caches = read_settings().hub_caches
     known = ["starter"]
     for cache in caches:

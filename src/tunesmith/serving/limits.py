@@ -31,7 +31,8 @@ SECONDS_TO_READ = 30
 """For how long a client may take nothing of its answer."""
 SECONDS_TO_DRAIN = 10
 
-TOKENIZERS = 2
+BESIDE = 2
+"""Threads for forms, embeddings and adapters."""
 SECONDS_TO_TOKENIZE = 2.0
 CHARACTERS_PER_SECOND = 200_000
 """Longer texts may take longer."""

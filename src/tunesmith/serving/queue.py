@@ -124,14 +124,7 @@ class Queue:
         Raises:
             RequestError: if it takes too long.
         """
-        try:
-            return await self._pool.run(made, seconds)
-        except TimeoutError:
-            raise RequestError(
-                f"preparing {where} took more than {seconds:.0f} seconds",
-                hint="shorten it",
-                where=where,
-            ) from None
+        return await in_time(self._pool, made, seconds, where)
 
     def load(self) -> Load:
         """Tell how many answers are in work and how many wait."""
@@ -146,3 +139,19 @@ class Queue:
     def close(self) -> None:
         """Free what answers."""
         self._pool.close()
+
+
+async def in_time(pool: TimedPool, made: Callable[[], Made], seconds: float, where: str) -> Made:
+    """Do some work in a thread of a pool.
+
+    Raises:
+        RequestError: if it takes too long.
+    """
+    try:
+        return await pool.run(made, seconds)
+    except TimeoutError:
+        raise RequestError(
+            f"preparing {where} took more than {seconds:.0f} seconds",
+            hint="shorten it",
+            where=where,
+        ) from None

@@ -14,12 +14,13 @@ from tunesmith.inference.sampling import Sampling
 from tunesmith.inference.tool_calls import ToolFormat
 from tunesmith.serving.jobs import Job, Post
 from tunesmith.serving.limits import (
+    BESIDE,
     CHARACTERS_PER_SECOND,
     MAX_WAITING,
     SECONDS_TO_TOKENIZE,
-    TOKENIZERS,
 )
-from tunesmith.serving.queue import Queue
+from tunesmith.serving.queue import Made, Queue, in_time
+from tunesmith.serving.timed import TimedPool
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,8 @@ class Service(Queue):
         max_waiting: int = MAX_WAITING,
         tools: ToolFormat | None = None,
     ) -> None:
-        super().__init__(TOKENIZERS, max_waiting=max_waiting)
+        super().__init__(BESIDE, max_waiting=max_waiting)
+        self._tokenizer = TimedPool(1, "tokenizer")
         self._tools = tools
         self.engine, self.name = engine, name
         self._post = Post()
@@ -161,8 +163,21 @@ class Service(Queue):
                 hint="shorten it",
                 where=where,
             )
+        return await self.tokenize(made, size, where)
+
+    async def tokenize(self, made: Callable[[], Made], size: int, where: str) -> Made:
+        """Do what needs a tokenizer, which serves one at a time, off the event loop.
+
+        Time in which others are served does not count, nor does slower work keep it waiting.
+
+        Args:
+            size: how many characters are read.
+
+        Raises:
+            RequestError: if it takes too long.
+        """
         seconds = SECONDS_TO_TOKENIZE + size / CHARACTERS_PER_SECOND
-        return await self.work(made, seconds, where)
+        return await in_time(self._tokenizer, made, seconds, where)
 
     def request(self, speaker: Speaker, prompt: Sequence[int], sampling: Sampling) -> Request:
         """Put together what the engine is asked.
@@ -192,6 +207,7 @@ class Service(Queue):
     def close(self) -> None:
         """Free the engine."""
         super().close()
+        self._tokenizer.close()
         self.engine.close()
 
 

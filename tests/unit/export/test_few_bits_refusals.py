@@ -131,6 +131,12 @@ def test_rows_that_are_gone_are_missed_before_anything_is_loaded(
     assert problem.message == "there is no such file"
 
 
+def test_conversations_are_no_texts_to_calibrate_on(run: Run, to: Path, root: Path) -> None:
+    problem = refusal(run.path, to, form=form("gptq-4", file=root / "few.jsonl"))
+    assert "the rows are conversations" in problem.message
+    assert problem.hint == "name a file of plain texts, or leave out --calibrate-on"
+
+
 def test_what_scores_is_refused(run: Run, to: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(few_bits, "is_scorer", lambda _: True)
     problem = refusal(run.path, to, form=form("int8"))

@@ -112,6 +112,21 @@ def test_a_file_is_left_alone(run: Run, to: Path) -> None:
     assert refusal(run.path, to).message == "this is a file"
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_a_link_is_refused_before_anything_is_written(run: Run, to: Path, there: bool) -> None:
+    if there:
+        (to.parent / "folder").mkdir()
+    to.symlink_to("folder")
+    problem = refusal(run.path, to)
+    assert problem.message == "this is a link"
+    assert problem.hint == "choose another one, or delete it first"
+
+
+def test_the_root_of_all_folders_is_refused(run: Run) -> None:
+    with pytest.raises(ExportError, match="the folder cannot be made: "):
+        export(run.path, Path("/"))
+
+
 def test_a_folder_below_a_file_cannot_be_made(run: Run, to: Path) -> None:
     to.write_text("keep", "utf-8")
     problem = refusal(run.path, to / "deep" / "out")
@@ -285,7 +300,16 @@ def partial_of(to: Path) -> Path:
     return to.with_name(f".{to.name}.partial")
 
 
-@pytest.mark.parametrize("moment", ["", "config.json", WEIGHTS, "tokenizer.json"])
+@pytest.mark.parametrize(
+    "moment",
+    [
+        WEIGHTS,
+        *(
+            pytest.param(each, marks=pytest.mark.proof)
+            for each in ("", "config.json", "tokenizer.json")
+        ),
+    ],
+)
 def test_a_kill_while_writing_leaves_nothing_visible_and_the_next_export_works(
     run: Run, to: Path, moment: str
 ) -> None:

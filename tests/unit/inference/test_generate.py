@@ -216,14 +216,6 @@ def test_a_penalty_keeps_from_repeating(one: ChatModel) -> None:
     assert len(set(varied.tokens)) > len(set(plain.tokens))
 
 
-def test_a_penalty_does_not_count_what_fills_up_a_batch(one: ChatModel) -> None:
-    asked = prompts(one)
-    for penalty in (0.1, 10.0):
-        sampling = Sampling(max_tokens=24, repetition_penalty=penalty)
-        alone = [answer(one, [prompt], sampling)[0] for prompt in asked]
-        assert answer(one, asked, sampling) == alone
-
-
 def test_nothing_else_of_the_makers_settings_changes_an_answer(tmp_path: Path) -> None:
     folder = tiny.make_model(tmp_path / "model", seed=3)
     expected = answer(load(folder), prompts(load(folder))[:2], Sampling(max_tokens=12))

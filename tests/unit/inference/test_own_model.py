@@ -101,6 +101,29 @@ def test_a_cancelled_answer_gives_way_within_a_step(engine: OwnModel) -> None:
     assert len(ear.pieces) <= heard + 1
 
 
+def test_prompts_are_written_to_when_the_model_is_free(engine: OwnModel) -> None:
+    said: list[Any] = []
+    writing = threading.Thread(
+        target=lambda: said.extend(engine.write(PROMPTS[:1], Sampling(max_tokens=2)))
+    )
+    with engine._turns.turn:
+        writing.start()
+        writing.join(0.3)
+        assert not said
+    writing.join(60)
+    assert len(said) == 1
+
+
+def test_cancelled_answers_do_not_pile_up_behind_a_long_turn(engine: OwnModel) -> None:
+    with engine._turns.turn:
+        ears = [ask(engine, PROMPTS[0], max_tokens=2)]
+        for _ in range(9):
+            engine.start(Request(PROMPTS[0], Sampling()), Ear()).cancel()
+        ears.append(ask(engine, PROMPTS[0], max_tokens=2))
+        assert engine.load().waiting <= 3
+    assert [len(ear.tokens()) for ear in ears] == [2, 2]
+
+
 def test_what_goes_wrong_is_told_and_the_next_is_answered(
     engine: OwnModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -165,6 +165,19 @@ def test_a_folder_of_several_cache_entries_names_them(entry: Path, model: Path) 
     assert "models--Acme--other" in refusal(entry.parent).hint
 
 
+def test_a_folder_of_a_gguf_names_what_serves_it(tmp_path: Path) -> None:
+    (tmp_path / "model.gguf").write_bytes(b"GGUF")
+    problem = refusal(tmp_path)
+    assert problem.message == "the folder holds model.gguf, which llama.cpp reads and we do not"
+    assert f"tunesmith serve {tmp_path}/model.gguf" in problem.hint
+
+
+def test_a_path_where_nothing_lies_any_more_is_not_looked_up_in_caches(tmp_path: Path) -> None:
+    problem = refusal(tmp_path / "moved")
+    assert problem.where == str(tmp_path / "moved")
+    assert "put it back" in problem.hint
+
+
 def test_an_adapter_alone_is_told_from_a_model(tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text("{}", "utf-8")
     problem = refusal(tmp_path)

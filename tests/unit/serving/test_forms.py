@@ -204,8 +204,15 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         "response_format.json_schema.schema",
     ),
     ({"guided_regex": "("}, "guided_regex"),
+    ({"guided_regex": ""}, "guided_regex"),
+    ({"structured_outputs": {"json_object": False}}, "structured_outputs"),
+    ({"structured_outputs": {"grammar": ""}}, "structured_outputs.grammar"),
     ({"guided_json": "{"}, "guided_json"),
     ({"guided_choice": []}, "guided_choice"),
+    (
+        {"response_format": {"type": "json_object", "json_schema": {"schema": {}}}},
+        "response_format.json_schema",
+    ),
     ({"guided_regex": "a", "response_format": {"type": "json_object"}}, "guided_regex"),
     (
         {"response_format": {"type": "json_schema", "json_schema": {"name": "x"}}},

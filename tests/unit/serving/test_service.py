@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,9 @@ import pytest
 
 from tests import tiny
 from tests.unit.serving import inside
-from tunesmith.errors import RequestError
+from tunesmith.errors import EngineError, RequestError
 from tunesmith.inference.sampling import Sampling
+from tunesmith.serving.limits import BESIDE
 from tunesmith.serving.service import LONGEST_TOKEN, Service, several
 
 MESSAGES = [{"role": "user", "content": "hi"}]
@@ -55,6 +58,51 @@ def test_messages_to_a_model_without_template_tell_no_path(plain: Service) -> No
     problem = refusal(plain.render(plain.find(None), MESSAGES))
     assert "has no chat template" in problem.message
     assert problem.where == "messages"
+
+
+def test_requests_are_not_answered_by_an_engine_that_has_stopped(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service.check_ready()
+    monkeypatch.setattr(service.engine, "_dead", RuntimeError("out of something"))
+    with pytest.raises(EngineError, match="3 times on end: out of something"):
+        service.check_ready()
+
+
+def test_slow_work_beside_keeps_no_text_from_being_tokenized(service: Service) -> None:
+    async def tokenize() -> list[int]:
+        over = threading.Event()
+        slow = [asyncio.create_task(service.work(over.wait, 60, "it")) for _ in range(BESIDE + 1)]
+        await asyncio.sleep(0)
+        try:
+            return await asyncio.wait_for(service.encode(service.find(None), "hi"), 20)
+        finally:
+            over.set()
+            await asyncio.gather(*slow)
+
+    assert asyncio.run(tokenize())
+
+
+def test_time_in_which_others_are_tokenized_for_does_not_count(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tunesmith.serving.service.SECONDS_TO_TOKENIZE", 0.5)
+
+    async def tokenize() -> list[int]:
+        speaker, begun = service.find(None), threading.Event()
+
+        def long() -> None:
+            with speaker.speech._lock:  # type: ignore[attr-defined]
+                begun.set()
+                time.sleep(1)
+
+        other = asyncio.create_task(service.tokenize(long, 1_000_000, "it"))
+        await asyncio.to_thread(begun.wait, 20)
+        found = await service.encode(speaker, "hi")
+        await other
+        return found
+
+    assert asyncio.run(tokenize())
 
 
 def test_a_text_without_a_token_has_nothing_to_go_on_from(plain: Service) -> None:

@@ -45,9 +45,10 @@ def find_kind(name: str) -> Kind:
         MissingPackage: if bitsandbytes makes it and is not installed.
     """
     if name not in KINDS:
+        whole = "write --precision fp32, bf16 or fp16 for whole weights, or --quantize with"
         raise ExportError(
             f"there are no safetensors in {name}",
-            hint=f"write one of {', '.join(KINDS)}; or choose --format gguf",
+            hint=f"{whole} one of {', '.join(KINDS)}; or choose --format gguf",
             where="--quantize",
         )
     kind = KINDS[name]

@@ -37,7 +37,9 @@ def read_rows(order: Order, asked: Calibration) -> list[list[int]]:
     except DataError as problem:
         raise ExportError(
             f"GPTQ is calibrated on rows, and these cannot be read: {problem.message}",
-            hint="put the run's files back, or name a file of texts with --calibrate-on",
+            hint="name a file of plain texts, or leave out --calibrate-on"
+            if asked.file
+            else "put the run's files back, or name a file of texts with --calibrate-on",
             where=problem.where,
         ) from problem
     rows = splits.train

@@ -17,7 +17,8 @@ from tunesmith.export.gguf.tensors import Tensor, interleave, list_tensors
 from tunesmith.export.gguf.write import open_model, write_gguf, write_tensors
 from tunesmith.export.merged import Tuned, load_tuned
 from tunesmith.export.order import Exported, Order, write_report
-from tunesmith.models.blend import check_adds
+from tunesmith.models.blend import what_else
+from tunesmith.models.loftq import is_over_few_bits
 
 if TYPE_CHECKING:
     import torch
@@ -36,12 +37,25 @@ def export_gguf_adapter(order: Order) -> Exported:
             where="--quantize",
         )
     check_tools(order)
-    check_adds(find_own(order))
+    _check_plain(find_own(order))
     tuned = load_tuned(order, PACKINGS["f32"].bytes_per_weight)
     with writing_aside(order.to) as aside:
         exported = _write_proven(order, tuned, packing, aside)
         write_report(order, exported, aside, PACKINGS[packing].limits)
     return exported
+
+
+def _check_plain(folder: Path) -> None:
+    """Refuse an adapter that llama.cpp would add only half."""
+    why = what_else(folder)
+    if is_over_few_bits(folder):
+        why = "began as what few bits leave out (loftq)"
+    if why:
+        raise ExportError(
+            f"llama.cpp adds plain lora alone, and the adapter {why}",
+            hint="export the whole model with --format gguf",
+            where=str(folder),
+        )
 
 
 def _write_proven(order: Order, tuned: Tuned, packing: str, aside: Path) -> Exported:

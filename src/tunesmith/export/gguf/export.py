@@ -47,7 +47,7 @@ def choose_packing(order: Order) -> str:
     if packing not in PACKINGS:
         raise ExportError(
             f"there is no GGUF in {packing}",
-            hint=f"write one of {', '.join(PACKINGS)}",
+            hint=f"write one of {', '.join(PACKINGS)}; or choose --format safetensors",
             where="--quantize",
         )
     check_tools(order)

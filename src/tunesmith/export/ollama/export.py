@@ -57,7 +57,9 @@ def describe(chat: ChatModel, system: str) -> list[Command]:
         "temperature": float(sampling.temperature),
         "top_p": float(sampling.top_p),
         "top_k": sampling.top_k,
+        "min_p": float(sampling.min_p),
         "repeat_penalty": float(sampling.repetition_penalty),
+        "repeat_last_n": -1,  # the whole text, as where the run was tested
     }
     commands += [Command("PARAMETER", value, name) for name, value in parameters.items()]
     ends = [str(chat.tokenizer.convert_ids_to_tokens(token)) for token in chat.stop_ids]

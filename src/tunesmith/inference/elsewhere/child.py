@@ -98,6 +98,19 @@ class Child:
             time.sleep(0.05)
         raise self._failed(f"was not ready after {seconds:.0f} seconds")
 
+    def check(self) -> None:
+        """Refuse if it has ended; what it said is not for everybody.
+
+        Raises:
+            EngineError: with its code.
+        """
+        if self._process.poll() is not None:
+            raise EngineError(
+                f"the engine ended with code {self._process.returncode}",
+                hint="start the server again",
+                where=self._name,
+            )
+
     def close(self) -> None:
         """End it and all it started."""
         assert self._process.stdin is not None

@@ -48,7 +48,10 @@ async def begin(body: ChatRequest, note: Note, service: Service) -> Talk:
     job = service.enter(note, count)
     prompt = await service.render(speaker, messages, tools, options)
     note.model, note.prompt = speaker.name, messages
-    parting = find_parting(speaker, prompt, body, body.wanted())
+    wanted = body.wanted()
+    parting = await service.tokenize(
+        lambda: find_parting(speaker, prompt, body, wanted), 0, "messages"
+    )
     requests = several(service.request(speaker, prompt, sampling), count)
     service.start(job, await parted(requests, parting, speaker, service))
     note.thought = None if parting.manner.thinking is None else 0

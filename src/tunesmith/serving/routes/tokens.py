@@ -6,7 +6,6 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from tunesmith.serving.limits import SECONDS_TO_TOKENIZE
 from tunesmith.serving.replies.events import Json
 from tunesmith.serving.schema.messages import plain_messages
 from tunesmith.serving.schema.tokens import DetokenizeRequest, TokenizeRequest
@@ -44,7 +43,7 @@ def add_tokens(app: APIRouter, service: Service) -> None:
         """Return the text of tokens, special ones too."""
         speech = service.find(body.model).speech
         check_tokens(speech, body.tokens, "tokens")
-        text = await service.work(
-            lambda: speech.decode(body.tokens, keep_special=True), SECONDS_TO_TOKENIZE, "tokens"
+        text = await service.tokenize(
+            lambda: speech.decode(body.tokens, keep_special=True), len(body.tokens), "tokens"
         )
         return Json({"prompt": text})

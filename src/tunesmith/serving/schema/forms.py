@@ -75,7 +75,15 @@ class FormOptions(Body):
 
     def _response(self) -> Wanted | None:
         asked = self.response_format
-        if asked is None or asked.type == "text":
+        if asked is None:
+            return None
+        if asked.json_schema is not None and asked.type != "json_schema":
+            raise RequestError(
+                f"a schema has no effect on the type {asked.type}",
+                hint='send "type": "json_schema" with it, or leave it out',
+                where="response_format.json_schema",
+            )
+        if asked.type == "text":
             return None
         if asked.type == "json_object":
             return Wanted("json", ANY_OBJECT, "response_format")
@@ -88,21 +96,26 @@ class FormOptions(Body):
         asked, name = self.structured_outputs, "structured_outputs"
         if asked is None:
             return []
+        if all(each in (None, False) for each in asked.model_dump().values()):
+            raise RequestError(
+                "nothing is asked of the answer",
+                hint="send json, regex, choice, grammar or json_object, or leave it out",
+                where=name,
+            )
         return [
             _json(asked.json_, f"{name}.json"),
-            Wanted("regex", asked.regex, f"{name}.regex") if asked.regex else None,
+            _text("regex", asked.regex, f"{name}.regex"),
             _choice(asked.choice, f"{name}.choice"),
-            Wanted("grammar", asked.grammar, f"{name}.grammar") if asked.grammar else None,
+            _text("grammar", asked.grammar, f"{name}.grammar"),
             Wanted("json", ANY_OBJECT, f"{name}.json_object") if asked.json_object else None,
         ]
 
     def _guided(self) -> list[Wanted | None]:
-        regex, grammar = self.guided_regex, self.guided_grammar
         return [
             _json(self.guided_json, "guided_json"),
-            Wanted("regex", regex, "guided_regex") if regex else None,
+            _text("regex", self.guided_regex, "guided_regex"),
             _choice(self.guided_choice, "guided_choice"),
-            Wanted("grammar", grammar, "guided_grammar") if grammar else None,
+            _text("grammar", self.guided_grammar, "guided_grammar"),
         ]
 
 
@@ -115,6 +128,12 @@ def _json(schema: Schema | None, where: str) -> Wanted | None:
         raise RequestError(
             "the schema is no JSON", hint="send it as an object", where=where
         ) from None
+
+
+def _text(kind: Literal["regex", "grammar"], text: str | None, where: str) -> Wanted | None:
+    if text == "":
+        raise RequestError(f"the {kind} is empty", hint="write one, or leave it out", where=where)
+    return None if text is None else Wanted(kind, text, where)
 
 
 def _choice(options: list[str] | None, where: str) -> Wanted | None:

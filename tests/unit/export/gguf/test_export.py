@@ -48,7 +48,8 @@ def base(root: Path) -> Path:
     folder = tiny.make_model(
         root / "base", hidden_size=256, intermediate_size=512, num_attention_heads=16
     )
-    settings = {"do_sample": True, "temperature": 0.6, "top_k": 20, "eos_token_id": [0, 5]}
+    settings = {"do_sample": True, "temperature": 0.6, "top_k": 20, "min_p": 0.05}
+    settings |= {"repetition_penalty": 1.1, "eos_token_id": [0, 5]}
     (folder / "generation_config.json").write_text(json.dumps(settings), "utf-8")
     return folder
 
@@ -131,6 +132,8 @@ def test_the_folder_for_ollama_says_what_the_run_was_trained_to_say(
     assert said["num_ctx"] == 256
     assert said["temperature"] == 0.6
     assert said["top_k"] == 20
+    assert said["min_p"] == 0.05
+    assert (said["repeat_penalty"], said["repeat_last_n"]) == (1.1, -1)
     stops = [command.value for command in commands if command.key == "stop"]
     assert stops[:2] == ["<|im_end|>", "<|endoftext|>"]
 
@@ -229,7 +232,7 @@ def test_what_llama_cpp_says_otherwise_is_not_published(
         (Form("gguf"), {"precision": "fp32"}, "--precision is how safetensors are stored"),
         (Form("adapter", "f16"), {}, "an adapter is written as it was trained"),
         (Form("gguf-adapter", "q8_0"), {}, "the numbers of an adapter are stored whole"),
-        (Form("safetensors", "f16"), {}, "--quantize f16"),
+        (Form("safetensors", "f16"), {}, "there are no safetensors in f16"),
     ],
 )
 def test_options_that_would_have_no_effect_are_refused(
@@ -297,6 +300,20 @@ def test_a_kill_leaves_nothing_visible_and_the_next_export_works(
     assert not to.exists()
     export(run.path, to, form=Form(form))
     assert [path.name for path in to.parent.iterdir()] == ["out"]
+
+
+def test_a_part_of_an_adapter_is_not_written_as_peft_has_it(run: Run, to: Path) -> None:
+    problem = refusal(run.path, to, form=Form("adapter"), weight=0.5)
+    assert "not a part or a sum" in problem.message
+    assert problem.hint.startswith("leave out --also and --weight")
+
+
+def test_an_adapter_that_llama_cpp_would_add_half_is_refused(tmp_path: Path) -> None:
+    base = tiny.make_model(tmp_path / "base")
+    run = tiny.train_run(tmp_path, base, tuning={"kind": "lora", "dora": True}, run={"steps": 1})
+    problem = refusal(run.path, tmp_path / "out", form=Form("gguf-adapter"))
+    assert "llama.cpp adds plain lora alone, and the adapter trains lengths" in problem.message
+    assert problem.hint == "export the whole model with --format gguf"
 
 
 def test_a_run_of_whole_weights_has_no_adapter(tmp_path: Path) -> None:

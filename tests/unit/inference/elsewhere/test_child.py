@@ -89,6 +89,17 @@ def test_the_error_holds_what_it_said_last(tmp_path: Path) -> None:
     assert not lives(child.pid)
 
 
+def test_one_that_has_ended_is_told_apart(tmp_path: Path) -> None:
+    child = start(tmp_path, FAMILY, "secret")
+    child.wait_until(lambda: child.lines or None, 30)
+    child.check()
+    os.kill(child.pid, signal.SIGKILL)
+    wait_for(lambda: not lives(child.pid), 10)
+    with pytest.raises(EngineError, match="the engine ended with code -9"):
+        child.check()
+    child.close()
+
+
 def test_it_has_so_much_time_and_no_more(tmp_path: Path) -> None:
     child = start(tmp_path, "import time\nprint('slow', flush=True)\ntime.sleep(60)")
     began = time.monotonic()
