@@ -48,6 +48,7 @@ def told(run: Run, name: str) -> list[float]:
     return [record[name] for record in run.metrics() if name in record]
 
 
+@pytest.mark.proof
 def test_it_learns_what_fp32_learns(tmp_path: Path, tiny_model: Path) -> None:
     half = train(tmp_path, tiny_model, "lora")
     exact = train(tmp_path, tiny_model, "lora", compute={"precision": "fp32", "threads": 1})

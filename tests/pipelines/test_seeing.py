@@ -113,7 +113,11 @@ def test_it_comes_to_tell_colours_and_is_exported_with_all_that_sees(
             {"language"},
             marks=pytest.mark.proof,
         ),
-        ({"kind": "lora", "parts": ALL}, {"language", "projector", "tower"}),
+        pytest.param(
+            {"kind": "lora", "parts": ALL},
+            {"language", "projector", "tower"},
+            marks=pytest.mark.proof,
+        ),
     ],
 )
 def test_only_the_parts_that_are_named_learn(

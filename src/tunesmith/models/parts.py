@@ -50,8 +50,9 @@ def keep_parts(model: torch.nn.Module, names: Iterable[str], tuning: Parted) -> 
     language = language_prefix(model)
     if not language:
         if tuning.parts != ("language",):
+            what = "images" if reads_images(model) else "text"
             raise RecipeError(
-                "tuning.parts has no effect: the model reads text alone, and has no parts",
+                f"tuning.parts has no effect: the model reads {what} alone, and has no parts",
                 hint="remove it",
                 where="tuning.parts",
             )
