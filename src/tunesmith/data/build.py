@@ -24,7 +24,6 @@ from tunesmith.data.render import render_conversation
 from tunesmith.data.report import NOTHING_LEARNED, DataReport
 from tunesmith.data.rows import (
     Conversation,
-    Learn,
     Problem,
     Row,
     Text,
@@ -38,11 +37,10 @@ from tunesmith.data.store import (
     seal_store,
     write_store,
 )
+from tunesmith.data.tokenizing import Tokenizing
 from tunesmith.data.tokens import TokenRow, encode_rows, encode_texts
 from tunesmith.errors import DataError
-from tunesmith.recipe.data import Data
 from tunesmith.settings import read_settings
-from tunesmith.templates import Template
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -52,54 +50,33 @@ FORM = 6
 BATCH_ROWS, BATCH_CHARS = 256, 1 << 21
 
 
-@dataclass(frozen=True)
-class Tokenizing:
-    """All that decides the tokens of a row, besides the row.
-
-    Attributes:
-        tokenizer: None for images.
-        seed: draws the rows where a set's `max_rows` asks for fewer than there are.
-    """
-
-    options: Data
-    learn: Learn
-    tokenizer: PreTrainedTokenizerFast | None
-    template: Template | None
-    seed: int
-
-    @property
-    def words(self) -> PreTrainedTokenizerFast:
-        """The tokenizer, of which all rows but images have need."""
-        assert self.tokenizer is not None
-        return self.tokenizer
-
-    def key(self, rows: RowSet, meaning: Meaning) -> str:
-        """Hash everything that the tokens of a set depend on."""
-        drawn = {"max_rows": rows.max_rows, "seed": self.seed} if rows.max_rows else {}
-        formats = [meaning.of(path).format.name for path in rows.files]
-        others = {"formats": formats} if meaning.others else {}
-        limits = [self.options.max_tokens, self.options.on_long_row]
-        images = hash_images(self, rows, meaning) if self.learn.kind == "image" else {}
-        if self.learn.senses is not None:
-            images = hash_media(self, rows, meaning)
-        parts = {
-            "form": FORM,
-            "files": [[path.suffix.lower(), _hash_file(path)] for path in rows.files],
-            "format": meaning.format.name,
-            "columns": dict(meaning.columns),
-            "tags": dict(meaning.tags),
-            "told": meaning.told,
-            "encoding": self.options.encoding,
-            "system": self.options.system,
-            "limits": [] if self.learn.kind in ("text", "image") else limits,
-            "learn": [self.learn.kind, self.learn.prompts, self.learn.history],
-            "tokenizer": hash_tokenizer(self.tokenizer) if self.tokenizer else "",
-            "template": self.template.sha256 if self.template else "",
-            **others,
-            **drawn,
-            **images,
-        }
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+def cache_key(how: Tokenizing, rows: RowSet, meaning: Meaning) -> str:
+    """Hash everything that the tokens of a set depend on."""
+    drawn = {"max_rows": rows.max_rows, "seed": how.seed} if rows.max_rows else {}
+    formats = [meaning.of(path).format.name for path in rows.files]
+    others = {"formats": formats} if meaning.others else {}
+    limits = [how.options.max_tokens, how.options.on_long_row]
+    images = hash_images(how, rows, meaning) if how.learn.kind == "image" else {}
+    if how.learn.senses is not None:
+        images = hash_media(how, rows, meaning)
+    parts = {
+        "form": FORM,
+        "files": [[path.suffix.lower(), _hash_file(path)] for path in rows.files],
+        "format": meaning.format.name,
+        "columns": dict(meaning.columns),
+        "tags": dict(meaning.tags),
+        "told": meaning.told,
+        "encoding": how.options.encoding,
+        "system": how.options.system,
+        "limits": [] if how.learn.kind in ("text", "image") else limits,
+        "learn": [how.learn.kind, how.learn.prompts, how.learn.history],
+        "tokenizer": hash_tokenizer(how.tokenizer) if how.tokenizer else "",
+        "template": how.template.sha256 if how.template else "",
+        **others,
+        **drawn,
+        **images,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def hash_tokenizer(tokenizer: PreTrainedTokenizerFast) -> str:
@@ -135,7 +112,7 @@ def build_store(how: Tokenizing, rows: RowSet, meaning: Meaning) -> Built:
     Where the recipe stops at bad rows, all rows are still looked at, so that all bad ones are
     named at once.
     """
-    key = how.key(rows, meaning)
+    key = cache_key(how, rows, meaning)
     folder = read_settings().cache / "tokens" / key
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)

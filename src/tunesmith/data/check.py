@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tunesmith.data.build import Tokenizing
 from tunesmith.data.check_report import CheckReport, Lengths
 from tunesmith.data.labelled import look_into
 from tunesmith.data.meaning import Meaning, find_meaning, meaning_for
@@ -32,6 +31,7 @@ from tunesmith.data.rows import (
     spell,
 )
 from tunesmith.data.sources import RowSet, find_sets
+from tunesmith.data.tokenizing import Tokenizing
 from tunesmith.data.tokens import encode_labelled, encode_rows, encode_texts
 from tunesmith.errors import DataError
 from tunesmith.recipe.data import Data, Source

@@ -14,7 +14,7 @@ from tunesmith.data.sources import RowSet
 from tunesmith.data.tokens import TokenRow, encode_labelled
 
 if TYPE_CHECKING:
-    from tunesmith.data.build import Tokenizing
+    from tunesmith.data.tokenizing import Tokenizing
 
 Tokenized = list[tuple[Row, TokenRow]] | Problem
 

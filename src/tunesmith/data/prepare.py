@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tunesmith.data.build import Tokenizing, build_store
+from tunesmith.data.build import build_store
 from tunesmith.data.meaning import find_meaning, meaning_for
 from tunesmith.data.mix import Unit, find_units, hold_out, limit, mix, shuffle
 from tunesmith.data.report import DataReport
@@ -18,6 +18,7 @@ from tunesmith.data.rows import Learn
 from tunesmith.data.sources import RowSet, find_sets
 from tunesmith.data.store import Store
 from tunesmith.data.token_rows import TokenRows, cut_rows, join_rows, pack_rows, whole_rows
+from tunesmith.data.tokenizing import Tokenizing
 from tunesmith.errors import DataError
 from tunesmith.logs import logger
 from tunesmith.recipe.data import Data, Source

@@ -12,7 +12,7 @@ from tunesmith.errors import DataError, TunesmithError
 from tunesmith.templates import Piece, Template
 
 if TYPE_CHECKING:
-    from tunesmith.data.build import Tokenizing
+    from tunesmith.data.tokenizing import Tokenizing
 
 
 def render_conversation(

@@ -11,7 +11,6 @@ from unicodedata import category
 
 from rich.text import Text as RichText
 
-from tunesmith.data.build import Tokenizing
 from tunesmith.data.meaning import find_meaning, meaning_for, read_set
 from tunesmith.data.render import render_conversation
 from tunesmith.data.rows import (
@@ -25,6 +24,7 @@ from tunesmith.data.rows import (
     Text,
 )
 from tunesmith.data.sources import find_sets
+from tunesmith.data.tokenizing import Tokenizing
 from tunesmith.data.tokens import TokenRow, encode_labelled, encode_rows, encode_texts
 from tunesmith.errors import DataError
 from tunesmith.recipe.data import Data, Source

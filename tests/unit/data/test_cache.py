@@ -16,11 +16,12 @@ import pytest
 
 from tests.tiny import make_tokenizer, write_pairs, write_rows
 from tests.unit.data.files import write
-from tunesmith.data.build import Built, Tokenizing, build_store
+from tunesmith.data.build import Built, build_store
 from tunesmith.data.meaning import find_meaning
 from tunesmith.data.rows import Learn
 from tunesmith.data.sources import RowSet
 from tunesmith.data.store import MANIFEST_FILE, ROWS_FILE
+from tunesmith.data.tokenizing import Tokenizing
 from tunesmith.errors import DataError
 from tunesmith.models.reader import Reader
 from tunesmith.models.tokenizer import load_template, load_tokenizer

@@ -17,9 +17,9 @@ from tunesmith.paths import expand
 from tunesmith.templates import Piece
 
 if TYPE_CHECKING:
-    from tunesmith.data.build import Tokenizing
     from tunesmith.data.meaning import Meaning
     from tunesmith.data.sources import RowSet
+    from tunesmith.data.tokenizing import Tokenizing
 
 KINDS = {"image": "an image", "video": "a video", "audio": "a sound"}
 Spelled = tuple[str, str]
