@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from tunesmith.errors import ExportError
-from tunesmith.export.aside import check_room
-from tunesmith.export.order import Order
+from tunesmith.export.aside import check_room, size_of
+from tunesmith.export.order import Exported, Order
 from tunesmith.export.parity import (
+    Distance,
     Reference,
     check_same_answers,
     check_tokens,
@@ -37,6 +39,31 @@ class Tuned:
     reference: Reference
     trained: Reference | None
     near_ties: int = 0
+
+    def exported(
+        self,
+        order: Order,
+        aside: Path,
+        packed: str,
+        distance: Distance,
+        from_quantized: Distance | None,
+    ) -> Exported:
+        """Say what lies in the folder that is published.
+
+        Args:
+            packed: how weights are stored or packed.
+            from_quantized: as `Exported` has it.
+        """
+        return Exported(
+            folder=order.to,
+            precision=packed,
+            num_bytes=size_of(aside),
+            num_probes=len(self.reference.prompts),
+            near_ties=self.near_ties,
+            distance=distance,
+            from_quantized=from_quantized,
+            form=order.form,
+        )
 
 
 def load_tuned(order: Order, bytes_per_weight: float) -> Tuned:

@@ -42,15 +42,7 @@ def export_safetensors(order: Order) -> Exported:
         distance = measure_distance(written, found.reference)
         check_distance(distance, precision, str(order.to))
         moved = None if found.trained is None else measure_distance(written, found.trained)
-        exported = Exported(
-            folder=order.to,
-            precision=precision,
-            num_bytes=size_of(aside),
-            num_probes=len(found.reference.prompts),
-            near_ties=found.near_ties,
-            distance=distance,
-            from_quantized=moved,
-        )
+        exported = found.exported(order, aside, precision, distance, moved)
         write_report(order, exported, aside)
     return exported
 

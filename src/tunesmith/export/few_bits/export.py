@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunesmith.errors import ExportError
-from tunesmith.export.aside import size_of, writing_aside
+from tunesmith.export.aside import writing_aside
 from tunesmith.export.few_bits.kinds import Kind, find_kind
 from tunesmith.export.few_bits.rows import read_rows
 from tunesmith.export.layout import write_folder
@@ -43,16 +43,8 @@ def export_few_bits(order: Order) -> Exported:
         nearer = f"with --quantize {kind.nearer}" if kind.nearer != name else "without --quantize"
         check_distance(distance, name, where, kind.limits, layers.worst(), f"export {nearer}")
         moved = None if found.trained is None else measure_distance(written, found.trained)
-        exported = Exported(
-            folder=order.to,
-            precision=name,
-            num_bytes=size_of(aside),
-            num_probes=len(found.reference.prompts),
-            near_ties=found.near_ties,
-            distance=distance,
-            from_quantized=moved,
-            calibrated=sum(map(len, rows)),
-        )
+        exported = found.exported(order, aside, name, distance, moved)
+        exported = replace(exported, calibrated=sum(map(len, rows)))
         write_report(order, exported, aside, asdict(kind.limits))
     return exported
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tunesmith.errors import ExportError, require
-from tunesmith.export.aside import size_of, writing_aside
+from tunesmith.export.aside import writing_aside
 from tunesmith.export.gguf.compare import prove
 from tunesmith.export.gguf.families import find_family
 from tunesmith.export.gguf.packing import PACKINGS, find_packer
@@ -77,13 +77,4 @@ def write_proven(order: Order, tuned: Tuned, packing: str, aside: Path) -> Expor
     path = aside / MODEL
     write_gguf(tuned.chat, path, packing)
     distance, moved = prove(path, tuned, packing)
-    return Exported(
-        folder=order.to,
-        precision=packing,
-        num_bytes=size_of(aside),
-        num_probes=len(tuned.reference.prompts),
-        near_ties=tuned.near_ties,
-        distance=distance,
-        from_quantized=moved,
-        form=order.form,
-    )
+    return tuned.exported(order, aside, packing, distance, moved)
