@@ -56,6 +56,12 @@ def lives(pid: int) -> bool:
     return "State:\tZ" not in status
 
 
+def check_for_ten_seconds(child: Child) -> None:
+    for _ in range(100):  # it is a zombie before its last thread has ended
+        child.check()
+        time.sleep(0.1)
+
+
 def test_what_it_is_told_stands_on_no_command_line(tmp_path: Path) -> None:
     child = start(tmp_path, FAMILY, "secret")
     line = child.wait_until(lambda: child.lines[0] if child.lines else None, 30)
@@ -96,9 +102,7 @@ def test_one_that_has_ended_is_told_apart(tmp_path: Path) -> None:
     child.check()
     os.kill(child.pid, signal.SIGKILL)
     with closing(child), pytest.raises(EngineError, match="the engine ended with code -9"):
-        for _ in range(100):  # its threads may end after it
-            child.check()
-            time.sleep(0.1)
+        check_for_ten_seconds(child)
 
 
 def test_it_has_so_much_time_and_no_more(tmp_path: Path) -> None:
