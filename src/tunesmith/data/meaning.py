@@ -67,6 +67,9 @@ LOOKED_AT = 100
 TEXT_ALONE = ("labelled", "text")
 """Rows that another method learns without their labels."""
 
+Said = tuple[Message, ...] | Pair | Judgement | Question
+"""What a row says, and what is known of its last answer."""
+
 
 @dataclass(frozen=True)
 class Meaning:
@@ -108,8 +111,8 @@ class Meaning:
             content, tools = self.format.read(fields, self.tags), read_tools(fields)
             if isinstance(content, Classed):
                 return self._classed(content, record.place)
-            if isinstance(content, tuple):
-                content = show_media(content, fields, record.place, self.showing)
+            if not isinstance(content, str):
+                content = self._shown(content, fields, record.place)
         except RowFault as fault:
             return Problem(record.place, CODE.sub(self._spell_column, str(fault)))
         if isinstance(content, str):
@@ -126,6 +129,17 @@ class Meaning:
         if not record.place.column:
             fields |= {name: without_nulls(fields[name]) for name in NESTED & fields.keys()}
         return fields
+
+    def _shown(self, content: Said, fields: Mapping[str, Any], place: Place) -> Said:
+        """Give messages what their row shows; both answers of a pair go on from the same."""
+        if isinstance(content, tuple):
+            return show_media(content, fields, place, self.showing)
+        if isinstance(content, Pair):
+            both = (*content.messages, content.rejected)
+            found = show_media(both, fields, place, self.showing)
+            return Pair(found[:-1], found[-1])
+        messages = show_media(content.messages, fields, place, self.showing)
+        return replace(content, messages=messages)
 
     def _classed(self, content: Classed, place: Place) -> Labelled:
         if self.format.kind != "image":

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerFast
 
-    from tunesmith.models.chat import ChatModel
+    from tunesmith.models.chat import ChatModel, RewardModel
     from tunesmith.templates import Template
 
 NONE: Mapping[str, Any] = {}
@@ -92,6 +92,18 @@ def encode_messages(
     return Looked(row.ids, media)
 
 
+def refuse_too_much(messages: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse messages whose images cannot be read, or would fill the memory together.
+
+    Raises:
+        RequestError: naming the image, or their size.
+    """
+    try:
+        look_at_all([Medium(*each) for message in messages for each in message.get("media", ())])
+    except RowFault as fault:
+        raise _refusal(fault) from None
+
+
 def _refusal(fault: RowFault) -> RequestError:
     hint = "send another, or ask a model that takes it"
     return RequestError(str(fault), hint=hint, where="messages")
@@ -147,17 +159,23 @@ def in_open_parts(message: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def looked_arguments(
-    model: ChatModel, prompts: Sequence[Sequence[int]], ids: torch.Tensor, mask: torch.Tensor | None
+    model: ChatModel | RewardModel,
+    prompts: Sequence[Sequence[int]],
+    ids: torch.Tensor,
+    mask: torch.Tensor | None,
 ) -> dict[str, Any]:
     """List what a model is given beside the tokens of prompts.
 
     Args:
         ids: the prompts with what follows, [batch, seq].
-        mask: which tokens are none, [batch, seq], where answers are written; None asks for the
-            positions too.
+        mask: which tokens are none, [batch, seq], where answers are written, which show nothing;
+            None asks for the positions too.
     """
-    if model.senses is None or not any(isinstance(each, Looked) for each in prompts):
+    if model.senses is None:
         return {}
+    nothing = {} if mask is None else {"suppress_tokens": sorted(model.senses.ids)}
+    if not any(isinstance(each, Looked) for each in prompts):
+        return nothing
     from tunesmith.models.seeing import seen_arguments, seen_positions
 
     shown = [each.open() if isinstance(each, Looked) else [] for each in prompts]
@@ -165,4 +183,4 @@ def looked_arguments(
     given = seen_arguments(model.model, ids, numbers)
     if mask is None:
         return given | seen_positions(model.model, ids, numbers)
-    return {**given, "suppress_tokens": sorted(model.senses.ids)}  # an answer shows nothing
+    return given | nothing

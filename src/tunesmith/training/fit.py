@@ -11,6 +11,7 @@ import numpy as np
 from tunesmith.errors import RecipeError, RunError
 from tunesmith.hardware import choose_device, choose_precision
 from tunesmith.methods.batches import split_update
+from tunesmith.models.reader import Reader
 from tunesmith.models.tuning import is_full
 from tunesmith.recipe.optimizer import AdamW
 from tunesmith.recipe.options import Recipe
@@ -104,8 +105,12 @@ def fit_once(prepared: Prepared) -> Prepared:
 def footprint_of(prepared: Prepared) -> Footprint:
     """Measure what the recipe's training takes."""
     from tunesmith.training.footprint import measure_footprint
+    from tunesmith.training.towers import find_tower
 
-    return measure_footprint(prepared.recipe, prepared.reader.folder, longest_row(prepared))
+    recipe, reader = prepared.recipe, prepared.reader
+    senses = reader.senses if isinstance(reader, Reader) else None
+    tower = find_tower(reader.folder, recipe.tuning, senses, prepared.splits.train)
+    return measure_footprint(recipe, reader.folder, longest_row(prepared), tower)
 
 
 def choose_batching(prepared: Prepared, footprint: Footprint) -> Batching:

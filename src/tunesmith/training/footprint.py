@@ -47,6 +47,7 @@ from tunesmith.recipe.section import MOST
 from tunesmith.recipe.tuning import TAKING, LoRA, Tuning
 from tunesmith.training.optimizers.memory import Memory, count_memory
 from tunesmith.training.optimizers.weights import list_weights
+from tunesmith.training.towers import Tower
 
 log = logger(__name__)
 FAKE = FakeTensorMode.__module__
@@ -130,11 +131,14 @@ class Footprint:
         return (self.held + working * (1 if checkpointing else self.holes)) * UNCOUNTED / GIB
 
 
-def measure_footprint(recipe: Recipe, folder: Path, longest: int) -> Footprint:
+def measure_footprint(
+    recipe: Recipe, folder: Path, longest: int, tower: Tower | None = None
+) -> Footprint:
     """Send rows without numbers through the model of a recipe, and add up what is kept.
 
     Args:
         longest: tokens of the longest row; attention with a soft cap keeps its square.
+        tower: what learns from what rows show.
     """
     quiet_libraries()
     import tunesmith.training.trainer  # noqa: F401  what it imports is held in training too
@@ -157,6 +161,7 @@ def measure_footprint(recipe: Recipe, folder: Path, longest: int) -> Footprint:
     flat = image is not None or _may_lie_flat(model)
     sizes = _read_sizes(model, precision)
     head = _head(model)
+    kept = _trials(model, precision, sizes, _Row(longest, flat, image), device=device.type)
     if device.type == "cpu" and precision != "fp32":
         stored += COMPILED_BYTES
     return Footprint(
@@ -165,7 +170,7 @@ def measure_footprint(recipe: Recipe, folder: Path, longest: int) -> Footprint:
         held=libraries + stored + beside + optimizer.held,
         optimizer=optimizer,
         head_gradient=_summed_apart(recipe, head),
-        kept=_trials(model, precision, sizes, _Row(longest, flat, image), device=device.type),
+        kept=kept if tower is None else tower.add_to(kept, sizes.width),
         passing=float(sizes.width * (3 * sizes.inner + 4 * sizes.hidden + hidden)),
         logits=(
             (COMPARED_BYTES if compares(recipe) else LOGIT_BYTES) * len(head),

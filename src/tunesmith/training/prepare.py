@@ -8,8 +8,8 @@ from pathlib import Path
 
 from tunesmith.data.labels import find_labels, number_all, weigh_labels
 from tunesmith.data.prepare import Splits, prepare
-from tunesmith.data.rows import Prompt
-from tunesmith.errors import DataError, RecipeError
+from tunesmith.data.rows import Conversation, Prompt, media_of
+from tunesmith.errors import DataError, ModelError, RecipeError
 from tunesmith.hardware import GIB, num_cores
 from tunesmith.logs import logger
 from tunesmith.methods import Method, build_method
@@ -17,6 +17,7 @@ from tunesmith.methods.classify import learn_of
 from tunesmith.methods.online import OnlineMethod
 from tunesmith.methods.ranks import ALONE, Ranks
 from tunesmith.methods.rewards import check_rewards
+from tunesmith.methods.rewards.model import find_judge
 from tunesmith.methods.rewards.rules import lacking
 from tunesmith.models.adapter import check_beneath
 from tunesmith.models.beside import check_beside
@@ -31,7 +32,8 @@ from tunesmith.models.quantize.storage import find_experts
 from tunesmith.models.reader import AnyReader, Reader
 from tunesmith.models.roles import check_reference, find_reference, load_reader
 from tunesmith.models.rope import settle_rope
-from tunesmith.recipe.method import SFT, Classify, Distill, Online, Preference
+from tunesmith.models.senses import sees
+from tunesmith.recipe.method import Classify, Distill, Online, Preference
 from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.rewards import ExactMatch, NumberMatch, ScoredBy
 from tunesmith.recipe.rewards import Reward as AnyReward
@@ -87,7 +89,7 @@ def prepare_run(recipe: Recipe) -> Prepared:
         check_rewards(method.rewards)
     learn = learn_of(method, reader)
     splits = prepare(recipe.data, learn, reader.tokenizer, reader.template, seed=recipe.run.seed)
-    check_rows(recipe, method, splits)
+    check_rows(recipe, method, splits, beside)
     if isinstance(reader, Reader):
         written = num_answer_tokens(method)
         check_lengths(reader.folder, splits, recipe.model.rope_scaling, written)
@@ -111,10 +113,10 @@ def num_answer_tokens(method: Method) -> int:
     return method.writing.max_tokens if isinstance(method, OnlineMethod) else 0
 
 
-def check_rows(recipe: Recipe, method: Method, splits: Splits) -> None:
+def check_rows(recipe: Recipe, method: Method, splits: Splits, beside: Subject | None) -> None:
     """Refuse rows that a method cannot learn from as the recipe asks."""
     check_answers(method, splits)
-    check_noise(recipe, splits)
+    check_shown(recipe, splits, [] if beside is None else [beside.base])
 
 
 def check_answers(method: Method, splits: Splits) -> None:
@@ -137,21 +139,50 @@ def check_answers(method: Method, splits: Splits) -> None:
                 )
 
 
-def check_noise(recipe: Recipe, splits: Splits) -> None:
-    """Refuse noise on the embeddings of rows that show something.
+def check_shown(recipe: Recipe, splits: Splits, beside: Sequence[Path]) -> None:
+    """Refuse what is told of images where none are shown, and images that another model cannot see.
+
+    Args:
+        beside: folders of models that are shown what the rows show.
 
     Raises:
-        RecipeError: models find the places of what they see by their tokens, not by embeddings.
+        RecipeError: naming the option that has no effect.
+        ModelError: naming the folder of the model.
     """
-    if isinstance(recipe.method, SFT) and recipe.method.neftune_alpha:
-        rows = splits.train
-        if any("shown" in rows[number] for number in range(len(rows))):
+    told = {
+        "data.media": (recipe.data.media, {"image", "video", "audio"}),
+        "data.image_pixels": (recipe.data.image_pixels, {"image"}),
+    }
+    asked = {option: kinds for option, (value, kinds) in told.items() if value is not None}
+    reference = find_reference(recipe)
+    rewards = recipe.method.rewards if isinstance(recipe.method, Online) else ()
+    judges = [find_judge(each).base for each in rewards if isinstance(each, ScoredBy)]
+    others = [*beside, *judges, *([] if reference is None else [reference])]
+    blind = [folder for folder in others if not sees(folder)]
+    if not asked and not blind:
+        return
+    shown = kinds_shown(splits)
+    for option, kinds in asked.items():
+        if not shown & kinds:
             raise RecipeError(
-                "method.neftune_alpha cannot be had with rows that show something: models put it "
-                "in the places of tokens, and noise hides these",
-                hint="remove method.neftune_alpha",
-                where="method.neftune_alpha",
+                f"{option} has no effect: no row shows anything that it is for",
+                hint="remove it, or name rows that show images",
+                where=option,
             )
+    if blind and shown:
+        raise ModelError(
+            "the rows show something, and the model beside the one that learns reads text alone",
+            hint="name a teacher, a reference or a judge that sees",
+            where=str(blind[0]),
+        )
+
+
+def kinds_shown(splits: Splits) -> set[str]:
+    """List the kinds of what rows show."""
+    parts = [part for part in (splits.train, splits.validation) if part is not None]
+    rows = (part.conversation(number) for part in parts for number in range(len(part)))
+    shown = (media_of(row) for row in rows if isinstance(row, Conversation))
+    return {medium.kind for media in shown for medium in media}
 
 
 def longest_row(prepared: Prepared) -> int:

@@ -37,6 +37,7 @@ from tunesmith.models.chat import as_chat_model, find_beneath
 from tunesmith.models.reader import Reader
 from tunesmith.models.roles import Roles, load_reference
 from tunesmith.runs.write import write_bytes
+from tunesmith.training.asked import prompt_of, shown_by, with_shown, without_shown
 from tunesmith.training.prepare import Prepared
 from tunesmith.training.updates import UpdateBatches
 
@@ -161,7 +162,7 @@ class Rollouts:
         kept = self.kept if step % self.method.writing.updates else None
         content: dict[str, Any] = {"memory": self.memory}
         if kept is not None:
-            content |= {"number": kept.number, "rows": kept.rows}
+            content |= {"number": kept.number, "rows": without_shown(kept.rows)}
         folder.mkdir(parents=True, exist_ok=True)
         write_bytes(folder / FILE, orjson.dumps(content))
 
@@ -169,7 +170,8 @@ class Rollouts:
         """Take up what was remembered, and the answers that a checkpoint was made amidst."""
         content = orjson.loads((folder / FILE).read_bytes())
         self.memory = content["memory"]
-        self.kept = Rollout(content["number"], content["rows"]) if "rows" in content else None
+        rows = with_shown(content.get("rows", ()), self.train)
+        self.kept = Rollout(content["number"], rows) if "rows" in content else None
 
     def _roll_out(self, number: int, questions: Sequence[int]) -> list[Row]:
         """Write, reward and compare the answers to our questions."""
@@ -220,7 +222,7 @@ class Rollouts:
         """Write an answer to each question and reward it."""
         if not asked:
             return []
-        prompts = [rows[row]["input_ids"] for row in asked]
+        prompts = [prompt_of(rows[row]) for row in asked]
         answers = self._write(prompts, sampling)
         samples = [
             self._sample(rows.conversation(row), prompt, given)
@@ -229,9 +231,9 @@ class Rollouts:
         scores = self.rewards.score(samples)
         known = dict(zip(self.rewards.names, scores.T.tolist(), strict=True))
         written = [
-            {**_row(prompt, given), "reward": total}
-            for prompt, given, total in zip(
-                prompts, answers, self.rewards.total(scores).tolist(), strict=True
+            {**_row(prompt, given), **shown_by(rows, row), "reward": total}
+            for row, prompt, given, total in zip(
+                asked, prompts, answers, self.rewards.total(scores).tolist(), strict=True
             )
         ]
         more = self.method.own_rewards(written)
