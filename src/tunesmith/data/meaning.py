@@ -290,8 +290,10 @@ def _check_kind(meaning: Meaning, rows: RowSet, kind: Kind) -> None:
     if {found, kind} == {"labelled", "image"}:
         raise DataError(
             f"the rows are {PLURALS[found]}, and the model reads {PLURALS[kind]}",
-            hint=f"name a model for {'images' if found == 'image' else 'text'}, or rows with "
-            f"{wanted}",
+            hint="name a model for images alone, such as vit; one that sees beside text learns "
+            "labels as answers, from questions with `images` (method.name: sft)"
+            if found == "image"
+            else f"name a model for text, or rows with {wanted}",
             where=rows.name,
         )
     raise DataError(

@@ -168,14 +168,11 @@ def looked_arguments(
 
     Args:
         ids: the prompts with what follows, [batch, seq].
-        mask: which tokens are none, [batch, seq], where answers are written, which show nothing;
-            None asks for the positions too.
+        mask: which tokens are none, [batch, seq], where answers are written; None asks for the
+            positions too.
     """
-    if model.senses is None:
+    if model.senses is None or not any(isinstance(each, Looked) for each in prompts):
         return {}
-    nothing = {} if mask is None else {"suppress_tokens": sorted(model.senses.ids)}
-    if not any(isinstance(each, Looked) for each in prompts):
-        return nothing
     from tunesmith.models.seeing import seen_arguments, seen_positions
 
     shown = [each.open() if isinstance(each, Looked) else [] for each in prompts]
@@ -183,4 +180,4 @@ def looked_arguments(
     given = seen_arguments(model.model, ids, numbers)
     if mask is None:
         return given | seen_positions(model.model, ids, numbers)
-    return given | nothing
+    return given

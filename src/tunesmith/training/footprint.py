@@ -170,7 +170,7 @@ def measure_footprint(
         held=libraries + stored + beside + optimizer.held,
         optimizer=optimizer,
         head_gradient=_summed_apart(recipe, head),
-        kept=kept if tower is None else tower.add_to(kept, sizes.width),
+        kept=kept if tower is None else tower.add_to(kept, model, sizes.width),
         passing=float(sizes.width * (3 * sizes.inner + 4 * sizes.hidden + hidden)),
         logits=(
             (COMPARED_BYTES if compares(recipe) else LOGIT_BYTES) * len(head),

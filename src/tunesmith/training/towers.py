@@ -7,11 +7,15 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING, Any
 
+from tunesmith.models.inner import inner_model
 from tunesmith.models.load import load_config
+from tunesmith.models.parts import language_prefix, part_of
 from tunesmith.recipe.tuning import Parted
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import torch
 
     from tunesmith.data.token_rows import TokenRows
     from tunesmith.models.senses import Senses
@@ -23,8 +27,9 @@ WIDTHS = ("embed_dim", "d_model", "hidden_size")
 """What a tower's width is called; where there are two, the last is that of what it gives."""
 DEPTHS = ("depth", "encoder_layers", "num_hidden_layers")
 INNER = ("intermediate_size", "encoder_ffn_dim")
-HELD_WIDTHS, HELD_INNER = 12, 3
-"""Numbers that a layer keeps of a patch, in its width and in that of its middle, as measured."""
+HELD, HELD_GATED = (10.0, 2.5), (13.0, 4.0)
+"""Numbers that a layer keeps of a patch, in its width and in that of its middle; as measured, the
+first of CLIP, SigLIP and Qwen 3 VL, the second where the middle has a gate, of Qwen 2.5 VL."""
 LOOKED_AT = 256
 
 
@@ -42,13 +47,20 @@ class Tower:
     layers: int
     patches: float
 
-    def add_to(self, kept: Callable[[bool], Kept], width: int) -> Callable[[bool], Kept]:
+    def add_to(
+        self, kept: Callable[[bool], Kept], model: torch.nn.Module, width: int
+    ) -> Callable[[bool], Kept]:
         """Add what it keeps to what a language model does.
 
         Args:
+            model: the whole.
             width: bytes a number.
         """
-        layer = float(width * (HELD_WIDTHS * self.hidden + HELD_INNER * self.inner))
+        language = language_prefix(model)
+        names = (name for name, _ in inner_model(model).named_modules() if "gate_proj" in name)
+        gated = any(part_of(name, language, "") == "tower" for name in names)
+        widths, middles = HELD_GATED if gated else HELD
+        layer = width * (widths * self.hidden + middles * self.inner)
         inputs = float(width * self.hidden * self.layers)
 
         def both(checkpointing: bool) -> Kept:
