@@ -199,7 +199,8 @@ REFUSED = {"SmolVLM": "num2words", "Mistral 3": "Torchvision"}
 TEMPLATE = """{%- for message in messages -%}
 <|im_start|>{{ message.role }}
 {% if message.content is string %}{{ message.content }}{% else %}{% for part in message.content -%}
-{% if part.type == 'text' %}{{ part.text }}{% else %}WRITTEN{% endif -%}
+{% if part.type == 'text' %}{{ part.text }}{% elif part.type == 'video' %}MOVING{% else %}WRITTEN
+{%- endif -%}
 {% endfor %}{% endif %}<|im_end|>
 {% endfor -%}
 {%- if add_generation_prompt %}<|im_start|>assistant
@@ -256,7 +257,11 @@ def make_tokenizer(folder: Path, made: dict[str, Any]) -> dict[str, int]:
     )
     tokenizer.save(str(path))
     options = json.loads((folder / "tokenizer_config.json").read_text("utf-8"))
-    options["chat_template"] = TEMPLATE.replace("WRITTEN", made["written"])
+    moving = (
+        "<|vision_start|><|video_pad|><|vision_end|>" if made["specials"] == QWEN else "<video>"
+    )
+    written = TEMPLATE.replace("WRITTEN", made["written"]).replace("MOVING", moving)
+    options["chat_template"] = written
     options["extra_special_tokens"] = made.get("named", {})
     (folder / "tokenizer_config.json").write_text(json.dumps(options), "utf-8")
     return {token: tokenizer.token_to_id(token) for token in made["specials"]}
