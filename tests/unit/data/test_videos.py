@@ -193,6 +193,9 @@ def test_a_video_that_was_cut_is_damaged(folder: Path, name: str) -> None:
         return
     assert f"the video {name} is" in found
     assert "damaged" in found or "no video that can be read" in found
+    assert "Errno" not in found
+    (folder / name).write_bytes(b"")
+    assert read(folder, alpaca("<video>?", name)) == f"the video {name} is empty"
 
 
 PLAYLISTS = [
@@ -200,7 +203,6 @@ PLAYLISTS = [
     b"ffconcat version 1.0\nfile /etc/hostname\n",
     b'<?xml version="1.0"?><MPD><BaseURL>http://127.0.0.1/</BaseURL></MPD>',
     b"v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\nm=video 5004 RTP/AVP 96\r\n",
-    b"",
     b"\0" * 100,
     b"RIFF\0\0\0\0WAVEfmt ",
 ]

@@ -67,6 +67,8 @@ def decode_film(content: bytes, name: Path, wanted: Sequence[int]) -> Iterator[t
 @contextmanager
 def _open(content: bytes, name: Path) -> Iterator[Any]:
     """Open a file as the format that it begins as, and nothing else that it names."""
+    if not content:
+        raise fault(name, "is empty")
     kind = "mov" if content[4:8] in BOXES else KINDS.get(content[:4], "")
     if not kind or (kind == "avi" and content[8:12] != b"AVI "):
         raise fault(name, f"is no video that can be read ({READ})")
@@ -80,6 +82,5 @@ def _open(content: bytes, name: Path) -> Iterator[Any]:
             if not file.streams.video:
                 raise fault(name, "holds no pictures")
             yield file
-    except (av.error.FFmpegError, ValueError) as problem:
-        reason = str(problem).splitlines()[0] if str(problem) else "it ends early"
-        raise fault(name, f"is damaged: {reason}") from None
+    except av.error.FFmpegError as problem:
+        raise fault(name, f"is damaged: {problem.strerror}") from None
