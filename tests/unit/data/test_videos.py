@@ -288,6 +288,19 @@ def test_a_prompt_may_show_so_many_pixels_in_all(
         medium.look_at_all(media)
 
 
+def test_a_prompt_may_bring_videos_of_so_many_pixels(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = base64.b64encode((folder / "a.mp4").read_bytes()).decode()
+    sent = [Medium("video", f"data:video/mp4;base64,{content}")]
+    monkeypatch.setattr(medium, "MOST_SENT", 12 * 32 * 24)
+    assert len(medium.look_at_all(sent)) == 1
+    monkeypatch.setattr(medium, "MOST_SENT", 12 * 32 * 24 - 1)
+    with pytest.raises(RowFault, match="all videos have 9,216 pixels in all frames, over 9,215"):
+        medium.look_at_all(sent)
+    assert medium.look_at_all([Medium("video", str(folder / "a.mp4"))])
+
+
 def test_a_video_that_changes_is_noticed(folder: Path) -> None:
     found = read(folder, alpaca("<video>?", list(STILLS)))
     assert isinstance(found, Conversation)

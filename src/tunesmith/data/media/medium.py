@@ -38,6 +38,8 @@ from tunesmith.errors import DataError
 from tunesmith.paths import expand
 
 ADDRESS = re.compile(r"data:([\w.+/-]*)(?:;[\w.+-]+=[\w.+-]*)*(;base64)?,", re.ASCII)
+MOST_SENT = 1 << 32
+"""Pixels of all frames of the videos that a prompt brings along: a minute of 1920 x 1080 at 30."""
 HERE = Place("messages", 1)
 """Where prompts stand that are in no file; what they show is named by whole paths."""
 MEASURES: dict[str, Callable[[bytes, Path], object]] = {
@@ -171,26 +173,36 @@ def look_at_all(media: Sequence[Medium]) -> list[Medium]:
     Raises:
         RowFault: if one cannot be read, or all together would fill the memory.
     """
-    pixels = sum(_count_pixels(medium) for medium in media if medium.kind != "audio")
+    sizes = [(medium, *_count_pixels(medium)) for medium in media if medium.kind != "audio"]
+    pixels = sum(shown for _, shown, _ in sizes)
     if pixels > MOST_PIXELS:
         raise RowFault(f"all that is seen has {pixels:,} pixels together, over {MOST_PIXELS:,}")
+    decoded = sum(
+        whole
+        for medium, _, whole in sizes
+        if isinstance(medium.source, str) and is_address(medium.source)
+    )
+    if decoded > MOST_SENT:
+        raise RowFault(f"all videos have {decoded:,} pixels in all frames, over {MOST_SENT:,}")
     return [look_at_medium(medium, HERE) for medium in media]
 
 
-def _count_pixels(medium: Medium) -> int:
-    """Count the pixels that are shown of an image, or of the frames of a video."""
+def _count_pixels(medium: Medium) -> tuple[int, int]:
+    """Count the pixels that are shown of an image or a video, and those that are decoded."""
     found = _read_all(medium, HERE)
     if medium.kind == "image":
-        return measure(*found[0])
+        pixels = measure(*found[0])
+        return pixels, pixels
     how = _frames_of(medium)
     if isinstance(medium.source, str):
         clip = measure_video(*found[0])
-        count, largest = len(how.pick(clip.total, clip.fps)), clip.width * clip.height
+        total, largest = clip.total, clip.width * clip.height
+        count = len(how.pick(total, clip.fps))
     else:
         measure_stills(found)
-        count = len(how.pick(len(found), how.fps))
+        total = count = len(how.pick(len(found), how.fps))
         largest = max(measure(*still) for still in found)
-    return count * min(largest, how.size(count))
+    return count * min(largest, how.size(count)), total * largest
 
 
 def _read_all(medium: Medium, place: Place) -> list[tuple[bytes, Path]]:
