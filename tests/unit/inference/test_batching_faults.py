@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import random
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
 
-from tests.asking import PROMPTS, Ear, Spelled, ask, begin, load, wait_until_idle
+from tests.asking import PROMPTS, Ear, Spelled, ask, begin, wait_until_idle
 from tunesmith.errors import EngineError, RequestError
 from tunesmith.inference.batching.engine import BatchingEngine
 from tunesmith.inference.engine import Piece, Request
@@ -18,19 +17,6 @@ from tunesmith.models.chat import ChatModel
 
 if TYPE_CHECKING:
     import torch
-
-
-@pytest.fixture(scope="module")
-def one(tmp_path_factory: pytest.TempPathFactory) -> ChatModel:
-    """A model that never ends by itself."""
-    return replace(load(tmp_path_factory.mktemp("models") / "one", "qwen3"), stop_ids=())
-
-
-@pytest.fixture
-def engine(one: ChatModel) -> Any:
-    made = BatchingEngine(one, rows=8, memory=0.05)
-    yield made
-    made.close()
 
 
 def test_a_cancelled_answer_is_heard_of_no_more_and_its_place_is_free(
