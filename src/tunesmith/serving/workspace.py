@@ -9,7 +9,7 @@ from pathlib import Path
 from tunesmith.errors import RequestError
 from tunesmith.models.chat import Subject
 from tunesmith.models.named import find_named_run, run_names
-from tunesmith.paths import exists, expand
+from tunesmith.paths import exists
 from tunesmith.settings import read_settings
 
 MARK = "adapter_config.json"
@@ -73,6 +73,6 @@ def find_workspace(subjects: Iterable[Subject] = ()) -> Workspace:
 
 def _resolved(name: str) -> Path | None:
     try:
-        return expand(name).resolve()
+        return Path(name).resolve()  # no `~`: whose home that is stands in a file of the system
     except (OSError, ValueError, RuntimeError):  # too long, a NUL, links in a circle
         return None
