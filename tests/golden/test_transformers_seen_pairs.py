@@ -46,8 +46,8 @@ from tunesmith.models.seeing import let_see
 from tunesmith.recipe.data import Data
 from tunesmith.recipe.load import load_recipe
 from tunesmith.recipe.method import CPO, DPO, KTO, ORPO, Reward, SimPO
+from tunesmith.training.online.rollouts import Rollouts
 from tunesmith.training.prepare import prepare_run
-from tunesmith.training.rollouts import Rollouts
 
 CPU = torch.device("cpu")
 BETA = 0.3
@@ -293,7 +293,7 @@ def test_answers_to_images_are_drawn_and_learned_from_as_transformers_reads_them
     rollouts = Rollouts(prepared, roles, how, method=prepared.method, watched=Averages())
     roles.policy.eval()
     asked = list(range(len(WORDS)))
-    rows = rollouts._answer(prepared.splits.train, asked, Sampling(max_tokens=6))
+    rows = rollouts.answers.to(prepared.splits.train, asked, Sampling(max_tokens=6))
     found = token_logps(roles.policy, join_answers_of(rows, how), 1.0).split(
         [num_written(row) for row in rows]
     )

@@ -22,6 +22,8 @@ TYPES = ("mm_token_type_ids", "token_type_ids")
 """What models call the kind of each token: text, image, video or sound."""
 GRIDS = {"image_grid_thw": 1, "video_grid_thw": 2}
 """Sizes of what is seen, by what they are called, with the number of their kind."""
+PACES = "second_per_grid_ts"
+"""How long each of the pairs of frames of a video is shown, beside its size."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,11 @@ def seen_positions(
     if not has_grids(inner):
         return {}
     types = types_of(ids, _senses(model).types)
-    grids = {name: value.to(ids.device) for name, value in numbers.items() if name in GRIDS}
+    grids = {
+        name: torch.as_tensor(value, device=ids.device)
+        for name, value in numbers.items()
+        if name in (*GRIDS, PACES)
+    }
     if segments:
         return {"position_ids": _positions_of_rows(inner, ids, types, grids, segments)}
     found, _ = inner.model.get_rope_index(
@@ -147,15 +153,18 @@ def _positions_of_rows(
     """
     side = inner.config.vision_config.spatial_merge_size
     before = {
-        name: _count_before(types[0] == GRIDS[name], grid.prod(dim=1) // side**2)
-        for name, grid in grids.items()
+        name: _count_before(types[0] == number, grids[name].prod(dim=1) // side**2)
+        for name, number in GRIDS.items()
+        if name in grids
     }
+    if PACES in grids:
+        before[PACES] = before["video_grid_thw"]
     parts = []
     for start, end, *shared in segments:
         spans = [slice(*shared), slice(start, end)]
         own = {
-            name: torch.cat([grid[before[name][s.start] : before[name][s.stop]] for s in spans])
-            for name, grid in grids.items()
+            name: torch.cat([grids[name][at[s.start] : at[s.stop]] for s in spans])
+            for name, at in before.items()
         }
         row, kinds = (torch.cat([given[:, s] for s in spans], dim=1) for given in (ids, types))
         found, _ = inner.model.get_rope_index(row, mm_token_type_ids=kinds, **own)

@@ -45,8 +45,10 @@ from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.rules.methods import asks_the_base
 from tunesmith.recipe.section import MOST
 from tunesmith.recipe.tuning import TAKING, LoRA, Tuning
+from tunesmith.training.online.memory import RolloutMemory, count_rollout
 from tunesmith.training.optimizers.memory import Memory, count_memory
 from tunesmith.training.optimizers.weights import list_weights
+from tunesmith.training.sizes import Kept, Sizes, kept_by_sizes, read_sizes
 from tunesmith.training.towers import Tower
 
 log = logger(__name__)
@@ -69,21 +71,6 @@ CUDA_BYTES = 800 * 1024**2
 
 
 @dataclass(frozen=True)
-class Kept:
-    """What a forward pass keeps for the way back, in bytes.
-
-    Attributes:
-        fixed: however few tokens it sees, such as weights in 16 bits.
-        per_token: for each token.
-        moved: of these, what may lie in main memory meanwhile.
-    """
-
-    fixed: float
-    per_token: float
-    moved: float = 0.0
-
-
-@dataclass(frozen=True)
 class Footprint:
     """What a training holds at its peak, in bytes.
 
@@ -98,6 +85,7 @@ class Footprint:
         passing: what passes by, for each token, on the way back through a layer.
         flat: whether rows may lie end to end, as far as shapes tell.
         holes: by what activations take more where freed memory is kept.
+        rollout: what writing answers takes, between updates.
     """
 
     num_weights: int
@@ -110,6 +98,7 @@ class Footprint:
     logits: tuple[int, int]
     flat: bool
     holes: float = 1.0
+    rollout: RolloutMemory = RolloutMemory()
 
     def gib(
         self, tokens: int, *, checkpointing: bool, offload: bool = False, split: bool = True
@@ -128,7 +117,8 @@ class Footprint:
         backward = self.optimizer.gradients_at_once + self.head_gradient
         working = forward + self.optimizer.gradients if split else max(forward, backward)
         working += tokens * self.passing
-        return (self.held + working * (1 if checkpointing else self.holes)) * UNCOUNTED / GIB
+        learning = working * (1 if checkpointing else self.holes)
+        return (self.held + max(learning, self.rollout.bytes)) * UNCOUNTED / GIB
 
 
 def measure_footprint(
@@ -159,7 +149,7 @@ def measure_footprint(
     beside, hidden = _other_model(recipe, precision)
     image = load_image_reader(folder).shape if is_image_model(folder) else None
     flat = image is not None or _may_lie_flat(model)
-    sizes = _read_sizes(model, precision)
+    sizes = read_sizes(model, precision)
     head = _head(model)
     kept = _trials(model, precision, sizes, _Row(longest, flat, image), device=device.type)
     if device.type == "cpu" and precision != "fp32":
@@ -178,6 +168,7 @@ def measure_footprint(
         ),
         flat=flat,
         holes=HOLES if device.type == "cpu" and storage is not None else 1.0,
+        rollout=count_rollout(recipe, model, longest, sizes.width),
     )
 
 
@@ -214,7 +205,7 @@ def _other_model(recipe: Recipe, precision: Precision) -> tuple[int, int]:
         stored += storage.quantized - storage.plain + working
     if subject.adapter is not None:
         stored += (subject.adapter / WEIGHTS).stat().st_size
-    return stored, _read_sizes(model, precision).hidden
+    return stored, read_sizes(model, precision).hidden
 
 
 def _summed_apart(recipe: Recipe, head: torch.Tensor) -> int:
@@ -271,28 +262,6 @@ def _tuning_by_shapes(tuning: Tuning, folder: Path) -> tuple[Tuning, Sequence[in
 
 
 @dataclass(frozen=True)
-class _Sizes:
-    """What a layer's activations are made of; width is bytes a number."""
-
-    hidden: int
-    inner: int
-    layers: int
-    width: int
-
-
-def _read_sizes(model: Any, precision: Precision) -> _Sizes:
-    config = model.config.get_text_config().to_dict()
-    hidden = int(config.get("hidden_size") or config.get("n_embd") or 1)
-    inner = config.get("intermediate_size") or 4 * hidden
-    return _Sizes(
-        hidden=hidden,
-        inner=max(map(int, inner)) if isinstance(inner, list) else int(inner),
-        layers=int(config.get("num_hidden_layers") or config.get("n_layer") or 1),
-        width=4 if precision == "fp32" else 2,
-    )
-
-
-@dataclass(frozen=True)
 class _Row:
     """The longest row; image is its shape if it is one."""
 
@@ -304,7 +273,7 @@ class _Row:
 def _trials(
     model: Any,
     precision: Precision,
-    sizes: _Sizes,
+    sizes: Sizes,
     row: _Row,
     *,
     device: str,
@@ -327,7 +296,7 @@ def _trials(
                 )
         except (RuntimeError, NotImplementedError, AttributeError, TypeError, ValueError) as why:
             log.debug("no tokens without numbers for this model: %s", why)
-            return _kept_by_sizes(sizes, checkpointing=checkpointing)
+            return kept_by_sizes(sizes, checkpointing=checkpointing)
         fixed, per_token = max(0.0, 2 * one - two), (two - one) / row.tokens
         if before is None:
             return Kept(fixed, per_token)
@@ -336,14 +305,6 @@ def _trials(
         return Kept(fixed, per_token + before.per_token / sizes.layers, moved)
 
     return kept
-
-
-def _kept_by_sizes(sizes: _Sizes, *, checkpointing: bool) -> Kept:
-    layer = float(sizes.width * (14 * sizes.hidden + 5 * sizes.inner))
-    if not checkpointing:
-        return Kept(0.0, sizes.layers * layer)
-    inputs = float(sizes.layers * sizes.hidden * sizes.width)
-    return Kept(0.0, layer + inputs, inputs * max(0.0, 1 - 2 / sizes.layers))
 
 
 def _give_fake_numbers(model: torch.nn.Module) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from tunesmith.data.labels import find_labels, number_all, weigh_labels
 from tunesmith.data.prepare import Splits, prepare
-from tunesmith.data.rows import Conversation, Prompt, media_of
-from tunesmith.errors import DataError, ModelError, RecipeError
+from tunesmith.data.rows import Prompt
+from tunesmith.errors import DataError, RecipeError
 from tunesmith.hardware import GIB, num_cores
 from tunesmith.logs import logger
 from tunesmith.methods import Method, build_method
@@ -17,7 +17,6 @@ from tunesmith.methods.classify import learn_of
 from tunesmith.methods.online import OnlineMethod
 from tunesmith.methods.ranks import ALONE, Ranks
 from tunesmith.methods.rewards import check_rewards
-from tunesmith.methods.rewards.model import find_judge
 from tunesmith.methods.rewards.rules import lacking
 from tunesmith.models.adapter import check_beneath
 from tunesmith.models.beside import check_beside
@@ -32,7 +31,6 @@ from tunesmith.models.quantize.storage import find_experts
 from tunesmith.models.reader import AnyReader, Reader
 from tunesmith.models.roles import check_reference, find_reference, load_reader
 from tunesmith.models.rope import settle_rope
-from tunesmith.models.senses import sees
 from tunesmith.recipe.method import Classify, Distill, Online, Preference
 from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.rewards import ExactMatch, NumberMatch, ScoredBy
@@ -45,6 +43,7 @@ from tunesmith.recipe.tuning import Adapter, Freeze, LoRA
 from tunesmith.settings import forbid_network
 from tunesmith.training.optimizers import packages_of
 from tunesmith.training.processes import num_processes
+from tunesmith.training.shown import SHOWING, check_shown
 
 log = logger(__name__)
 HIGHEST_FOR_PAIRS = 1e-4
@@ -139,52 +138,6 @@ def check_answers(method: Method, splits: Splits) -> None:
                 )
 
 
-def check_shown(recipe: Recipe, splits: Splits, beside: Sequence[Path]) -> None:
-    """Refuse what is told of images where none are shown, and images that another model cannot see.
-
-    Args:
-        beside: folders of models that are shown what the rows show.
-
-    Raises:
-        RecipeError: naming the option that has no effect.
-        ModelError: naming the folder of the model.
-    """
-    told = {
-        "data.media": (recipe.data.media, {"image", "video", "audio"}),
-        "data.image_pixels": (recipe.data.image_pixels, {"image"}),
-    }
-    asked = {option: kinds for option, (value, kinds) in told.items() if value is not None}
-    reference = find_reference(recipe)
-    rewards = recipe.method.rewards if isinstance(recipe.method, Online) else ()
-    judges = [find_judge(each).base for each in rewards if isinstance(each, ScoredBy)]
-    others = [*beside, *judges, *([] if reference is None else [reference])]
-    blind = [folder for folder in others if not sees(folder)]
-    if not asked and not blind:
-        return
-    shown = kinds_shown(splits)
-    for option, kinds in asked.items():
-        if not shown & kinds:
-            raise RecipeError(
-                f"{option} has no effect: no row shows anything that it is for",
-                hint="remove it, or name rows that show images",
-                where=option,
-            )
-    if blind and shown:
-        raise ModelError(
-            "the rows show something, and the model beside the one that learns reads text alone",
-            hint="name a teacher, a reference or a judge that sees",
-            where=str(blind[0]),
-        )
-
-
-def kinds_shown(splits: Splits) -> set[str]:
-    """List the kinds of what rows show."""
-    parts = [part for part in (splits.train, splits.validation) if part is not None]
-    rows = (part.conversation(number) for part in parts for number in range(len(part)))
-    shown = (media_of(row) for row in rows if isinstance(row, Conversation))
-    return {medium.kind for media in shown for medium in media}
-
-
 def longest_row(prepared: Prepared) -> int:
     """Count the tokens of the longest row that is learned from."""
     return int(prepared.splits.train.lengths.max()) + num_answer_tokens(prepared.method)
@@ -244,8 +197,7 @@ def refuse_words(recipe: Recipe) -> None:
     given = {
         "data.max_tokens": not has_default(recipe, "data.max_tokens"),
         "data.on_long_row": not has_default(recipe, "data.on_long_row"),
-        "data.media": recipe.data.media is not None,
-        "data.image_pixels": recipe.data.image_pixels is not None,
+        **{option: not has_default(recipe, option) for option in SHOWING},
         "model.rope_scaling": recipe.model.rope_scaling is not None,
         "model.shifted_attention": recipe.model.shifted_attention is not None,
         "model.adapters": bool(recipe.model.adapters),
@@ -258,8 +210,8 @@ def refuse_words(recipe: Recipe) -> None:
             raise RecipeError(
                 "an image classifier is not gone on with from an adapter yet"
                 if option == "tuning.from_adapter"
-                else f"{option} has no effect: it is for images in conversations"
-                if option in ("data.media", "data.image_pixels")
+                else f"{option} has no effect: it is for what conversations show"
+                if option in SHOWING
                 else f"{option} has no effect: the model reads images, and they have no tokens",
                 hint="remove it",
                 where=option,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tunesmith.data.token_rows import TokenRows
     from tunesmith.models.senses import Senses
     from tunesmith.recipe.tuning import Tuning
-    from tunesmith.training.footprint import Kept
+    from tunesmith.training.sizes import Kept
 
 TOWERS = ("vision_config", "audio_config")
 WIDTHS = ("embed_dim", "d_model", "hidden_size")

@@ -111,7 +111,7 @@ def encode_answered(
     Raises:
         DataError: if the template refuses the messages, or what they show cannot be read.
     """
-    media = tuple(Medium(*each) for message in messages for each in message.get("media", ()))
+    media = tuple(Medium.of(each) for message in messages for each in message.get("media", ()))
     (pieces,) = template.render_rows([dict(each) for each in messages], learn_history=False)
     try:
         if media:
@@ -133,13 +133,13 @@ def hash_media(how: Tokenizing, rows: RowSet, meaning: Meaning) -> dict[str, lis
     """Hash what the rows show, and how it is counted; nothing if they show nothing."""
     from tunesmith.data.meaning import read_set
 
-    digest, count = hashlib.sha256(), 0
+    digest, kinds = hashlib.sha256(), set()
     for row in read_set(rows, meaning, how.options.encoding, how.options.system):
         if isinstance(row, Problem) or not isinstance(row, Conversation):
             continue
         for medium in media_of(row):
             digest.update(medium.sha256.encode())
-            count += 1
+            kinds.add(medium.kind)
     assert how.learn.senses is not None
     seen: list[str | int] = [
         digest.hexdigest(),
@@ -147,4 +147,7 @@ def hash_media(how: Tokenizing, rows: RowSet, meaning: Meaning) -> dict[str, lis
         how.options.image_pixels or 0,
         "" if how.options.media is None else str(expand(how.options.media).absolute()),
     ]
-    return {"media": seen} if count else {}
+    options = how.options
+    if "video" in kinds:
+        seen += [str(options.video_fps), options.video_frames, options.video_pixels or 0]
+    return {"media": seen} if kinds else {}

@@ -32,6 +32,9 @@ OF_SENSES = (
     "freeze_language_model",
     "media_dir",
     "image_max_pixels",
+    "video_max_pixels",
+    "video_fps",
+    "video_maxlen",
 )
 """Keys that mean something to models that see or hear alone."""
 OF_OTHERS = ("chat", "export", "the name of chat")
