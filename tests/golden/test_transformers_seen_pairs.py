@@ -314,3 +314,25 @@ def test_answers_to_images_are_drawn_and_learned_from_as_transformers_reads_them
         given["input_ids"] = written[None]
         wanted = logps_of(theirs, Theirs(given, (length, len(written))))
         torch.testing.assert_close(mine, wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_videos_beside_images_in_pairs_are_read_alike_end_to_end_and_padded(tmp_path: Path) -> None:
+    rows = []
+    for number, shown in enumerate((["red", "green", "blue", "red"], ["blue", "red"] * 3)):
+        first, *rest = [seeing.make_picture(colour) for colour in shown]
+        first.save(tmp_path / f"{number}.gif", save_all=True, append_images=rest, duration=500)
+        seeing.make_picture("red", number).save(tmp_path / f"{number}.png")
+        files = {"videos": [f"{number}.gif"], "images": [f"{number}.png"]}
+        asked = {"instruction": "<video>what? <image>", "chosen": CHOSEN[number]}
+        rows.append({**asked, "rejected": REJECTED[number], **files})
+    folder = seeing.make_seeing_model(tmp_path / "model", "Qwen 2.5 VL")
+    _, mine, _, reader = load(folder)
+    method = build_method(DPO(reference="none"))
+    made = read_rows(method, reader, tiny.write_rows(tmp_path / "rows.jsonl", rows))
+    assert find_layout(mine).is_flat
+    with torch.no_grad():
+        flat, padded = (
+            method.logps(mine, method.collate(made, Joining(flat=flat))) for flat in (True, False)
+        )
+    torch.testing.assert_close(flat, padded, rtol=1e-6, atol=1e-5)
+    assert (flat[:, 0] - flat[:, 1]).abs().min() > 1
