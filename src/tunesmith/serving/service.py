@@ -14,13 +14,13 @@ from tunesmith.inference.sampling import Sampling
 from tunesmith.inference.tool_calls import ToolFormat
 from tunesmith.serving.jobs import Job, Post
 from tunesmith.serving.limits import (
-    BESIDE,
     CHARACTERS_PER_SECOND,
     MAX_WAITING,
     SECONDS_TO_TOKENIZE,
 )
 from tunesmith.serving.queue import Made, Queue, in_time
 from tunesmith.serving.timed import TimedPool
+from tunesmith.serving.workspace import Workspace, find_workspace
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ class Service(Queue):
 
     Attributes:
         name: what clients call the main model.
+        workspace: where adapters may lie that clients name.
     """
 
     def __init__(
@@ -53,11 +54,13 @@ class Service(Queue):
         *,
         max_waiting: int = MAX_WAITING,
         tools: ToolFormat | None = None,
+        workspace: Workspace | None = None,
     ) -> None:
-        super().__init__(BESIDE, max_waiting=max_waiting)
+        super().__init__(max_waiting=max_waiting)
         self._tokenizer = TimedPool(1, "tokenizer")
         self._tools = tools
         self.engine, self.name = engine, name
+        self.workspace = workspace or find_workspace()
         self._post = Post()
 
     @property

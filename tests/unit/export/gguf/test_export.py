@@ -40,11 +40,6 @@ FORMS = ("gguf", "ollama", "adapter", "gguf-adapter")
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("work")
-
-
-@pytest.fixture(scope="module")
 def base(root: Path) -> Path:
     folder = tiny.make_model(
         root / "base", hidden_size=256, intermediate_size=512, num_attention_heads=16
@@ -70,12 +65,6 @@ def run(root: Path, base: Path) -> Run:
 @pytest.fixture(scope="module")
 def tuned(run: Run) -> Any:
     return load_chat_model(run.path, precision="fp32", device="cpu")
-
-
-@pytest.fixture
-def to(tmp_path: Path) -> Path:
-    (tmp_path / "exports").mkdir()
-    return tmp_path / "exports" / "out"
 
 
 def proof_in(folder: Path) -> Any:
