@@ -145,23 +145,38 @@ def _positions_of_rows(
     grids: Mapping[str, torch.Tensor],
     segments: Sequence[Segment],
 ) -> torch.Tensor:
-    """Number the tokens of rows that lie end to end, each row for itself, [axes, 1, seq]."""
+    """Number the tokens of rows that lie end to end, each row for itself, [axes, 1, seq].
+
+    A segment that goes on from another is numbered on from there.
+    """
     side = inner.config.vision_config.spatial_merge_size
-    done = dict.fromkeys(GRIDS, 0)
+    before = {
+        name: _count_before(types[0] == number, grids[name].prod(dim=1) // side**2)
+        for name, number in GRIDS.items()
+        if name in grids
+    }
+    if PACES in grids:
+        before[PACES] = before["video_grid_thw"]
     parts = []
-    for start, end, *_ in segments:
-        kinds, own = types[:, start:end], {}
-        for name, number in GRIDS.items():
-            if name not in grids:
-                continue
-            sizes = grids[name].prod(dim=1) // side**2
-            first, last = done[name], done[name]
-            tokens = int((kinds == number).sum())
-            while tokens > 0:
-                tokens, last = tokens - int(sizes[last]), last + 1
-            own[name], done[name] = grids[name][first:last], last
-            if number == GRIDS["video_grid_thw"] and PACES in grids:
-                own[PACES] = grids[PACES][first:last]
-        found, _ = inner.model.get_rope_index(ids[:, start:end], mm_token_type_ids=kinds, **own)
-        parts.append(found)
+    for start, end, *shared in segments:
+        spans = [slice(*shared), slice(start, end)]
+        own = {
+            name: torch.cat([grid[before[name][s.start] : before[name][s.stop]] for s in spans])
+            for name, grid in grids.items()
+        }
+        row, kinds = (torch.cat([given[:, s] for s in spans], dim=1) for given in (ids, types))
+        found, _ = inner.model.get_rope_index(row, mm_token_type_ids=kinds, **own)
+        parts.append(found[..., start - end :])
     return torch.cat(parts, dim=2)
+
+
+def _count_before(marks: torch.Tensor, sizes: torch.Tensor) -> list[int]:
+    """Count what is shown before each token, the end included.
+
+    Args:
+        marks: which tokens stand for it.
+        sizes: how many do for each.
+    """
+    seen = torch.cat([marks.new_zeros(1), marks]).cumsum(0)
+    counted: list[int] = torch.searchsorted(sizes.cumsum(0), seen, right=True).tolist()
+    return counted
