@@ -36,6 +36,7 @@ from tunesmith.data.media.videos import (
 from tunesmith.data.rows import Medium, Message, Place, RowFault, image_file, is_address, spell
 from tunesmith.errors import DataError
 from tunesmith.paths import expand
+from tunesmith.recipe.data import Data
 
 ADDRESS = re.compile(r"data:([\w.+/-]*)(?:;[\w.+-]+=[\w.+-]*)*(;base64)?,", re.ASCII)
 MOST_SENT = 1 << 32
@@ -97,6 +98,20 @@ def show_media(
         if message.media
         else message
         for message in placed
+    )
+
+
+def as_shown(medium: Medium, shows: Data | None) -> Medium:
+    """Show something as the run of a model did, where nothing else is said of it."""
+    if shows is None or medium.pixels or medium.fps or medium.kind == "audio":
+        return medium
+    if medium.kind == "image":
+        return replace(medium, pixels=shows.image_pixels or 0)
+    return replace(
+        medium,
+        pixels=shows.video_pixels or 0,
+        fps=shows.video_fps,
+        frames=shows.video_frames,
     )
 
 
