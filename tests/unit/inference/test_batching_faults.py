@@ -31,19 +31,6 @@ if TYPE_CHECKING:
     import torch
 
 
-@pytest.fixture(scope="module")
-def one(tmp_path_factory: pytest.TempPathFactory) -> ChatModel:
-    """A model that never ends by itself."""
-    return replace(load(tmp_path_factory.mktemp("models") / "one", "qwen3"), stop_ids=())
-
-
-@pytest.fixture
-def engine(one: ChatModel) -> Any:
-    made = BatchingEngine(one, rows=8, memory=0.05)
-    yield made
-    made.close()
-
-
 def test_a_cancelled_answer_is_heard_of_no_more_and_its_place_is_free(
     engine: BatchingEngine,
 ) -> None:
