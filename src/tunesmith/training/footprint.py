@@ -45,7 +45,7 @@ from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.rules.methods import asks_the_base
 from tunesmith.recipe.section import MOST
 from tunesmith.recipe.tuning import TAKING, LoRA, Tuning
-from tunesmith.training.online.memory import RolloutMemory, count_rollout
+from tunesmith.training.online.memory import NO_ROLLOUT, RolloutMemory, count_rollout
 from tunesmith.training.optimizers.memory import Memory, count_memory
 from tunesmith.training.optimizers.weights import list_weights
 from tunesmith.training.sizes import Kept, Sizes, kept_by_sizes, read_sizes
@@ -98,7 +98,7 @@ class Footprint:
     logits: tuple[int, int]
     flat: bool
     holes: float = 1.0
-    rollout: RolloutMemory = RolloutMemory()
+    rollout: RolloutMemory = NO_ROLLOUT
 
     def gib(
         self, tokens: int, *, checkpointing: bool, offload: bool = False, split: bool = True
