@@ -71,7 +71,8 @@ def evaluate(
         return evaluate_answers(name, data, max_rows=max_rows, max_tokens=max_tokens)
     if subject is None or run is None:
         raise RunError(
-            f"{subject.name if subject else name} is a model, and only runs are evaluated beside their base",
+            f"{subject.name if subject else name} is a model, and only runs are evaluated beside "
+            "their base",
             hint="give the name of a run; or name questions and answers with --data FILE",
             where="command line",
         )
