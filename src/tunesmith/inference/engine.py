@@ -162,7 +162,21 @@ class Load:
     cache: float | None = None
 
 
-class Engine(Protocol):
+class Writer(Protocol):
+    """Answers many prompts with the weights that it has at that moment."""
+
+    def write(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[Answer]:
+        """Answer each prompt; the same draws for the same prompts, sampling and weights.
+
+        Args:
+            prompts: token ids; one that comes several times is answered several times.
+
+        Raises:
+            NoOdds: if the model expects what is not a number.
+        """
+
+
+class Engine(Writer, Protocol):
     """Answers many requests with the weights that it has at that moment.
 
     Attributes:
@@ -176,13 +190,6 @@ class Engine(Protocol):
 
     def start(self, request: Request, hear: Hear) -> Work:
         """Begin an answer; whoever hears is told its pieces, or what went wrong."""
-
-    def write(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[Answer]:
-        """Answer each prompt; the same draws for the same prompts, sampling and weights.
-
-        Args:
-            prompts: token ids; one that comes several times is answered several times.
-        """
 
     def load(self) -> Load:
         """Tell how busy it is, as far as it knows."""

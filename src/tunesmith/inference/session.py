@@ -33,7 +33,7 @@ class ChatSession:
     sampling: Sampling
     system: str = ""
     messages: list[dict[str, Any]] = field(default_factory=list)
-    waiting: list[list[str]] = field(default_factory=list)
+    waiting: list[list[Any]] = field(default_factory=list)
 
     def show(self, kind: str, path: Path) -> None:
         """Let the next question show a file too.

@@ -20,6 +20,7 @@ from tunesmith.serving.guard import read_key
 from tunesmith.serving.judge import Judge
 from tunesmith.serving.limits import MAX_WAITING
 from tunesmith.serving.service import Service
+from tunesmith.serving.workspace import find_workspace
 
 log = logger(__name__)
 
@@ -57,13 +58,15 @@ def open_answers(name: str | Path | Subject, how: Answering) -> Service | Judge:
     Raises:
         TunesmithError: if it, or an adapter beside it, cannot be used.
     """
-    if which_engine(name, how.engine) in ("own", "generate"):
+    chosen, beside = which_engine(name, how.engine), []
+    if chosen in ("own", "generate", "vllm"):
         name = subject = find_subject(name)
         weights = subject.adapter or subject.base
-        if is_scorer(weights) and not labels_of(weights):
+        if chosen != "vllm" and is_scorer(weights) and not labels_of(weights):
             _refuse_options(how)
             model = load_reward_model(subject)
             return Judge(model, how.called or served_name(model.name), max_waiting=how.max_waiting)
+        beside = [subject, *map(find_subject, how.adapters.values())]
     tools = named_tool_format(how.tool_format) if how.tool_format else None
     engine = choose_engine(name, _engines(how)).engine
     first, *others = engine.models()
@@ -77,7 +80,13 @@ def open_answers(name: str | Path | Subject, how: Answering) -> Service | Judge:
         )
     for speech in engine.models().values():
         _read_vocabulary(speech)
-    return Service(engine, main, max_waiting=how.max_waiting, tools=tools)
+    return Service(
+        engine,
+        main,
+        max_waiting=how.max_waiting,
+        tools=tools,
+        workspace=find_workspace(beside),
+    )
 
 
 def _engines(how: Answering) -> Engines:

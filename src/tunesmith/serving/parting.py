@@ -116,7 +116,10 @@ async def parted(
     forms: Sequence[Form | Sent | None] = [None] * len(requests)
     if parting.is_held:
         forms = await service.work(
-            lambda: parting.forms(speaker.speech, len(requests)), SECONDS_FOR_FORMS, "the form"
+            "forms",
+            lambda: parting.forms(speaker.speech, len(requests)),
+            SECONDS_FOR_FORMS,
+            "the form",
         )
     return [
         replace(request, form=form, keep=parting.keep)
