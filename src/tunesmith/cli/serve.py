@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 
 Name = Annotated[
-    str, typer.Argument(help="A run, a checkpoint, a model, a GGUF, or LLaMA-Factory's file.")
+    str,
+    typer.Argument(
+        help="A run, a checkpoint, a model, a GGUF or its folder, or LLaMA-Factory's file."
+    ),
 ]
 Others = Annotated[
     Optional[list[str]],
@@ -138,12 +141,14 @@ def _name_of(name: str | Subject, engine: str) -> str:
     """Say what clients call a model; no weights are loaded for it."""
     from tunesmith.inference.choose import which_engine
     from tunesmith.models.chat import find_subject
+    from tunesmith.models.gguf_file import find_gguf, name_of_gguf
     from tunesmith.serving.answers import served_name
 
     chosen = which_engine(name, engine)
-    if isinstance(name, str) and chosen in ("llama.cpp", "remote"):
-        return served_name(Path(name).stem if chosen == "llama.cpp" else name)
-    return served_name(find_subject(name).name)
+    if isinstance(name, str) and chosen == "remote":
+        return served_name(name)
+    file = find_gguf(name) if isinstance(name, str) else None
+    return served_name(find_subject(name).name if file is None else name_of_gguf(file))
 
 
 def _print_client(kind: str, called: str, doors: Doors) -> None:

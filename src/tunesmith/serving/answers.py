@@ -10,6 +10,7 @@ from tunesmith.errors import RequestError
 from tunesmith.hardware import PrecisionOption
 from tunesmith.inference.choose import Engines, choose_engine, which_engine
 from tunesmith.inference.engine import Speech
+from tunesmith.inference.structured import Outline, Wanted
 from tunesmith.inference.tool_calls import named_tool_format
 from tunesmith.logs import logger
 from tunesmith.models.chat import Subject, find_subject, load_reward_model
@@ -68,9 +69,17 @@ def open_answers(name: str | Path | Subject, how: Answering) -> Service | Judge:
         beside = [subject, *map(find_subject, how.adapters.values())]
     tools = named_tool_format(how.tool_format) if how.tool_format else None
     engine = choose_engine(name, _engines(how)).engine
+    first, *others = engine.models()
+    main = how.called or served_name(first)
+    if main in others:
+        engine.close()
+        raise RequestError(
+            f"two models would be called {main}",
+            hint="call one of them otherwise: --served-model-name, or --adapter NAME=...",
+            where="--served-model-name" if how.called else "--adapter",
+        )
     for speech in engine.models().values():
         _read_vocabulary(speech)
-    main = how.called or served_name(next(iter(engine.models())))
     return Service(
         engine,
         main,
@@ -88,9 +97,9 @@ def _engines(how: Answering) -> Engines:
 def _read_vocabulary(speech: Speech) -> None:
     """Have a model's vocabulary read now: later it would keep everybody waiting."""
     try:
-        speech.form('start: "a"')
-    except RequestError:
-        log.debug("this engine holds answers to no form")
+        speech.forms(Outline(Wanted("choice", ["a"], "")), 1)
+    except RequestError as problem:
+        log.debug("%s", problem)
 
 
 def _refuse_options(how: Answering) -> None:

@@ -45,6 +45,7 @@ from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.rules.methods import asks_the_base
 from tunesmith.recipe.section import MOST
 from tunesmith.recipe.tuning import TAKING, LoRA, Tuning
+from tunesmith.training.online.memory import RolloutMemory, count_rollout
 from tunesmith.training.optimizers.memory import Memory, count_memory
 from tunesmith.training.optimizers.weights import list_weights
 
@@ -97,6 +98,7 @@ class Footprint:
         passing: what passes by, for each token, on the way back through a layer.
         flat: whether rows may lie end to end, as far as shapes tell.
         holes: by what activations take more where freed memory is kept.
+        rollout: what writing answers takes, between updates.
     """
 
     num_weights: int
@@ -109,6 +111,7 @@ class Footprint:
     logits: tuple[int, int]
     flat: bool
     holes: float = 1.0
+    rollout: RolloutMemory = RolloutMemory()
 
     def gib(
         self, tokens: int, *, checkpointing: bool, offload: bool = False, split: bool = True
@@ -127,7 +130,8 @@ class Footprint:
         backward = self.optimizer.gradients_at_once + self.head_gradient
         working = forward + self.optimizer.gradients if split else max(forward, backward)
         working += tokens * self.passing
-        return (self.held + working * (1 if checkpointing else self.holes)) * UNCOUNTED / GIB
+        learning = working * (1 if checkpointing else self.holes)
+        return (self.held + max(learning, self.rollout.bytes)) * UNCOUNTED / GIB
 
 
 def measure_footprint(recipe: Recipe, folder: Path, longest: int) -> Footprint:
@@ -173,6 +177,7 @@ def measure_footprint(recipe: Recipe, folder: Path, longest: int) -> Footprint:
         ),
         flat=flat,
         holes=HOLES if device.type == "cpu" and storage is not None else 1.0,
+        rollout=count_rollout(recipe, model, longest, sizes.width),
     )
 
 
