@@ -16,12 +16,14 @@ from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.rewards import ScoredBy
 from tunesmith.recipe.rules.defaults import has_default
 
+SEEN = frozenset({"image", "video"})
+"""Files of LLaMA-Factory name sizes of both, whichever of them their rows show."""
 SHOWING: Mapping[str, frozenset[str]] = {
     "data.media": frozenset({"image", "video", "audio"}),
-    "data.image_pixels": frozenset({"image"}),
-    "data.video_fps": frozenset({"video"}),
-    "data.video_frames": frozenset({"video"}),
-    "data.video_pixels": frozenset({"video"}),
+    "data.image_pixels": SEEN,
+    "data.video_fps": SEEN,
+    "data.video_frames": SEEN,
+    "data.video_pixels": SEEN,
 }
 """Options of what conversations show, and the kinds that they are for."""
 
