@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from tunesmith.data.tokens import encode_rows
 from tunesmith.errors import DataError
 from tunesmith.models.chat import RewardModel
+from tunesmith.models.inner import inner_model
+from tunesmith.models.rope import longest_text
 from tunesmith.models.score import scores_at
 
 
@@ -44,8 +46,7 @@ def score_text(model: RewardModel, text: str) -> float:
 def _score_tokens(model: RewardModel, ids: Sequence[int]) -> float:
     import torch
 
-    config = model.model.config.get_text_config()  # type: ignore[union-attr,operator]
-    most = config.to_dict().get("max_position_embeddings") or len(ids)
+    most = longest_text(inner_model(model.model).config) or len(ids)
     if not 0 < len(ids) <= most:
         raise DataError(
             f"the conversation has {len(ids):,} tokens, the model takes 1 to {most:,}",

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from tunesmith.models.rope_by_length import turns_by_length
+
 KINDS = ("llama", "mistral", "qwen2", "qwen3")
 """Families whose forward pass is written here, as transformers calls them."""
 NARROW = range(6, 49)
@@ -192,7 +194,7 @@ def _check_model(model: Any) -> None:
     config = model.config
     turns = config.rope_parameters or {}
     kind, turned = turns.get("rope_type"), 2 * len(model.model.rotary_emb.inv_freq)
-    if kind == "longrope" or turned != model.model.layers[0].self_attn.head_dim:
+    if turns_by_length(model) or turned != model.model.layers[0].self_attn.head_dim:
         raise OtherModel(f"its positions turn by {kind}, or turn a part of each head only")
     for name in ("attn_logit_softcapping", "final_logit_softcapping", "logit_scale"):
         if vars(config).get(name) is not None:
