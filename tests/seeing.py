@@ -192,6 +192,16 @@ HEARS: dict[str, Any] = {
     "written": "<|audio_bos|><|AUDIO|><|audio_eos|>",
 }  # fmt: skip
 """Qwen 2 Audio."""
+MIXED: dict[str, Any] = {
+    **FAMILIES["Qwen 3 VL"],
+    "config": {"model_type": "qwen3_5", "vision_config": {
+        **QWEN_VISION, "num_position_embeddings": 16}},
+    "text": {"model_type": "qwen3_5_text", "head_dim": 8,
+             "rope_parameters": {**QWEN_ROPE, "partial_rotary_factor": 1.0},
+             "linear_num_key_heads": 2, "linear_num_value_heads": 2, "linear_key_head_dim": 8,
+             "linear_value_head_dim": 8, "layer_types": ["linear_attention", "full_attention"]},
+}  # fmt: skip
+"""Qwen 3.5, whose layers are of two kinds."""
 
 REFUSED = {"SmolVLM": "num2words", "Mistral 3": "Torchvision"}
 """Families whose processor needs a package that is not installed."""
@@ -199,7 +209,8 @@ REFUSED = {"SmolVLM": "num2words", "Mistral 3": "Torchvision"}
 TEMPLATE = """{%- for message in messages -%}
 <|im_start|>{{ message.role }}
 {% if message.content is string %}{{ message.content }}{% else %}{% for part in message.content -%}
-{% if part.type == 'text' %}{{ part.text }}{% else %}WRITTEN{% endif -%}
+{% if part.type == 'text' %}{{ part.text }}{% elif part.type == 'video' %}MOVING{% else %}WRITTEN
+{%- endif -%}
 {% endfor %}{% endif %}<|im_end|>
 {% endfor -%}
 {%- if add_generation_prompt %}<|im_start|>assistant
@@ -224,7 +235,7 @@ def make_seeing_model(
     Args:
         vision, picture: what differs of its tower, and of how images are made ready for it.
     """
-    made = {**FAMILIES, "Qwen 2 Audio": HEARS}[family]
+    made = {**FAMILIES, "Qwen 2 Audio": HEARS, "Qwen 3.5": MIXED}[family]
     ids = make_tokenizer(folder, made)
     shape = {**tiny.COMMON, "num_key_value_heads": 2, "vocab_size": 400 + len(ids), **made["text"]}
     config = AutoConfig.for_model(
@@ -256,7 +267,11 @@ def make_tokenizer(folder: Path, made: dict[str, Any]) -> dict[str, int]:
     )
     tokenizer.save(str(path))
     options = json.loads((folder / "tokenizer_config.json").read_text("utf-8"))
-    options["chat_template"] = TEMPLATE.replace("WRITTEN", made["written"])
+    moving = (
+        "<|vision_start|><|video_pad|><|vision_end|>" if made["specials"] == QWEN else "<video>"
+    )
+    written = TEMPLATE.replace("WRITTEN", made["written"]).replace("MOVING", moving)
+    options["chat_template"] = written
     options["extra_special_tokens"] = made.get("named", {})
     (folder / "tokenizer_config.json").write_text(json.dumps(options), "utf-8")
     return {token: tokenizer.token_to_id(token) for token in made["specials"]}

@@ -52,6 +52,10 @@ class EngineError(TunesmithError):
     """An engine cannot be started, or does not answer as it should."""
 
 
+class NoOdds(EngineError):
+    """What a model expects next is not a number."""
+
+
 class MissingPackage(TunesmithError):
     """An optional package is not installed."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,11 @@ from tunesmith.paths import expand
 
 LOOPBACK = "127.0.0.1"
 VISIBLE = "CUDA_VISIBLE_DEVICES"
+SECRET = re.compile(
+    r"(?:^|_)(?:TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?|(?:API|ACCESS|PRIVATE)_?KEY)(?:$|_)",
+    re.IGNORECASE,
+)
+"""Names of variables that nobody but their owner may read."""
 
 
 @dataclass(frozen=True)
@@ -64,9 +70,10 @@ def forbid_network() -> None:
 
 
 def environment_offline(**more: str) -> dict[str, str]:
-    """Copy the environment for another process, which is to reach no other machine."""
+    """Copy the environment for another process, which reaches no other machine and needs no key."""
+    own = {name: value for name, value in os.environ.items() if not SECRET.search(name)}
     offline = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE", "DO_NOT_TRACK")
-    return {**os.environ, **dict.fromkeys(offline, "1"), "HF_HUB_DISABLE_TELEMETRY": "1", **more}
+    return {**own, **dict.fromkeys(offline, "1"), "HF_HUB_DISABLE_TELEMETRY": "1", **more}
 
 
 def stay_on_this_machine() -> None:

@@ -21,6 +21,7 @@ LOADERS = {
     "models/tokenizer.py",
     "models/image_reader.py",
     "models/senses.py",
+    "models/video_reader.py",
     "models/adapter.py",
 }
 READS_ENVIRONMENT = {"settings.py"}

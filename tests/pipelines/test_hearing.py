@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from transformers import AutoModelForMultimodalLM
 
 from tests import seeing, tiny
 from tunesmith.data.media.sounds import read_sound
 from tunesmith.data.prepare import prepare
-from tunesmith.errors import DataError
+from tunesmith.errors import DataError, MissingPackage
 from tunesmith.export.export import export
 from tunesmith.inference.generate import answer, encode_prompt
 from tunesmith.inference.sampling import Sampling
@@ -114,26 +115,73 @@ def test_it_comes_to_tell_pitches_and_is_exported(tmp_path: Path, model: Path, r
 
 
 def test_sounds_that_cannot_be_heard_are_named(tmp_path: Path, model: Path) -> None:
-    seeing.write_sound(tmp_path / "fast.wav", 300, rate=44_100)
     seeing.write_sound(tmp_path / "long.wav", 300, seconds=1.5)
+    seeing.write_sound(tmp_path / "slow.wav", 300, rate=8_000, seconds=1.5)
     whole = seeing.write_sound(tmp_path / "whole.wav", 300).read_bytes()
     (tmp_path / "cut.wav").write_bytes(whole[:500])
     (tmp_path / "song.mp3").write_bytes(b"ID3" + bytes(100))
+    (tmp_path / "none.wav").write_bytes(b"")
+    soundfile.write(tmp_path / "a.flac", np.random.default_rng(0).normal(0, 0.1, 8000), 16_000)
+    (tmp_path / "cut.flac").write_bytes((tmp_path / "a.flac").read_bytes()[:4000])
     reasons = {
-        "fast.wav": "it has 44,100 samples a second, the model hears 16,000",
         "long.wav": "it lasts 1.5 s, the model hears 1 s at once",
+        "slow.wav": "it lasts 1.5 s, the model hears 1 s at once",
         "cut.wav": "is damaged: it is shorter than it says",
-        "song.mp3": "is no WAV file of plain numbers",
+        "song.mp3": "is no sound that can be read",
+        "none.wav": "is no sound that can be read",
+        "cut.flac": "is damaged",
     }
     for name, reason in reasons.items():
         row = {"instruction": "<audio>what?", "output": "a", "audios": [name]}
         data = tiny.write_rows(tmp_path / "rows.jsonl", [row])
         with pytest.raises(DataError, match=reason):
             train(load_recipe(tiny.write_recipe(tmp_path / "recipe.json", model, data)))
-    row = {"instruction": "<video>what?", "output": "a", "videos": ["a.mp4"]}
-    data = tiny.write_rows(tmp_path / "rows.jsonl", [row])
-    with pytest.raises(DataError, match="videos are not read yet"):
-        train(load_recipe(tiny.write_recipe(tmp_path / "recipe.json", model, data)))
+
+
+def missing(module: str, *, extra: str) -> Any:
+    raise MissingPackage(f"no {module}", hint=f"pip install 'tunesmith[{extra}]'")
+
+
+def test_without_the_extra_it_is_named(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    soundfile.write(tmp_path / "a.flac", np.zeros(800), 16_000)
+    seeing.write_sound(tmp_path / "fast.wav", 300, rate=44_100)
+    monkeypatch.setattr("tunesmith.data.media.sounds.require", missing)
+    monkeypatch.setattr("tunesmith.models.senses.require", missing)
+    for name, reason in {
+        "a.flac": r"is no WAV file of plain numbers: .*tunesmith\[audio\]",
+        "fast.wav": r"44,100 samples a second, the model hears 16,000; .*tunesmith\[audio\]",
+    }.items():
+        row = {"instruction": "<audio>what?", "output": "a", "audios": [name]}
+        data = tiny.write_rows(tmp_path / "rows.jsonl", [row])
+        with pytest.raises(DataError, match=reason):
+            train(load_recipe(tiny.write_recipe(tmp_path / "recipe.json", model, data)))
+
+
+@pytest.mark.parametrize("name", ["a.flac", "a.ogg", "a.mp3", "a.aiff", "float.wav"])
+def test_a_tone_sounds_alike_from_files_of_every_kind_and_rate(
+    tmp_path: Path, model: Path, name: str
+) -> None:
+    senses = find_reader(model).senses
+    assert senses is not None
+    subtype = "FLOAT" if name == "float.wav" else None
+    for rate in (8_000, 16_000, 44_100, 48_000):
+        tone = 0.5 * np.sin(2 * np.pi * 400 * np.arange(rate // 2) / rate)
+        both = np.stack([tone * 1.5, tone * 0.5], axis=1)  # the mean is the tone
+        soundfile.write(tmp_path / name, both, rate, subtype=subtype)
+        sound = read_sound((tmp_path / name).read_bytes(), tmp_path / name)
+        assert sound.rate == rate
+        heard = senses._hear(sound)
+        expected = 0.5 * np.sin(2 * np.pi * 400 * np.arange(len(heard)) / 16_000)
+        lossy = name in ("a.mp3", "a.ogg")
+        assert abs(len(heard) - 8_000) <= (600 if lossy else 1)
+        middle = slice(2000, 6000)
+        if name == "a.mp3":  # its encoder begins with silence
+            assert np.sqrt((heard[middle] ** 2).mean()) == pytest.approx(0.5 / 2**0.5, rel=0.05)
+        else:
+            allowed = 0.05 if lossy else 2e-3
+            np.testing.assert_allclose(heard[middle], expected[middle], atol=allowed)
 
 
 @pytest.mark.parametrize(("width", "kind"), [(1, np.uint8), (2, "<i2"), (3, None), (4, "<i4")])

@@ -233,7 +233,7 @@ def test_images_are_decoded_upright_in_colour_and_one_at_a_time(
         ({"tuning": {"kind": "freeze", "embeddings": True}}, r"tuning\.embeddings has no effect"),
         ({"tuning": {"kind": "lora", "tokens": [1]}}, r"tuning\.tokens has no effect"),
         ({"tuning": {"parts": ["tower"]}}, r"tuning\.parts has no effect: the model reads images"),
-        ({"data": {"media": "."}}, r"data\.media has no effect: it is for images in conv"),
+        ({"data": {"media": "."}}, r"data\.media has no effect: it is for what conv"),
         ({"tuning": {"kind": "lora", "from_adapter": "x"}}, "not gone on with from an adapter yet"),
     ],
 )

@@ -18,7 +18,10 @@ from tunesmith.data.token_rows import UNLEARNED
 from tunesmith.errors import DataError, RecipeError, RunError, TrainingError
 from tunesmith.evaluation.evaluate import evaluate
 from tunesmith.export.export import export
-from tunesmith.inference.generate import answer, encode_prompt
+from tunesmith.inference.batching.policy import PolicyWriter
+from tunesmith.inference.generate import Answer, answer, encode_prompt
+from tunesmith.inference.own_model import OwnModel
+from tunesmith.inference.sampling import Sampling
 from tunesmith.methods.method import Joining
 from tunesmith.models.chat import find_subject, load_subject
 from tunesmith.models.reader import find_reader
@@ -27,8 +30,10 @@ from tunesmith.recipe.load import build_recipe, load_recipe
 from tunesmith.runs.run import Run
 from tunesmith.training.best import best_step
 from tunesmith.training.checkpoints import list_checkpoints, step_of
+from tunesmith.training.online.groups import in_groups, is_flat
+from tunesmith.training.online.reference import Reference
+from tunesmith.training.online.rollouts import Rollouts
 from tunesmith.training.plan import dry_run
-from tunesmith.training.rollouts import Reference, Rollouts, in_groups, is_flat
 from tunesmith.training.samples import read_samples
 from tunesmith.training.train import resume, train
 
@@ -134,6 +139,37 @@ def test_groups_that_teach_nothing_make_room_for_others(
     assert all(record["flat_groups_left"] == 0 for record in records)
     asked = [tuple(row["input_ids"][: row["asked"]]) for _, after in seen for row in after[0]]
     assert len(set(asked)) == 3  # an update's groups stay whole
+
+
+@pytest.mark.parametrize(("tuning", "rate"), [("lora", 0.3), ("full", 0.02)])
+def test_every_rollout_is_written_with_the_weights_of_that_moment(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, tuning: str, rate: float
+) -> None:
+    """Those of the update before it: nothing that was read with older ones is found again."""
+    write, said = PolicyWriter.write, []
+
+    def compared(self: PolicyWriter, prompts: Any, sampling: Sampling) -> list[Answer]:
+        greedy = Sampling(max_tokens=6)
+        ours, theirs = write(self, prompts, greedy), OwnModel(self._model, rows=8)
+        assert [one.written for one in ours] == [
+            one.written for one in theirs.write(prompts, greedy)
+        ]
+        said.append({tuple(prompt): one.written for prompt, one in zip(prompts, ours, strict=True)})
+        return write(self, prompts, sampling)
+
+    monkeypatch.setattr(PolicyWriter, "write", compared)
+    run = learn(
+        tmp_path,
+        tiny_model,
+        data={"validation_rows": None},
+        tuning={"kind": tuning},
+        optimizer={"batch_size": 24, "learning_rate": rate, "warmup": 0},
+        run={"name": "tiny", "steps": 3, "seed": 1},
+    )
+    assert len(said) == 3
+    assert said[0] != said[1] != said[2]
+    told = run.log_file.read_text("utf-8")
+    assert told.count("answers of the policy: a Llama-like model: many answers at once") == 1
 
 
 @pytest.mark.parametrize(("tuning", "loss"), [("lora", "dapo"), ("full", "rloo")])

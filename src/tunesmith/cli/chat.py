@@ -9,7 +9,11 @@ import typer
 
 def chat(
     name: Annotated[
-        str, typer.Argument(help="A run, a checkpoint of one, a model, or LLaMA-Factory's file.")
+        str,
+        typer.Argument(
+            help="A run, a checkpoint of one, a model, a GGUF or its folder, or LLaMA-Factory's "
+            "file."
+        ),
     ],
     overrides: Annotated[
         Optional[list[str]],
@@ -47,4 +51,10 @@ def chat(
     chosen = {name: value for name, value in asked.items() if value is not None}
     if system is None:
         system = given.use.system if given.use else ""
-    talk(open_sessions(given.name, beside=compare, system=system, sampling={**sampling, **chosen}))
+    sampling = {**sampling, **chosen}
+    sessions = open_sessions(given.name, beside=compare, system=system, sampling=sampling)
+    try:
+        talk(sessions)
+    finally:
+        for session in sessions:
+            session.close()

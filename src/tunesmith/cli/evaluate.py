@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 Name = Annotated[
     str,
     typer.Argument(
-        help="A run, a checkpoint of one, or LLaMA-Factory's file; with --suite any model."
+        help="A run, a checkpoint of one, a GGUF or its folder, or LLaMA-Factory's file; with "
+        "--suite any model."
     ),
 ]
 Overrides = Annotated[

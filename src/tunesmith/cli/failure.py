@@ -32,14 +32,21 @@ def show_crash(problem: Exception, *, debug: bool) -> int:
     """Admit a bug of ours and keep its traceback."""
     if debug:
         traceback.print_exception(problem)
-    kept = Path(tempfile.mkdtemp(prefix="tunesmith-")) / "crash.txt"
-    kept.write_text("".join(traceback.format_exception(problem)), encoding="utf-8")
-    show(
-        f"unexpected: {problem!r}; this is a bug of tunesmith",
-        str(kept),
-        "report it with that file; `tunesmith --debug ...` shows it here",
-    )
+    where, hint = _keep(problem), "report it with that file; `tunesmith --debug ...` shows it here"
+    if not where:
+        hint = "there is no room to keep where it arose; `tunesmith --debug ...` shows it here"
+    show(f"unexpected: {problem!r}; this is a bug of tunesmith", where, hint)
     return 1
+
+
+def _keep(problem: Exception) -> str:
+    """Write a traceback down and say where; nowhere if the disk is full."""
+    try:
+        kept = Path(tempfile.mkdtemp(prefix="tunesmith-")) / "crash.txt"
+        kept.write_text("".join(traceback.format_exception(problem)), encoding="utf-8")
+    except OSError:
+        return ""
+    return str(kept)
 
 
 def show(message: str, where: str, hint: str) -> None:

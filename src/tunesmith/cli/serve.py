@@ -16,11 +16,17 @@ if TYPE_CHECKING:
 
 
 Name = Annotated[
-    str, typer.Argument(help="A run, a checkpoint, a model, a GGUF, or LLaMA-Factory's file.")
+    str,
+    typer.Argument(
+        help="A run, a checkpoint, a model, a GGUF or its folder, or LLaMA-Factory's file."
+    ),
 ]
-Overrides = Annotated[
+Others = Annotated[
     Optional[list[str]],
-    typer.Argument(metavar="[KEY=VALUE]...", help="Keys that replace the file's."),
+    typer.Argument(
+        metavar="[RUN|KEY=VALUE]...",
+        help="Further runs over the same base; or keys that replace the file's.",
+    ),
 ]
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")]
@@ -73,7 +79,7 @@ PrintClient = Annotated[
 
 def serve(
     name: Name,
-    overrides: Overrides = None,
+    others: Others = None,
     host: Host = "127.0.0.1",
     port: Port = 8000,
     adapter: Adapters = None,
@@ -92,20 +98,20 @@ def serve(
 ) -> None:
     """Serve a model in the form that OpenAI's clients speak."""
     from tunesmith.models.given import find_given
-    from tunesmith.serving.answers import Answering
+    from tunesmith.serving.answers import Answering, served_name
     from tunesmith.serving.serve import Address, Doors
     from tunesmith.serving.serve import serve as serve_model
 
-    given = find_given(name, overrides or ())
+    given = find_given(name, [one for one in others or () if "=" in one])
     doors = Doors(Address(host, port), api_key_file, is_open, log_prompts)
     if print_client:
         called = served_model_name or _name_of(given.name, engine)
         _print_client(print_client, called, doors)
         return
-    adapters = _read_adapters(adapter or ())
+    beside = [f"{served_name(one)}={one}" for one in others or () if "=" not in one]
     how = Answering(
         served_model_name,
-        adapters,
+        _read_adapters([*beside, *(adapter or ())]),
         max_active,
         max_waiting,
         tool_format,
@@ -135,12 +141,14 @@ def _name_of(name: str | Subject, engine: str) -> str:
     """Say what clients call a model; no weights are loaded for it."""
     from tunesmith.inference.choose import which_engine
     from tunesmith.models.chat import find_subject
+    from tunesmith.models.gguf_file import find_gguf, name_of_gguf
     from tunesmith.serving.answers import served_name
 
     chosen = which_engine(name, engine)
-    if isinstance(name, str) and chosen in ("llama.cpp", "remote"):
-        return served_name(Path(name).stem if chosen == "llama.cpp" else name)
-    return served_name(find_subject(name).name)
+    if isinstance(name, str) and chosen == "remote":
+        return served_name(name)
+    file = find_gguf(name) if isinstance(name, str) else None
+    return served_name(find_subject(name).name if file is None else name_of_gguf(file))
 
 
 def _print_client(kind: str, called: str, doors: Doors) -> None:

@@ -11,7 +11,7 @@ from tunesmith.cli.tables import pairs
 from tunesmith.demo.demo import Told
 
 if TYPE_CHECKING:
-    from tunesmith.evaluation.evaluate import Scores
+    from tunesmith.evaluation.scores import Scores
     from tunesmith.runs.run import Run
 
 

@@ -10,7 +10,7 @@ from tunesmith.cli.tables import spell_figure, table
 
 if TYPE_CHECKING:
     from tunesmith.evaluation.classes import Confusion
-    from tunesmith.evaluation.evaluate import Compared, Scores
+    from tunesmith.evaluation.scores import Compared, Scores
 
 MOST_CLASSES = 20
 """Classes of which a whole table can be read."""

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from tunesmith.inference.session import ChatSession
 
 HELP = (
-    "/clear forgets, /save FILE keeps the talk, /system TEXT sets the system prompt, /image FILE "
-    "or /audio FILE shows it with the next question, /quit ends"
+    "/clear forgets, /save FILE keeps the talk, /system TEXT sets the system prompt, /image FILE, "
+    "/video FILE or /audio FILE shows it with the next question, /quit ends"
 )
 
 
@@ -102,6 +102,7 @@ COMMANDS: dict[str, Callable[[Sequence[ChatSession], str], str]] = {
     "system": _set_system,
     "save": _save,
     "image": partial(_show, "image"),
+    "video": partial(_show, "video"),
     "audio": partial(_show, "audio"),
 }
 """By name, what does it and says what it did; nothing if it was not understood."""

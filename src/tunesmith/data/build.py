@@ -300,7 +300,8 @@ class _Job:
         if policy != "cut" or self._how.learn.kind == "prompt":
             return " "  # half a question asks something else
         if not all(keeps_media(*part, limit, self._how.learn.senses) for part in parts):
-            return ", and what it shows would be cut"
+            smaller = "data.image_pixels, data.video_pixels and data.video_frames make it smaller"
+            return f", and what it shows would be cut; {smaller}"
         return ""
 
     def _end(self, tokens: TokenRow) -> int:

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.data.formats import FORMATS, Classed, Format, Judgement, Pair, Question
+from tunesmith.data.formats.media import COLUMNS
 from tunesmith.data.formats.tools import read_tools, without_nulls
 from tunesmith.data.media.images import look_at
 from tunesmith.data.media.medium import Showing, show_media
+from tunesmith.data.media.videos import Frames
 from tunesmith.data.reading import read_records
 from tunesmith.data.rows import (
     Conversation,
@@ -37,7 +39,6 @@ from tunesmith.errors import DataError
 
 CODE = re.compile(r"`(\w+)`")
 NESTED = {"messages", "conversations", "tools"}
-MEDIA = ("images", "videos", "audios")
 PLURALS: dict[Kind, str] = {
     "text": "plain texts",
     "conversation": "conversations",
@@ -140,7 +141,7 @@ class Meaning:
     def _refuse_unlearned(self, fields: Mapping[str, Any]) -> None:
         """Refuse a row whose answer may be a bad one, or of which the half would be missing."""
         left = fields.keys() - self.columns.values()
-        found = next((f"`{name}`" for name in MEDIA if name in left and fields[name]), "")
+        found = next((f"`{name}`" for name in COLUMNS if name in left and fields[name]), "")
         for name in ("label", "kto_tag"):
             if name in left and isinstance(fields[name], bool):
                 found = f"a `{name}` that it is good or bad (KTO)"
@@ -298,7 +299,8 @@ def _meaning(known: Format, rows: RowSet, *, strict: bool = False) -> Meaning:
         _check_names(rows.tags, known.tags, "tags", known.name, rows.name)
     columns = {ours: rows.columns.get(ours, name) for ours, name in known.columns.items()}
     tags = {ours: rows.tags.get(ours, name) for ours, name in known.tags.items()}
-    return Meaning(known, columns, tags, showing=Showing(rows.media, rows.image_pixels))
+    video = None if rows.video is None else Frames(*rows.video)
+    return Meaning(known, columns, tags, showing=Showing(rows.media, rows.image_pixels, video))
 
 
 def _check_names(

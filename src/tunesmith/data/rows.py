@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -88,34 +88,56 @@ class Call:
         return {"type": "function", "id": self.id, "function": function}
 
 
+Source = str | tuple[str, ...]
+"""Where something lies: a file, a data: address; or images in order, which are a video."""
+
+
 @dataclass(frozen=True)
 class Medium:
     """An image, a video or a sound that a message holds.
 
     Attributes:
         kind: image, video or audio.
-        source: where its file lies, as the row spells it; or a data: address.
+        source: where it lies, as the row spells it; empty where a column of the row says so.
         sha256: hash of its bytes when its row was read.
-        pixels: an image of more is made smaller; 0 leaves it.
+        pixels: an image, or a frame, of more is made smaller; 0 leaves it.
+        fps, frames: how many frames of a video are taken a second, and at most; 0 as usual.
     """
 
     kind: str
-    source: str
+    source: Source
     sha256: str = ""
     pixels: int = 0
+    fps: float = 0
+    frames: int = 0
 
-    def as_list(self, source: str) -> list[Any]:
+    @classmethod
+    def of(cls, kept: Sequence[Any]) -> Medium:
+        """Read what `as_list` wrote."""
+        kind, source, *more = kept
+        return cls(kind, tuple(source) if isinstance(source, list) else source, *more)
+
+    def as_list(self, source: Source) -> list[Any]:
         """Write it as messages keep it, from where it lies for them."""
-        return [self.kind, source, self.sha256, *([self.pixels] if self.pixels else [])]
+        more = [self.pixels, self.fps, self.frames]
+        while more and not more[-1]:
+            more.pop()
+        return [self.kind, source, self.sha256, *more]
 
-    @property
-    def is_address(self) -> bool:
-        """Whether it lies nowhere: the address holds it."""
-        return self.source[:5].lower() == "data:"
+    def each(self, find: Callable[[str], str]) -> Source:
+        """Return where it lies, each file found otherwise."""
+        return find(self.source) if isinstance(self.source, str) else (*map(find, self.source),)
 
-    def found_from(self, place: Place) -> str:
+    def found_from(self, place: Place) -> Source:
         """Return where it lies, whoever asks."""
-        return self.source if self.is_address else str(image_file(self.source, place).absolute())
+        return self.each(
+            lambda one: one if is_address(one) else str(image_file(one, place).absolute())
+        )
+
+
+def is_address(source: str) -> bool:
+    """Whether something lies nowhere: the address holds it."""
+    return source[:5].lower() == "data:"
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ class RowSet:
         measured_as: what measures of this set alone are called; None measures it with the others.
         media: folder that files named in rows lie in; None for that of the rows' file.
         image_pixels: most pixels of an image, others are made smaller; None leaves all.
+        video: frames a second, frames and pixels of one at most, that are taken of videos.
     """
 
     name: str
@@ -44,6 +45,7 @@ class RowSet:
     measured_as: str | None = None
     media: Path | None = None
     image_pixels: int | None = None
+    video: tuple[float, int, int] | None = None
 
 
 def find_sets(sources: Sequence[Source], options: Data, kind: Kind | None) -> list[RowSet]:
@@ -61,6 +63,7 @@ def find_sets(sources: Sequence[Source], options: Data, kind: Kind | None) -> li
             _find_set(source, options.info, kind),
             media=options.media,
             image_pixels=options.image_pixels,
+            video=(options.video_fps, options.video_frames, options.video_pixels or 0),
         )
         for source in sources
     ]

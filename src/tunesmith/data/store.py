@@ -344,5 +344,5 @@ def _unpack(packed: list[Any]) -> Message:
     role, content, *rest = packed
     more = dict(rest[0]) if rest else {}
     more["calls"] = tuple(Call(*call) for call in more.get("calls", ()))
-    more["media"] = tuple(Medium(*medium) for medium in more.get("media", ()))
+    more["media"] = tuple(Medium.of(medium) for medium in more.get("media", ()))
     return Message(role, content, **more)

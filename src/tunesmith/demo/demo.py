@@ -16,7 +16,7 @@ from tunesmith.errors import TunesmithError, require
 from tunesmith.recipe.load import load_recipe
 
 if TYPE_CHECKING:
-    from tunesmith.evaluation.evaluate import Scores
+    from tunesmith.evaluation.scores import Scores
     from tunesmith.export.order import Exported
     from tunesmith.runs.run import Run
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from tunesmith.data.progress import track
 from tunesmith.data.token_rows import TokenRows
 from tunesmith.errors import RunError
-from tunesmith.evaluation import metrics
-from tunesmith.evaluation.classes import Confusion, confuse
+from tunesmith.evaluation.classes import confuse
+from tunesmith.evaluation.gguf import evaluate_gguf
 from tunesmith.evaluation.kept import keep_scores
 from tunesmith.evaluation.rows import Asked, MeasuredRows, file_rows, held_out_rows
+from tunesmith.evaluation.scores import Measures, Scores, compare_answers, summarize
 from tunesmith.inference.generate import BATCH_ROWS, Answer, answer, encode_prompt, max_positions
 from tunesmith.inference.sampling import Sampling
 from tunesmith.logs import logger
@@ -32,74 +33,14 @@ from tunesmith.models.chat import (
 )
 from tunesmith.models.classes import load_classifier
 from tunesmith.models.fingerprint import weights_sha256
+from tunesmith.models.gguf_file import find_gguf
 from tunesmith.models.inspect import is_scorer
 from tunesmith.models.reader import find_reader
 from tunesmith.models.roles import find_reference
 from tunesmith.recipe.method import Classify, Reward
 from tunesmith.runs.run import Run
-from tunesmith.templates.parts import spell_places
 
 log = logger(__name__)
-
-
-@dataclass(frozen=True)
-class Measures:
-    """What one model reached on the rows.
-
-    Attributes:
-        loss: nats a learned token, or a pair; None where answers are rewarded.
-        perplexity: None for pairs.
-        pair_accuracy: share of pairs whose preferred answer has the larger reward, 0 to 1; with a
-            reference that means it gained more. Of judged answers, the share that gained if good
-            and lost if bad, against answers at large. None where a model is compared with itself.
-        rouge_l, exact_match, fact_rate: 0 to 1; None where there are no answers or no facts.
-        bleu, chrf: 0 to 100.
-        accuracy, macro_f1: of classes that are named, 0 to 1.
-        reward: mean over the answers, of a method that learns from rewards.
-    """
-
-    loss: float | None = None
-    perplexity: float | None = None
-    pair_accuracy: float | None = None
-    rouge_l: float | None = None
-    bleu: float | None = None
-    chrf: float | None = None
-    exact_match: float | None = None
-    fact_rate: float | None = None
-    accuracy: float | None = None
-    macro_f1: float | None = None
-    reward: float | None = None
-
-
-@dataclass(frozen=True)
-class Compared:
-    """A question with the expected answer and those of both models."""
-
-    question: str
-    expected: str
-    base: str | None
-    tuned: str
-    base_has_fact: bool | None
-    tuned_has_fact: bool | None
-
-
-@dataclass(frozen=True)
-class Scores:
-    """A trained model beside its base.
-
-    Attributes:
-        base: None for a model trained from scratch, and where the base cannot do what it learned:
-            score answers.
-        classes: what a classifier took for what.
-    """
-
-    run: str
-    rows: str
-    num_rows: int
-    tuned: Measures
-    base: Measures | None
-    answers: list[Compared]
-    classes: Confusion | None = None
 
 
 def evaluate(
@@ -111,7 +52,8 @@ def evaluate(
 ) -> Scores:
     """Measure a run and its base, and keep the result in the run's `scores.json`.
 
-    What a checkpoint reached is kept in a file of its own, such as `scores-step-000100.json`.
+    Of a GGUF the answers alone are measured, and nothing is kept. What a checkpoint reached is
+    kept in a file of its own, such as `scores-step-000100.json`.
 
     Args:
         data: files of rows to measure on; the run's held-out rows if there are none.
@@ -122,6 +64,9 @@ def evaluate(
         DataError: if there are no rows to measure on.
         RunError: if the run has no trained model, or its data changed since.
     """
+    file = None if isinstance(name, Subject) else find_gguf(name)
+    if file is not None:
+        return evaluate_gguf(file, data, max_rows=max_rows, max_tokens=max_tokens)
     subject = find_subject(name)
     run = subject.run
     if run is None:
@@ -158,7 +103,7 @@ def evaluate(
         num_rows=len(rows.tokens),
         tuned=tuned,
         base=base,
-        answers=list(_compare(asked, base_said, said)),
+        answers=list(compare_answers(asked, base_said, said)),
     )
     keep_scores(run, subject, asdict(scores))
     return scores
@@ -233,13 +178,13 @@ def _measure(
         given = _answers(model, asked, sampling, label)
         said = [_text(one) for one in given]
         reward = _reward(model, method, asked, given)
-        return replace(_summarize(asked, said), reward=reward), said
+        return replace(summarize(asked, said), reward=reward), said
     how = joining_of(model.model)
     found = measure_held_out(model.model, method, rows.tokens, how=how, batch_size=BATCH_ROWS)
     assert found is not None  # a row of which nothing is learned is never kept
     answers = _answers(model, asked, sampling, label) if isinstance(model, ChatModel) else []
     said = [_text(one) for one in answers]
-    measures = replace(_summarize(asked, said), loss=found["loss"])
+    measures = replace(summarize(asked, said), loss=found["loss"])
     if "rewards_accuracy" in found:
         return replace(measures, pair_accuracy=found["rewards_accuracy"]), said
     return replace(measures, perplexity=math.exp(min(found["loss"], 700.0))), said
@@ -289,41 +234,3 @@ def _reward(
         return None
     rewards = build_rewards(method.rewards, device=next(model.model.parameters()).device)
     return float(rewards.total(rewards.score(samples)).mean())
-
-
-def _summarize(asked: Sequence[Asked], said: Sequence[str]) -> Measures:
-    known = [place for place, row in enumerate(asked) if row.expected]  # a question may stand alone
-    asked, said = [asked[place] for place in known], [said[place] for place in known]
-    if not asked:
-        return Measures()
-    expected = [row.expected for row in asked]
-    pairs = list(zip(said, expected, strict=True))
-    with_facts = [
-        metrics.holds_fact(text, row.facts)
-        for text, row in zip(said, asked, strict=True)
-        if row.facts
-    ]
-    return Measures(
-        rouge_l=_mean([metrics.rouge_l(*pair) for pair in pairs]),
-        bleu=metrics.bleu(said, expected),
-        chrf=metrics.chrf(said, expected),
-        exact_match=_mean([metrics.exact_match(*pair) for pair in pairs]),
-        fact_rate=_mean(with_facts) if with_facts else None,
-    )
-
-
-def _compare(
-    asked: Sequence[Asked], base: Sequence[str] | None, tuned: Sequence[str]
-) -> Iterator[Compared]:
-    for place, row in enumerate(asked):
-        before = base[place] if base is not None else None
-        has_fact = [
-            metrics.holds_fact(text, row.facts) if row.facts and text is not None else None
-            for text in (before, tuned[place])
-        ]
-        question = spell_places(row.messages[-1]["content"])
-        yield Compared(question, row.expected, before, tuned[place], *has_fact)
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)

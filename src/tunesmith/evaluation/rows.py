@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.data.info import describe_set
-from tunesmith.data.meaning import find_meaning
+from tunesmith.data.meaning import find_meaning, meaning_for, read_set
 from tunesmith.data.prepare import prepare
 from tunesmith.data.reading import read_records
+from tunesmith.data.report import DataReport
 from tunesmith.data.rows import (
     Conversation,
     Judged,
     Kind,
     Learn,
     Place,
+    Problem,
     Prompt,
     Record,
     split_answer,
@@ -28,6 +30,7 @@ from tunesmith.models.reader import AnyReader
 from tunesmith.recipe.data import Data, Source
 from tunesmith.recipe.options import Recipe
 from tunesmith.runs.run import Run
+from tunesmith.templates import Template
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,8 @@ def held_out_rows(run: Run, learn: Learn, reader: AnyReader) -> MeasuredRows:
             hint="put the data back, or use --data",
             where=str(run.path),
         )
-    return MeasuredRows(splits.validation, _ask_all(splits.validation, {}, reader), "held-out rows")
+    asked = _ask_all(_rows_of(splits.validation), {}, reader.template)
+    return MeasuredRows(splits.validation, asked, "held-out rows")
 
 
 def file_rows(
@@ -89,9 +93,33 @@ def file_rows(
     splits = prepare(options, learn, reader.tokenizer, reader.template, seed=recipe.run.seed)
     asks = learn.kind not in ("text", "labelled", "image")
     facts = _read_facts(options) if asks else {}
-    return MeasuredRows(
-        splits.train, _ask_all(splits.train, facts, reader), ", ".join(map(str, paths))
-    )
+    asked = _ask_all(_rows_of(splits.train), facts, reader.template)
+    return MeasuredRows(splits.train, asked, spell_files(paths))
+
+
+def questions_of(paths: Sequence[Path], template: Template | None) -> list[Asked]:
+    """Read the questions of files for a model whose tokens are not ours; `fact` is read too.
+
+    Raises:
+        DataError: if a row is bad, or they hold no conversations.
+    """
+    options = Data(train=tuple(Source(path=str(path)) for path in paths))
+    report, found = DataReport(), []
+    for rows in find_sets(options.train, options, "conversation"):
+        meaning = meaning_for("conversation", find_meaning(rows, options.encoding), rows)
+        for row in read_set(rows, meaning, options.encoding, None):
+            report.num_read += 1
+            if isinstance(row, Problem):
+                report.add_problem(row)
+            elif isinstance(row, Conversation):
+                found.append(row)
+    report.raise_if_bad()
+    return _ask_all(found, _read_facts(options), template)
+
+
+def spell_files(paths: Sequence[Path]) -> str:
+    """Name files in one line."""
+    return ", ".join(map(str, paths))
 
 
 def _written_alike(data: Data, kind: Kind) -> Source | None:
@@ -134,28 +162,32 @@ def _read_facts(options: Data) -> dict[Place, tuple[str, ...]]:
     return found
 
 
+def _rows_of(rows: TokenRows) -> list[Conversation]:
+    read = (rows.conversation(row) for row in range(len(rows)))
+    return [row for row in read if isinstance(row, Conversation)]
+
+
 def _ask_all(
-    rows: TokenRows, facts: Mapping[Place, tuple[str, ...]], reader: AnyReader
+    read: Sequence[Conversation], facts: Mapping[Place, tuple[str, ...]], template: Template | None
 ) -> list[Asked]:
     """Make questions of rows, but those whose answer is a bad one.
 
     A fact belongs to the last answer of its conversation.
     """
-    read = [rows.conversation(row) for row in range(len(rows))]
     last = {row.place: at for at, row in enumerate(read)}
     return [
-        _ask(row, facts.get(row.place, ()) if last[row.place] == at else (), reader)
+        _ask(row, facts.get(row.place, ()) if last[row.place] == at else (), template)
         for at, row in enumerate(read)
-        if isinstance(row, Conversation) and not (isinstance(row, Judged) and not row.good)
+        if not (isinstance(row, Judged) and not row.good)
     ]
 
 
-def _ask(row: Conversation, facts: tuple[str, ...], reader: AnyReader) -> Asked:
+def _ask(row: Conversation, facts: tuple[str, ...], template: Template | None) -> Asked:
     asked, expected = split_answer(row)
     before = Conversation(asked, row.place).as_dicts()
-    if not isinstance(row, Prompt) and reader.template is not None:
+    if not isinstance(row, Prompt) and template is not None:
         last = row.messages[-1].as_dict()
         expected = last["content"]
         if "tool_calls" in last:
-            expected = reader.template.spell_answer([*before, last], row.tools)
+            expected = template.spell_answer([*before, last], row.tools)
     return Asked(tuple(before), expected, facts, row.tools)

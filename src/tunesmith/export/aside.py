@@ -30,6 +30,12 @@ def check_target(to: Path) -> None:
         raise ExportError(
             f"the folder cannot be made: {problem}", hint="choose another folder", where=str(to)
         ) from None
+    if to.is_dir() and _is_here(to):
+        raise ExportError(
+            "this is the folder that you are in, and an export would be put in its place",
+            hint="name a folder that is not there yet, such as --to model",
+            where=str(to),
+        )
     if taken:
         raise ExportError(
             "the folder is there already and not empty"
@@ -45,6 +51,12 @@ def check_target(to: Path) -> None:
             hint="choose a folder that can be written",
             where=str(to),
         )
+
+
+def _is_here(folder: Path) -> bool:
+    with suppress(OSError):  # the folder that one is in may have been deleted
+        return folder.samefile(Path.cwd())
+    return False
 
 
 def partial_of(to: Path) -> Path:

@@ -13,7 +13,7 @@ from tunesmith.inference.batching.build import Built, build_engine
 from tunesmith.inference.generate import BATCH_ROWS
 from tunesmith.inference.own_model import OwnModel
 from tunesmith.models.chat import Subject, find_subject, load_subject
-from tunesmith.models.gguf_header import is_gguf
+from tunesmith.models.gguf_file import find_gguf
 from tunesmith.paths import expand
 
 EngineName = Literal["own", "generate", "llama.cpp", "vllm", "remote"]
@@ -69,7 +69,7 @@ def which_engine(name: Name, wanted: str = "auto") -> EngineName:
     Raises:
         RequestError: if there is none of that name, or it cannot read what is served.
     """
-    gguf = not isinstance(name, Subject) and is_gguf(expand(name))
+    gguf = not isinstance(name, Subject) and find_gguf(name) is not None
     if wanted == "auto":
         return "llama.cpp" if gguf else "own"
     if not _is_known(wanted):
@@ -110,12 +110,14 @@ def _llama_cpp(name: Name, how: Engines) -> Built:
     from tunesmith.inference.llama_cpp import SLOTS, LlamaCpp, LlamaCppOptions
 
     assert not isinstance(name, Subject)
+    file = find_gguf(name)
+    assert file is not None  # which_engine has seen it
     if how.precision not in ("auto", "fp32"):
         raise _without_precision("the numbers of a GGUF are those of its file")
     adapters = {called: expand(path) for called, path in how.adapters.items()}
     cache: Literal["f16", "f32"] = "f32" if how.precision == "fp32" else "f16"
     options = LlamaCppOptions(adapters, slots=how.rows or SLOTS, cache=cache)
-    return Built(LlamaCpp(expand(name), options), "llama.cpp", "llama.cpp serves the GGUF")
+    return Built(LlamaCpp(file, options), "llama.cpp", f"llama.cpp serves {file.name}")
 
 
 def _vllm(name: Name, how: Engines) -> Built:

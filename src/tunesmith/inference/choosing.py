@@ -6,7 +6,9 @@ import random
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tunesmith.errors import RequestError
+import numpy as np
+
+from tunesmith.errors import NoOdds, RequestError
 from tunesmith.inference.engine import Form, Token
 from tunesmith.inference.sampling import COLDEST, Sampling
 
@@ -18,6 +20,8 @@ FEW = 256
 BLOCK = 128
 """Places whose odds are summed up first where one is drawn."""
 BELOW_ONE = 1 - 2**-50
+NONE = -1
+"""In the place of a token where none can be chosen, since logits are no numbers."""
 
 
 class Way:
@@ -77,7 +81,7 @@ def choose(ways: Sequence[Way], logits: torch.Tensor) -> list[Token | Exception]
     """
     special = [place for place, way in enumerate(ways) if not way.plain]
     if not special:
-        return [Token(token) for token in likeliest(logits)]
+        return [_told(token) for token in likeliest(logits)]
     asked = [ways[place] for place in special]
     own = rows_of(logits, special).float().contiguous()
     if own.data_ptr() == logits.data_ptr() and any(way.changes for way in asked):
@@ -85,18 +89,36 @@ def choose(ways: Sequence[Way], logits: torch.Tensor) -> list[Token | Exception]
     found = _choose_special(asked, own)
     if len(special) == len(ways):
         return found
-    chosen: list[Token | Exception] = [Token(token) for token in likeliest(logits)]
+    chosen = [_told(token) for token in likeliest(logits)]
     for place, token in zip(special, found, strict=True):
         chosen[place] = token
     return chosen
 
 
+def _told(token: int) -> Token | Exception:
+    if token != NONE:
+        return Token(token)
+    return NoOdds(
+        "no token can be chosen: what the model expects is not a number",
+        hint="the model diverged while it was trained, or 16 bits are too few for it: serve it with "
+        "--precision fp32",
+        where="model",
+    )
+
+
 def likeliest(logits: torch.Tensor) -> list[int]:
-    """Find the likeliest token of each row; on a CPU numpy does in a tenth of the time."""
+    """Find the likeliest token of each row, or NONE; on a CPU numpy does in a tenth of the time."""
+    import torch
+
     if logits.device.type == "cpu":
-        found: list[int] = logits.float().contiguous().numpy().argmax(-1).tolist()
-        return found
-    return [int(token) for token in logits.argmax(-1).tolist()]
+        rows = logits.float().contiguous().numpy()
+        places = rows.argmax(-1)  # the first that is not a number, if there is one
+        best = torch.from_numpy(rows[np.arange(len(rows)), places])
+        ids = torch.from_numpy(places)
+    else:
+        best, ids = logits.max(-1)
+    found: list[int] = ids.where(best.isfinite(), NONE).tolist()
+    return found
 
 
 def rows_of(logits: torch.Tensor, places: Sequence[int]) -> torch.Tensor:
@@ -116,7 +138,7 @@ def _choose_special(ways: Sequence[Way], logits: torch.Tensor) -> list[Token | E
         drawn = _draw([ways[place] for place in drawing], rows_of(logits, drawing))
         for place, token in zip(drawing, drawn, strict=True):
             tokens[place] = token
-    found: list[Token | Exception] = [Token(token) for token in tokens]
+    found = [_told(token) for token in tokens]
     if raw is not None:
         _tell(found, told, [ways[place].sampling.logprobs or 0 for place in told], raw)
     for place, problem in problems.items():
@@ -231,7 +253,8 @@ def _draw_narrow(ways: Sequence[Way], logits: torch.Tensor, least: int = FEW) ->
     drawn = [0] * len(ways)
     if going:
         picked = _pick([ways[place] for place in going], rows_of(odds, going))
-        found = rows_of(ids, going).gather(1, picked[:, None])[:, 0].tolist()
+        tokens = rows_of(ids, going).gather(1, picked.clamp(min=0)[:, None])[:, 0]
+        found = tokens.where(picked != NONE, NONE).tolist()
         for place, token in zip(going, found, strict=True):
             drawn[place] = token
     if others:
@@ -242,18 +265,23 @@ def _draw_narrow(ways: Sequence[Way], logits: torch.Tensor, least: int = FEW) ->
 
 
 def _pick(ways: Sequence[Way], odds: torch.Tensor) -> torch.Tensor:
-    """Draw a place of each row by odds [answers, places] that need not add up to 1."""
+    """Draw a place of each row by odds [answers, places] that need not add up to 1, or NONE."""
     import torch
 
     least = [way.sampling.min_p for way in ways]
     if any(least):
         bound = torch.tensor(least, device=odds.device)[:, None] * odds.amax(-1, keepdim=True)
         odds = odds.masked_fill(odds < bound, 0.0)
-    chances = torch.tensor([way.chance() for way in ways], device=odds.device, dtype=torch.float64)
     blocks = in_blocks(odds, BLOCK, 0.0)
     sums = blocks.sum(-1).double().cumsum(-1)
-    if not bool(sums[:, -1].isfinite().all()):
-        raise RuntimeError("probability tensor contains what is not a number")
+    numbers = sums[:, -1].isfinite() & (sums[:, -1] > 0)
+    if not bool(numbers.all()):
+        drawn = torch.full((len(odds),), NONE, device=odds.device)
+        fine = numbers.nonzero()[:, 0]
+        if len(fine):
+            drawn[fine] = _pick([ways[place] for place in fine.tolist()], odds[fine])
+        return drawn
+    chances = torch.tensor([way.chance() for way in ways], device=odds.device, dtype=torch.float64)
     reached = chances[:, None] * sums[:, -1:]
     block = torch.searchsorted(sums, reached, right=True)
     before = torch.where(block > 0, sums.gather(1, (block - 1).clamp_(min=0)), 0.0)
@@ -301,12 +329,14 @@ def _tell(
     """
     import torch
 
-    tokens = [token.id for token in (found[place] for place in told) if isinstance(token, Token)]
+    chosen = [found[place] for place in told]
+    tokens = [token.id if isinstance(token, Token) else 0 for token in chosen]
     at = torch.tensor(tokens, device=logits.device)[:, None]
     whole = logits.logsumexp(-1, keepdim=True)
     values = (logits.gather(1, at) - whole)[:, 0].tolist()
     best, ids = find_best(logits, min(max(*counts, 1), logits.shape[1]))
     best = best - whole
     pairs = [list(zip(*row, strict=True)) for row in zip(ids.tolist(), best.tolist(), strict=True)]
-    for place, token, value, count, pair in zip(told, tokens, values, counts, pairs, strict=True):
-        found[place] = Token(token, value, tuple(pair[:count]))
+    for place, token, value, count, pair in zip(told, chosen, values, counts, pairs, strict=True):
+        if isinstance(token, Token):
+            found[place] = Token(token.id, value, tuple(pair[:count]))

@@ -10,9 +10,13 @@ from tunesmith.errors import RequestError
 from tunesmith.inference.generate import Answer, Finish, Messages, Tools
 from tunesmith.inference.manner import PLAIN, Manner
 from tunesmith.inference.sampling import Sampling
+from tunesmith.inference.sent import Sent
 
 if TYPE_CHECKING:
     import torch
+
+    from tunesmith.inference.structured import Outline
+    from tunesmith.templates import Template
 
 UNKNOWN = -1
 """Id of a token of which an engine elsewhere tells only that it was written."""
@@ -55,7 +59,10 @@ Hear = Callable[[Piece | Exception], None]
 
 
 class Form(Protocol):
-    """The form one answer must have, and how far it got; called from the engine's thread."""
+    """The form one answer must have, and how far it got; called from the engine's thread.
+
+    Engines that choose tokens here ask it; those elsewhere are told theirs: `Sent`.
+    """
 
     def mask(self) -> torch.Tensor:
         """Tell which tokens may come next, bool [vocab]; the ids past its end may not."""
@@ -74,14 +81,15 @@ class Request:
     Attributes:
         prompt: token ids.
         model: which of the engine's models answers; the first if empty.
-        form: what the answer must look like, made for this request; None for anything.
+        form: what the answer must look like, made for this request by the model's speech; None
+            for anything.
         keep: special tokens that are spelled in the text, as whoever reads it parts it by them.
     """
 
     prompt: Sequence[int]
     sampling: Sampling
     model: str = ""
-    form: Form | None = None
+    form: Form | Sent | None = None
     keep: frozenset[int] = frozenset()
 
 
@@ -103,6 +111,7 @@ class Speech(Protocol):
         options: what the template can be told besides messages and tools.
         num_tokens: how many tokens there are.
         manner: how it marks thoughts and calls of tools, where its texts are ours to part.
+        template: what writes its conversations, where we do it.
     """
 
     longest: int
@@ -112,6 +121,7 @@ class Speech(Protocol):
     options: frozenset[str]
     num_tokens: int
     manner: Manner = PLAIN
+    template: Template | None = None
 
     def render(self, messages: Messages, tools: Tools, options: Mapping[str, Any]) -> list[int]:
         """Write a conversation as the model's template does; tokenize it.
@@ -129,16 +139,12 @@ class Speech(Protocol):
     def spell(self, token: int) -> bytes:
         """Return what a token writes, which may be a part of a character."""
 
-    def form(self, grammar: str) -> Form:
-        """Read a grammar of llguidance's that an answer is to be held to; this may take long.
+    def forms(self, outline: Outline, count: int) -> Sequence[Form | Sent]:
+        """Make the forms of so many answers; this may take long.
 
         Raises:
-            RequestError: if it cannot.
+            RequestError: if answers cannot be held to it, naming the field.
         """
-        raise RequestError(
-            "the engine holds answers to no form",
-            hint="serve a model folder with --engine own, or leave it out",
-        )
 
 
 @dataclass(frozen=True)
@@ -156,7 +162,21 @@ class Load:
     cache: float | None = None
 
 
-class Engine(Protocol):
+class Writer(Protocol):
+    """Answers many prompts with the weights that it has at that moment."""
+
+    def write(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[Answer]:
+        """Answer each prompt; the same draws for the same prompts, sampling and weights.
+
+        Args:
+            prompts: token ids; one that comes several times is answered several times.
+
+        Raises:
+            NoOdds: if the model expects what is not a number.
+        """
+
+
+class Engine(Writer, Protocol):
     """Answers many requests with the weights that it has at that moment.
 
     Attributes:
@@ -170,13 +190,6 @@ class Engine(Protocol):
 
     def start(self, request: Request, hear: Hear) -> Work:
         """Begin an answer; whoever hears is told its pieces, or what went wrong."""
-
-    def write(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[Answer]:
-        """Answer each prompt; the same draws for the same prompts, sampling and weights.
-
-        Args:
-            prompts: token ids; one that comes several times is answered several times.
-        """
 
     def load(self) -> Load:
         """Tell how busy it is, as far as it knows."""

@@ -245,13 +245,19 @@ class _Tokens:
 def _finish(
     model: ChatModel, prompt: Sequence[int], tokens: list[int], sampling: Sampling
 ) -> Answer:
-    end = next((place for place, token in enumerate(tokens) if token in model.stop_ids), None)
-    kept = tokens if end is None else tokens[:end]
-    text = TextStream(model.tokenizer, sampling.stop)
-    spelled = "".join([*map(text.push, kept), text.end()])
+    text, kept, spelled = TextStream(model.tokenizer, sampling.stop), [], ""
+    end = None
+    for token in tokens:
+        if token in model.stop_ids:
+            end = token
+            break
+        kept.append(token)
+        spelled += text.push(token)
+        if text.stopped:  # what was written behind it is no part of the answer
+            break
+    spelled += text.end()
     finish: Finish = "stop" if end is not None or text.stopped else "length"
-    ended_by = None if end is None else tokens[end]
-    return Answer(spelled, tuple(kept), finish, len(prompt), ended_by)
+    return Answer(spelled, tuple(kept), finish, len(prompt), end)
 
 
 def check_room(model: ChatModel, prompt: Sequence[int]) -> int:

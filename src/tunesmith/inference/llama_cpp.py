@@ -13,12 +13,19 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from tunesmith.errors import ModelError, require
+from tunesmith.errors import ModelError, RequestError, require
 from tunesmith.hardware import GIB, memory_gib, num_cores
 from tunesmith.inference.elsewhere.child import Child
 from tunesmith.inference.elsewhere.gguf_speech import GgufSpeech
 from tunesmith.inference.elsewhere.wire import Address
-from tunesmith.inference.elsewhere.writing import Open, check_request, unknown_model, write_all
+from tunesmith.inference.elsewhere.writing import (
+    Open,
+    check_request,
+    fields_of,
+    held,
+    unknown_model,
+    write_all,
+)
 from tunesmith.inference.engine import (
     UNKNOWN,
     Engine,
@@ -32,6 +39,7 @@ from tunesmith.inference.engine import (
 )
 from tunesmith.inference.generate import Answer, Finish
 from tunesmith.inference.sampling import COLDEST, Sampling
+from tunesmith.models.gguf_file import name_of_gguf
 from tunesmith.models.gguf_header import read_gguf_header
 from tunesmith.settings import environment_offline
 
@@ -88,15 +96,23 @@ class LlamaCpp(Engine):
         MissingPackage: if `xllamacpp` is not installed.
         ModelError: if the file is no GGUF that a text model can be read from.
         EngineError: if llama.cpp cannot load it.
+        RequestError: if an adapter is called as the model is.
     """
 
     def __init__(self, path: Path, options: LlamaCppOptions | None = None, name: str = "") -> None:
         self.options = options or LlamaCppOptions()
         header = read_gguf_header(path)
+        name = name or name_of_gguf(path)
+        if name in self.options.adapters:
+            raise RequestError(
+                f"the model is called {name} too",
+                hint="write --adapter with another name",
+                where="--adapter",
+            )
         if importlib.util.find_spec("xllamacpp") is None:
             require("xllamacpp", extra="gguf")
         self.width = self.options.slots
-        self._names = (name or path.stem, *self.options.adapters)
+        self._names = (name, *self.options.adapters)
         self._open = Open()
         longest = self._longest(header, path)
         self._check_memory(header, longest, path)
@@ -117,10 +133,10 @@ class LlamaCpp(Engine):
         limit = check_request(request, self._speech.longest, KNOWN, NAME)
         asked = self._body(request.prompt, sampling, limit, request.model)
         kept = [self._speech.spell(token).decode() for token in sorted(request.keep)]
-        asked |= {"stream": True, "preserved_tokens": kept}
+        asked |= {"stream": True, "preserved_tokens": kept, **fields_of(request)}
 
         def read(events: Iterable[Any]) -> Iterator[Piece]:
-            return _pieces(events, sampling.logprobs, self._speech.stop_ids)
+            return held(_pieces(events, sampling.logprobs, self._speech.stop_ids), request)
 
         return self._open.start(self._address, ("/completion", asked), read, hear)
 

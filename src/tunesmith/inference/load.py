@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 from tunesmith.errors import RunError
+from tunesmith.inference.engine_model import EngineModel, open_gguf
 from tunesmith.inference.generate import template_of
 from tunesmith.inference.sampling import Sampling, default_sampling
 from tunesmith.inference.session import ChatSession
 from tunesmith.models.chat import ChatModel, Subject, find_subject, load_chat_model
+from tunesmith.models.gguf_file import find_gguf
 
 
 def open_sessions(
@@ -23,6 +25,7 @@ def open_sessions(
     """Open a talk with a model, and with those it is to be compared with, in that order.
 
     Args:
+        name: a run, a model, or a GGUF, for which the engine answers that serves it.
         beside: another model that answers too; `base` is the one a run started from.
         sampling: options that replace the model's own; None leaves one as it is.
 
@@ -31,25 +34,54 @@ def open_sessions(
         ModelError: if one of them has no chat template.
         RequestError: if an option means nothing.
     """
-    models = [load_chat_model(name)]
+    sessions: list[ChatSession] = []
+    try:
+        for model in _models(name, beside):
+            sessions.append(ChatSession(model, Sampling(), system))
+            sessions[-1].sampling = choose_sampling(model, sampling)
+    except BaseException:
+        for session in sessions:
+            session.close()
+        raise
+    return sessions
+
+
+def _models(name: str | Subject, beside: str | None) -> Iterator[ChatModel | EngineModel]:
+    first = _open(name)
+    yield first
     if beside == "base":
-        if find_subject(name).run is None:
+        if isinstance(first, EngineModel) or find_subject(name).run is None:
             raise RunError(
-                f"{models[0].name} is no run, so it has no base to compare with",
+                f"{first.name} is no run, so it has no base to compare with",
                 hint="name the other model: --compare NAME",
                 where="--compare",
             )
-        models.append(load_chat_model(name, base_only=True))
+        yield _load(name, base_only=True)
     elif beside is not None:
-        models.append(load_chat_model(beside))
-    for model in models:
-        template_of(model)
-    return [ChatSession(model, choose_sampling(model, sampling), system) for model in models]
+        other = _open(beside)
+        if isinstance(other, EngineModel) and other.name == first.name:
+            other.name = beside
+        yield other
 
 
-def choose_sampling(model: ChatModel, options: Mapping[str, Any]) -> Sampling:
+def _open(name: str | Subject) -> ChatModel | EngineModel:
+    file = None if isinstance(name, Subject) else find_gguf(name)
+    return _load(name) if file is None else open_gguf(file, rows=1)
+
+
+def _load(name: str | Subject, *, base_only: bool = False) -> ChatModel:
+    model = load_chat_model(name, base_only=base_only)
+    template_of(model)
+    return model
+
+
+def choose_sampling(model: ChatModel | EngineModel, options: Mapping[str, Any]) -> Sampling:
     """Take a model's own way of sampling, but for the options that are given."""
     given = {name: value for name, value in options.items() if value is not None}
-    chosen = replace(default_sampling(model.folder), **given)
+    if isinstance(model, EngineModel):
+        own = model.speech.defaults
+    else:
+        own = default_sampling(model.folder)
+    chosen = replace(own, **given)
     chosen.check()
     return chosen

@@ -67,7 +67,7 @@ def encode_messages(
         DataError: if the template refuses the messages.
         RequestError: if what they show cannot be read, or the model does not take it.
     """
-    media = [Medium(*each) for message in messages for each in message.get("media", ())]
+    media = [Medium.of(each) for message in messages for each in message.get("media", ())]
     places = sum(
         str(message.get("content") or "").count(place)
         for message in messages
@@ -111,7 +111,7 @@ def refuse_shown(messages: Sequence[Mapping[str, Any]]) -> None:
         )
 
 
-def check_shown(senses: Senses | None, kind: str, path: Path) -> list[str]:
+def check_shown(senses: Senses | None, kind: str, path: Path) -> list[Any]:
     """Look at a file that is to be shown.
 
     Returns:
@@ -128,7 +128,7 @@ def check_shown(senses: Senses | None, kind: str, path: Path) -> list[str]:
         raise RequestError(
             str(fault), hint="name another file, or talk to a model that takes it", where=str(path)
         ) from None
-    return [kind, found.source, found.sha256]
+    return found.as_list(found.source)
 
 
 def in_open_parts(message: Mapping[str, Any]) -> dict[str, Any]:
@@ -136,7 +136,7 @@ def in_open_parts(message: Mapping[str, Any]) -> dict[str, Any]:
     if not message.get("media"):
         return dict(message)
     media = iter(message["media"])
-    parts: list[dict[str, str]] = []
+    parts: list[dict[str, Any]] = []
     for kind, text in part_at_places(message["content"]):
         if kind:
             source = next(media)[1]

@@ -9,10 +9,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tunesmith.errors import EngineError, RequestError
+from tunesmith.inference.elsewhere.asked import forms_on_wire, seen_by_us
 from tunesmith.inference.elsewhere.wire import Address
 from tunesmith.inference.elsewhere.writing import (
     Open,
     check_request,
+    fields_of,
+    held,
     understood,
     unknown_model,
     write_all,
@@ -22,6 +25,8 @@ from tunesmith.inference.generate import Answer, Finish, Messages, Tools
 from tunesmith.inference.looked import refuse_shown
 from tunesmith.inference.manner import Manner
 from tunesmith.inference.sampling import Sampling
+from tunesmith.inference.sent import Sent
+from tunesmith.inference.structured import Outline
 from tunesmith.inference.thinking import Thinking
 from tunesmith.inference.tool_calls import named_tool_format
 from tunesmith.settings import LOOPBACK
@@ -83,6 +88,12 @@ class RemoteSpeech(Speech):
         """Return the bytes of a text."""
         return list(text.encode())
 
+    def forms(self, outline: Outline, count: int) -> Sequence[Sent]:
+        """Say what is asked in the words of OpenAI's API, or of vLLM's where that has none."""
+        asked = forms_on_wire(outline)
+        plain = seen_by_us(outline)
+        return [Sent(asked, plain) for _ in range(count)]
+
     def decode(self, tokens: Sequence[int], *, keep_special: bool = False) -> str:
         """Return the text of bytes."""
         return bytes(token for token in tokens if token != CONVERSATION).decode("utf-8", "replace")
@@ -115,7 +126,11 @@ class Remote(Engine):
 
     def start(self, request: Request, hear: Hear) -> Work:
         """Begin an answer."""
-        return self._open.start(self._address, self._ask(request), _pieces, hear)
+
+        def read(events: Iterable[Any]) -> Iterator[Piece]:
+            return held(_pieces(events), request)
+
+        return self._open.start(self._address, self._ask(request), read, hear)
 
     def write(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[Answer]:
         """Answer each prompt, several at a time."""
@@ -157,6 +172,7 @@ class Remote(Engine):
             "stream_options": {"include_usage": True},
         }
         asked = {name: value for name, value in asked.items() if value not in (None, [])}
+        asked |= fields_of(request)
         text = self._speech.decode(prompt)
         if prompt[0] == CONVERSATION:
             return "/chat/completions", {**asked, **json.loads(text)}

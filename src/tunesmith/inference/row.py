@@ -12,6 +12,7 @@ from tunesmith.inference.choosing import Way
 from tunesmith.inference.engine import Hear, Piece, Request, Token, Work
 from tunesmith.inference.generate import Answer, Finish, check_room
 from tunesmith.inference.sampling import Sampling
+from tunesmith.inference.sent import Sent
 from tunesmith.inference.text_stream import TextStream
 from tunesmith.models.chat import ChatModel
 from tunesmith.models.inner import token_ends
@@ -45,6 +46,7 @@ class Row(Work):
         self.tokens, self.num_prompt = list(request.prompt), len(request.prompt)
         self.limit = limit
         self.model, self.remembers, self.is_over = "", True, False
+        assert not isinstance(request.form, Sent)  # check_request refuses it
         self.way = Way(request.prompt, request.sampling, request.form)
         self.finish: Finish | None = None
         self.end: int | None = None
@@ -153,6 +155,12 @@ def check_request(model: ChatModel, request: Request) -> int:
     """
     request.sampling.check()
     room = check_room(model, request.prompt)
+    if isinstance(request.form, Sent):
+        raise RequestError(
+            "the form was made for an engine elsewhere",
+            hint="make it with the speech of this engine's model",
+            where="response_format",
+        )
     vocab = len(token_ends(model.model)[0].weight)
     for where, tokens in (("prompt", request.prompt), ("logit_bias", request.sampling.logit_bias)):
         if tokens and not 0 <= min(tokens) <= max(tokens) < vocab:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +11,8 @@ from typing import Any
 import orjson
 
 from tunesmith.errors import RequestError, RunError
-from tunesmith.inference.generate import encode_prompt, stream_answer
+from tunesmith.inference.engine_model import EngineModel
+from tunesmith.inference.generate import Stream, encode_prompt, stream_answer
 from tunesmith.inference.looked import check_shown, in_open_parts
 from tunesmith.inference.sampling import Sampling
 from tunesmith.models.chat import ChatModel
@@ -28,11 +29,11 @@ class ChatSession:
         waiting: what the next question shows, as kind, path and hash.
     """
 
-    model: ChatModel
+    model: ChatModel | EngineModel
     sampling: Sampling
     system: str = ""
     messages: list[dict[str, Any]] = field(default_factory=list)
-    waiting: list[list[str]] = field(default_factory=list)
+    waiting: list[list[Any]] = field(default_factory=list)
 
     def show(self, kind: str, path: Path) -> None:
         """Let the next question show a file too.
@@ -53,9 +54,8 @@ class ChatSession:
             places = "".join(PLACES[kind] for kind, *_ in self.waiting)
             said |= {"content": places + question, "media": list(self.waiting)}
         asked = [*self.messages, said]
-        prompt = encode_prompt(self.model, self._with_system(asked))
         try:
-            stream = stream_answer(self.model, prompt, self.sampling)
+            stream = self._begin(self._with_system(asked))
         except RequestError as problem:
             if not self.messages:
                 raise
@@ -68,6 +68,17 @@ class ChatSession:
                 yield piece
         self.messages = [*asked, {"role": "assistant", "content": "".join(pieces)}]
         self.waiting = []
+
+    def _begin(self, messages: list[dict[str, Any]]) -> Stream | Generator[str, None, None]:
+        model = self.model
+        if isinstance(model, EngineModel):
+            return model.stream(model.encode(messages), self.sampling)
+        return stream_answer(model, encode_prompt(model, messages), self.sampling)
+
+    def close(self) -> None:
+        """End what was started for the talk."""
+        if isinstance(self.model, EngineModel):
+            self.model.close()
 
     def clear(self) -> None:
         """Forget what was said."""

@@ -11,8 +11,9 @@ from tunesmith.inference.engine import Form, Speech
 from tunesmith.inference.generate import Messages, Tools, encode_prompt, max_positions
 from tunesmith.inference.manner import find_manner
 from tunesmith.inference.sampling import default_sampling
+from tunesmith.inference.sent import Sent
 from tunesmith.inference.spelling import Spelling
-from tunesmith.inference.structured.forms import Forms
+from tunesmith.inference.structured import Forms, Outline
 from tunesmith.models.chat import ChatModel
 
 
@@ -30,7 +31,7 @@ class ModelSpeech(Speech):
         self._model, self._lock = model, threading.Lock()
         self.longest, self.stop_ids = longest or max_positions(model), model.stop_ids
         self.defaults = default_sampling(model.folder)
-        self.can_chat = model.template is not None
+        self.template, self.can_chat = model.template, model.template is not None
         self.options = model.template.options if model.template else frozenset()
         self.num_tokens = len(model.tokenizer)
         self.manner = find_manner(model.template, model.tokenizer)
@@ -63,6 +64,7 @@ class ModelSpeech(Speech):
         with self._lock:
             return self._spelling(token)
 
-    def form(self, grammar: str) -> Form:
-        """Read a grammar of llguidance's that an answer is to be held to."""
-        return self._forms.build(grammar)
+    def forms(self, outline: Outline, count: int) -> Sequence[Form | Sent]:
+        """Make the forms of so many answers."""
+        grammar = outline.grammar(self.manner.specials)
+        return [self._forms.build(grammar) for _ in range(count)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,14 @@ from tunesmith.errors import EngineError, ModelError, RequestError
 from tunesmith.inference.elsewhere.child import Child, free_port
 from tunesmith.inference.elsewhere.token_speech import TokenSpeech, without_weights
 from tunesmith.inference.elsewhere.wire import Address
-from tunesmith.inference.elsewhere.writing import Open, check_request, unknown_model, write_all
+from tunesmith.inference.elsewhere.writing import (
+    Open,
+    check_request,
+    fields_of,
+    held,
+    unknown_model,
+    write_all,
+)
 from tunesmith.inference.engine import Engine, Hear, Load, Piece, Request, Speech, Token, Work
 from tunesmith.inference.generate import Answer, Finish
 from tunesmith.inference.sampling import COLDEST, MOST_LOGPROBS, Sampling
@@ -33,6 +40,8 @@ WIDTH = 256
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """Ranks of adapters that vLLM makes room for."""
 KNOWN = tuple(vars(Sampling()))
+FORMS = '{"backend": "guidance"}'
+"""The library that our own engine has: its grammars mean the same, whoever holds to them."""
 
 
 @dataclass(frozen=True)
@@ -87,10 +96,10 @@ class Vllm(Engine):
     def start(self, request: Request, hear: Hear) -> Work:
         """Begin an answer; vLLM lets it wait until there is room."""
         limit = check_request(request, self._speech.longest, KNOWN, NAME)
-        asked = {**self._body(request, limit), "stream": True}
+        asked = {**self._body(request, limit), **fields_of(request), "stream": True}
 
         def read(events: Iterable[Any]) -> Iterator[Piece]:
-            return self._pieces(events, request)
+            return held(self._pieces(events, request), request)
 
         return self._open.start(self._address, ("/v1/completions", asked), read, hear)
 
@@ -166,6 +175,7 @@ class Vllm(Engine):
             "--max-num-seqs": str(self.width),
             "--max-logprobs": str(MOST_LOGPROBS),
             "--generation-config": "vllm",
+            "--structured-outputs-config": FORMS,
         }
         plain = ("disable-uvicorn-access-log", "disable-log-stats", "disable-fastapi-docs")
         arguments = [part for pair in told.items() for part in pair]
@@ -205,11 +215,17 @@ class Vllm(Engine):
             "logit_bias": {str(token): bias for token, bias in sampling.logit_bias.items()},
             "seed": sampling.seed,
             "logprobs": sampling.logprobs,
-            "stop_token_ids": list(self._speech.stop_ids),
+            "stop_token_ids": sorted(self._ends(request)),
             "ignore_eos": True,
             "return_token_ids": True,
             "return_tokens_as_token_ids": True,
         }
+
+    def _ends(self, request: Request) -> Collection[int]:
+        """List the tokens that end an answer; one of a form ends with the tokenizer's own."""
+        end = self._tokenizer.eos_token_id
+        own = {int(end)} if fields_of(request) and end is not None else set()
+        return {*self._speech.stop_ids, *own}
 
     def _write(self, prompt: Sequence[int], sampling: Sampling) -> Answer:
         request = Request(prompt, sampling)
@@ -227,11 +243,12 @@ class Vllm(Engine):
         """Turn vLLM's events into pieces."""
         tokenizer: PreTrainedTokenizerFast = self._tokenizer
         stream = TextStream(tokenizer, request.sampling.stop, request.keep)
+        ends = self._ends(request)
         for choice in (choice for event in events for choice in event["choices"]):
             text, tokens = "", []
             finish: Finish | None = None
             for token in _tokens(choice, request.sampling.logprobs):
-                if token.id in self._speech.stop_ids:
+                if token.id in ends:
                     finish = "stop"
                     break
                 tokens.append(token)

@@ -48,7 +48,8 @@ def _resolve(folder: Path) -> Path:
     if is_gguf(folder):
         raise ModelError(
             "this is a GGUF, which llama.cpp reads and we do not",
-            hint="ask it through `tunesmith serve`, or name the folder or run it was exported from",
+            hint="`tunesmith serve`, chat and evaluate ask it through llama.cpp; else name the "
+            "folder or run it was exported from",
             where=str(folder),
         )
     if folder.is_file():
@@ -81,8 +82,8 @@ def _no_model(folder: Path) -> ModelError:
     if files:
         return ModelError(
             f"the folder holds {files[0].name}, which llama.cpp reads and we do not",
-            hint=f"ask it through `tunesmith serve {shlex.quote(str(files[0]))}`, or name the run "
-            "it was exported from",
+            hint=f"ask it through `tunesmith serve {shlex.quote(str(files[0]))}`, chat or "
+            "evaluate, or name the run it was exported from",
             where=str(folder),
         )
     inside = sorted(path.name for path in folder.iterdir())[:6]

@@ -20,6 +20,8 @@ TYPES = ("mm_token_type_ids", "token_type_ids")
 """What models call the kind of each token: text, image, video or sound."""
 GRIDS = {"image_grid_thw": 1, "video_grid_thw": 2}
 """Sizes of what is seen, by what they are called, with the number of their kind."""
+PACES = "second_per_grid_ts"
+"""How long each of the pairs of frames of a video is shown, beside its size."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,11 @@ def seen_positions(
     if not has_grids(inner):
         return {}
     types = types_of(ids, _senses(model).types)
-    grids = {name: value.to(ids.device) for name, value in numbers.items() if name in GRIDS}
+    grids = {
+        name: torch.as_tensor(value, device=ids.device)
+        for name, value in numbers.items()
+        if name in (*GRIDS, PACES)
+    }
     if segments:
         return {"position_ids": _positions_of_rows(inner, ids, types, grids, segments)}
     found, _ = inner.model.get_rope_index(
@@ -140,21 +146,22 @@ def _positions_of_rows(
     segments: Sequence[Segment],
 ) -> torch.Tensor:
     """Number the tokens of rows that lie end to end, each row for itself, [axes, 1, seq]."""
-    done = dict.fromkeys(grids, 0)
+    side = inner.config.vision_config.spatial_merge_size
+    done = dict.fromkeys(GRIDS, 0)
     parts = []
     for start, end, *_ in segments:
-        kinds = types[:, start:end]
-        own = {}
-        for name, grid in grids.items():
-            count = _count_runs(kinds[0] == GRIDS[name])
-            own[name] = grid[done[name] : done[name] + count]
-            done[name] += count
+        kinds, own = types[:, start:end], {}
+        for name, number in GRIDS.items():
+            if name not in grids:
+                continue
+            sizes = grids[name].prod(dim=1) // side**2
+            first, last = done[name], done[name]
+            tokens = int((kinds == number).sum())
+            while tokens > 0:
+                tokens, last = tokens - int(sizes[last]), last + 1
+            own[name], done[name] = grids[name][first:last], last
+            if number == GRIDS["video_grid_thw"] and PACES in grids:
+                own[PACES] = grids[PACES][first:last]
         found, _ = inner.model.get_rope_index(ids[:, start:end], mm_token_type_ids=kinds, **own)
         parts.append(found)
     return torch.cat(parts, dim=2)
-
-
-def _count_runs(marks: torch.Tensor) -> int:
-    """Count the stretches of marked tokens: what is seen never lies side by side unparted."""
-    before = torch.cat([marks.new_zeros(1), marks[:-1]])
-    return int((marks & ~before).sum())

@@ -11,10 +11,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.errors import ModelError
+from tunesmith.errors import MissingPackage, ModelError, require
 from tunesmith.models.inspect import check_files
 from tunesmith.models.load import quiet_libraries, read_architecture, takes_more, without_notes
 from tunesmith.models.reasons import reason_of
+from tunesmith.models.video_reader import describe_video, load_video_processor
 from tunesmith.settings import forbid_network
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ GIVEN = {"image": "images", "video": "videos", "audio": "audio"}
 """What it calls the kind when it is given some."""
 UNREAD = {
     "image": "the model reads no images",
-    "video": "videos are not read yet: transformers does so by torchvision",
+    "video": "the model sees no videos, or in a way that is not read (Qwen VL and InternVL are)",
     "audio": "the model hears nothing, or in a way that is not read yet",
 }
 Shown = tuple[str, Any]
@@ -111,9 +112,24 @@ class Senses:
 
     def numbers(self, rows: Sequence[Sequence[Shown]]) -> dict[str, torch.Tensor]:
         """Make the tensors that a model takes beside the tokens of some rows."""
+        if any(kind == "video" for row in rows for kind, _ in row) and not self._counts_frames:
+            return self._numbers_of_each([each for row in rows for each in row])
         found = self._process(rows)
         left_out = {"input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids"}
         return {name: value for name, value in found.items() if name not in left_out}
+
+    @property
+    def _counts_frames(self) -> bool:
+        """Whether what a family makes of videos says how many frames each has."""
+        return "video_grid_thw" in self.processor.video_processor.model_input_names
+
+    def _numbers_of_each(self, shown: Sequence[Shown]) -> dict[str, torch.Tensor]:
+        """Make the tensors of each by itself, and join them."""
+        import torch
+
+        return {
+            "pixel_values": torch.cat([self._process([[each]])["pixel_values"] for each in shown])
+        }
 
     def _process(self, rows: Sequence[Sequence[Shown]], **more: Any) -> Any:
         given: dict[str, Any] = {}
@@ -125,6 +141,10 @@ class Senses:
             if kind == "audio":
                 given[GIVEN[kind]] = [self._hear(sound) for part in parts for sound in part]
                 more = {**more, "sampling_rate": self._ear.sampling_rate}
+            if kind == "video":
+                given[GIVEN[kind]] = [video.frames for part in parts for video in part]
+                times = [describe_video(video) for part in parts for video in part]
+                more = {**more, "video_metadata": times, "do_sample_frames": False}
         text = ["".join(self.tokens[kind] for kind, _ in row) for row in rows]
         with warnings.catch_warnings():
             # of numpy, to the code of GLM 4V
@@ -136,18 +156,26 @@ class Senses:
         return vars(self.processor)[FOR["audio"]]
 
     def _hear(self, sound: Any) -> Any:
-        """Return the numbers of a sound, as long and as fast as the model hears them.
+        """Return the numbers of a sound, as fast as the model hears them.
 
         Raises:
-            ValueError: if it is slower, faster or longer.
+            ValueError: if it is longer than the model hears, or of another rate and no package
+                changes it.
         """
         rate, most = self._ear.sampling_rate, self._ear.n_samples
-        if sound.rate != rate:
-            raise ValueError(f"it has {sound.rate:,} samples a second, the model hears {rate:,}")
-        if len(sound.numbers) > most:
-            seconds = len(sound.numbers) / rate
+        seconds = len(sound.numbers) / sound.rate
+        if seconds > most / rate:
             raise ValueError(f"it lasts {seconds:.1f} s, the model hears {most / rate:g} s at once")
-        return sound.numbers
+        if sound.rate == rate:
+            return sound.numbers
+        try:
+            soxr: Any = require("soxr", extra="audio")
+        except MissingPackage as missing:
+            raise ValueError(
+                f"it has {sound.rate:,} samples a second, the model hears {rate:,}; soxr changes "
+                f"that: {missing.hint}"
+            ) from None
+        return soxr.resample(sound.numbers, sound.rate, rate, quality="HQ")[:most]
 
     def save(self, folder: Path) -> None:
         """Write the processor's options beside a model, as the model's folder has them."""
@@ -205,6 +233,9 @@ def _load(folder: Path, tokenizer: PreTrainedTokenizerFast) -> Senses:
         parts[FOR["image"]] = AutoImageProcessor.from_pretrained(str(folder), backend="pil", **safe)
     if FOR["audio"] in there:
         parts[FOR["audio"]] = AutoFeatureExtractor.from_pretrained(str(folder), **safe)
+    if FOR["video"] in there:
+        reader = load_video_processor(folder)
+        parts |= {} if reader is None else {FOR["video"]: reader}
     kind: Any = type(whole.__name__, (whole,), {"check_argument_for_proper_class": _check_part})
     options, _ = whole.get_processor_dict(str(folder), **safe)
     absent = {name: None for name in there if name not in parts}
@@ -221,6 +252,8 @@ def _is_known(part: Any, kind: str) -> bool:
 
 
 def _check_part(processor: Any, name: str, part: Any) -> Any:
-    """Let a part be none: those that read videos need torchvision."""
+    """Let a part be none, or one that reads videos: transformers knows it by another name."""
     kind: Any = type(processor).__mro__[1]
-    return None if part is None else kind.check_argument_for_proper_class(processor, name, part)
+    if part is None or name == FOR["video"]:
+        return None
+    return kind.check_argument_for_proper_class(processor, name, part)

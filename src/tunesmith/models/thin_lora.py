@@ -23,7 +23,7 @@ class ThinLoRA(Linear):  # type: ignore[misc]
 
     def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Compute as PEFT does; [..., in] to [..., out]."""
-        if args or kwargs or not _is_plain(self):
+        if args or kwargs or not is_plain(self):
             theirs: torch.Tensor = super().forward(x, *args, **kwargs)
             return theirs
         return _thin_products(self, x, self.base_layer.weight.to(product_type(x)))
@@ -34,7 +34,7 @@ def _thin_quantized(kind: type[Any]) -> type[Any]:
     """Make PEFT's class for a kind of quantized layers compute so."""
 
     def forward(self: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-        if args or kwargs or not _is_plain(self):
+        if args or kwargs or not is_plain(self):
             theirs: torch.Tensor = kind.forward(self, x, *args, **kwargs)
             return theirs
         return _thin_products(self, x, self.base_layer)
@@ -42,7 +42,8 @@ def _thin_quantized(kind: type[Any]) -> type[Any]:
     return type(kind.__name__, (kind,), {"forward": forward, "__module__": kind.__module__})
 
 
-def _is_plain(layer: Any) -> bool:
+def is_plain(layer: Any) -> bool:
+    """Whether one adapter adds a product to a frozen layer, and does no more."""
     if layer.disable_adapters or layer.merged or len(layer.active_adapters) != 1:
         return False
     (name,) = layer.active_adapters

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from tunesmith.recipe.section import Count, CountOrZero, Number, Positive, Section
+from tunesmith.recipe.section import Count, CountOrZero, Number, Positive, Section, WholeNumber
 
 FormatName = Literal[
     "auto",
@@ -120,10 +120,18 @@ class Data(Section):
     system: str | None = None
     """System prompt for conversations that have none."""
     media: Path | None = None
-    """Folder that images named in rows lie in; the folder of the rows' own file if not given."""
+    """Folder that images, videos and sounds named in rows lie in; the folder of the rows' own file
+    if not given."""
     image_pixels: Count | None = None
     """Make images of conversations with more pixels than this smaller first; they take fewer
     tokens then."""
+    video_fps: Positive = Field(default=2.0, le=1000)
+    """Frames that are taken of a video a second, evenly spread from the first to the last."""
+    video_frames: WholeNumber = Field(default=128, ge=2, le=1024)
+    """Frames that are taken of a video at most."""
+    video_pixels: Count | None = None
+    """Make frames of videos with more pixels than this smaller first; they take fewer tokens
+    then."""
     encoding: str = "auto"
     """Text encoding of the files: `auto`, `utf-8`, `utf-16`, `gbk`, ..."""
     workers: CountOrZero = 0

@@ -10,6 +10,7 @@ from tunesmith.errors import RequestError
 from tunesmith.hardware import PrecisionOption
 from tunesmith.inference.choose import Engines, choose_engine, which_engine
 from tunesmith.inference.engine import Speech
+from tunesmith.inference.structured import Outline, Wanted
 from tunesmith.inference.tool_calls import named_tool_format
 from tunesmith.logs import logger
 from tunesmith.models.chat import Subject, find_subject, load_reward_model
@@ -19,6 +20,7 @@ from tunesmith.serving.guard import read_key
 from tunesmith.serving.judge import Judge
 from tunesmith.serving.limits import MAX_WAITING
 from tunesmith.serving.service import Service
+from tunesmith.serving.workspace import find_workspace
 
 log = logger(__name__)
 
@@ -56,19 +58,35 @@ def open_answers(name: str | Path | Subject, how: Answering) -> Service | Judge:
     Raises:
         TunesmithError: if it, or an adapter beside it, cannot be used.
     """
-    if which_engine(name, how.engine) in ("own", "generate"):
+    chosen, beside = which_engine(name, how.engine), []
+    if chosen in ("own", "generate", "vllm"):
         name = subject = find_subject(name)
         weights = subject.adapter or subject.base
-        if is_scorer(weights) and not labels_of(weights):
+        if chosen != "vllm" and is_scorer(weights) and not labels_of(weights):
             _refuse_options(how)
             model = load_reward_model(subject)
             return Judge(model, how.called or served_name(model.name), max_waiting=how.max_waiting)
+        beside = [subject, *map(find_subject, how.adapters.values())]
     tools = named_tool_format(how.tool_format) if how.tool_format else None
     engine = choose_engine(name, _engines(how)).engine
+    first, *others = engine.models()
+    main = how.called or served_name(first)
+    if main in others:
+        engine.close()
+        raise RequestError(
+            f"two models would be called {main}",
+            hint="call one of them otherwise: --served-model-name, or --adapter NAME=...",
+            where="--served-model-name" if how.called else "--adapter",
+        )
     for speech in engine.models().values():
         _read_vocabulary(speech)
-    main = how.called or served_name(next(iter(engine.models())))
-    return Service(engine, main, max_waiting=how.max_waiting, tools=tools)
+    return Service(
+        engine,
+        main,
+        max_waiting=how.max_waiting,
+        tools=tools,
+        workspace=find_workspace(beside),
+    )
 
 
 def _engines(how: Answering) -> Engines:
@@ -79,9 +97,9 @@ def _engines(how: Answering) -> Engines:
 def _read_vocabulary(speech: Speech) -> None:
     """Have a model's vocabulary read now: later it would keep everybody waiting."""
     try:
-        speech.form('start: "a"')
-    except RequestError:
-        log.debug("this engine holds answers to no form")
+        speech.forms(Outline(Wanted("choice", ["a"], "")), 1)
+    except RequestError as problem:
+        log.debug("%s", problem)
 
 
 def _refuse_options(how: Answering) -> None:

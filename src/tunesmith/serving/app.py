@@ -14,6 +14,7 @@ from tunesmith import __version__
 from tunesmith.serving.front import in_front
 from tunesmith.serving.guard import Guard
 from tunesmith.serving.judge import Judge
+from tunesmith.serving.loading import Loading
 from tunesmith.serving.metrics import Metrics
 from tunesmith.serving.note import Note
 from tunesmith.serving.problems import add_problem_replies
@@ -90,3 +91,11 @@ def build_app(answers: Service | Judge, guard: Guard, log: RequestLog | None = N
             log.write(note, route, status)
 
     return in_front(guard.around(app, answers), ended)
+
+
+def build_waiting_app(guard: Guard, log: RequestLog) -> ASGIApp:
+    """Build what answers while the model loads."""
+    app, nobody = FastAPI(openapi_url=None), Loading()
+    add_problem_replies(app)
+    add_alive(app.router, nobody)
+    return in_front(guard.around(app, nobody), log.write)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from functools import partial
 from typing import Any
 
 import h11
@@ -20,10 +21,12 @@ from tunesmith.serving.limits import (
     SECONDS_TO_READ,
 )
 from tunesmith.serving.replies.errors import error_body
+from tunesmith.serving.turns import Shared
 
 REFUSED = {
     400: ("this is no HTTP request", "send HTTP/1.1"),
     408: ("the request did not come in time", "send it at once"),
+    501: ("the body is packed", "send it as it is, whole or chunked"),
     431: ("the headers are too large", f"send at most {MAX_HEADER_BYTES:,} bytes"),
 }
 
@@ -39,6 +42,8 @@ class PatientProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection, if there is room for one."""
         super().connection_made(transport)
+        assert isinstance(self.server_state, Shared)
+        self._turns = self.server_state.turns
         if len(self.connections) > MAX_CONNECTIONS:
             transport.abort()
             return
@@ -52,7 +57,21 @@ class PatientProtocol(H11Protocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Read on, and see what is still to come."""
+        """Read on, or wait for a turn where a request begins."""
+        begins = self.cycle is None or self.cycle.response_complete  # type: ignore[redundant-expr]
+        if not begins or self._turns.may_go(data):
+            self._read(data)
+            return
+        self.transport.pause_reading()
+        self._turns.wait(partial(self._read_in_turn, data))
+
+    def _read_in_turn(self, data: bytes) -> None:
+        if not self.transport.is_closing():
+            self.transport.resume_reading()
+            self._read(data)
+
+    def _read(self, data: bytes) -> None:
+        """Read, and see what is still to come."""
         super().data_received(data)
         self._watch(len(data))
 

@@ -79,7 +79,7 @@ class Guard:
             return 400, f"this server is not called {host!r}", "Host", "ask for 127.0.0.1"
         if self.loopback and _is_of_another_site(headers):
             return 403, "pages of other sites may not ask", "Origin", "ask from a program"
-        return self._refuse_key(scope, headers) or _refuse_length(headers)
+        return self._refuse_key(scope, headers) or _refuse_body(headers)
 
     def _refuse_key(self, scope: Scope, headers: Mapping[bytes, str]) -> Refusal | None:
         if self.access.keys is None or is_open(scope["path"]):
@@ -106,7 +106,10 @@ def _refuse_headers(headers: Sequence[tuple[bytes, bytes]]) -> Refusal | None:
     return None
 
 
-def _refuse_length(headers: Mapping[bytes, str]) -> Refusal | None:
+def _refuse_body(headers: Mapping[bytes, str]) -> Refusal | None:
+    packing = headers.get(b"content-encoding", "identity")
+    if packing.lower() != "identity":
+        return 415, f"a body packed by {packing[:40]} is not read", "Content-Encoding", "unpack it"
     length = headers.get(b"content-length", "0")
     fine = length.isascii() and length.isdigit()
     return None if fine and int(length) <= MAX_BODY_BYTES else TOO_LARGE

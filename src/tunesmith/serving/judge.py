@@ -17,7 +17,7 @@ class Judge(Queue):
     """
 
     def __init__(self, model: RewardModel, name: str, *, max_waiting: int = MAX_WAITING) -> None:
-        super().__init__(threads=1, max_waiting=max_waiting)
+        super().__init__(max_waiting=max_waiting)
         self.model, self.name = model, name
 
     def names(self) -> list[str]:
@@ -30,4 +30,4 @@ class Judge(Queue):
         Raises:
             RequestError: if it takes too long.
         """
-        return await self.work(judged, seconds, "messages")
+        return await self.work("scores", judged, seconds, "messages")

@@ -6,13 +6,14 @@ import os
 import re
 import secrets
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import orjson
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tunesmith.errors import RequestError
@@ -23,6 +24,7 @@ log = logger(__name__)
 PREFIX = "ts-"
 NAME = re.compile(r"[\w.-]{1,64}")
 FILE = "keys.json"
+SECONDS_TO_WAIT = 10
 
 
 class KeyEntry(BaseModel):
@@ -127,12 +129,21 @@ class KeyStore:
                 )
             self._write(KeyFile(keys=left))
 
-    def _changing(self) -> FileLock:
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Keep others from changing the keys meanwhile."""
+        lock = FileLock(self.path.with_name(f".{FILE}.lock"), timeout=SECONDS_TO_WAIT, mode=0o600)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            lock.acquire()
+        except Timeout:
+            raise self._unusable("the keys are being changed by another process") from None
         except OSError as problem:
-            raise self._unusable(f"the folder cannot be made: {problem.strerror}") from None
-        return FileLock(self.path.with_name(f".{FILE}.lock"), timeout=10, mode=0o600)
+            raise self._unusable(f"the keys cannot be changed: {problem.strerror}") from None
+        try:
+            yield
+        finally:
+            lock.release()
 
     def _stamp(self) -> tuple[int, int, int] | None:
         try:

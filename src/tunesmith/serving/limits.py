@@ -23,6 +23,8 @@ LONGEST_ANSWER = 1024
 
 MAX_CONNECTIONS = 900
 """Below the 1,024 files that a process may hold open by default."""
+READ_AT_ONCE = 8
+"""Requests read each time the event loop goes round."""
 SECONDS_FOR_HEAD = 10
 SECONDS_FOR_BODY = 10
 BODY_BYTES_PER_SECOND = 64 << 10
@@ -31,8 +33,8 @@ SECONDS_TO_READ = 30
 """For how long a client may take nothing of its answer."""
 SECONDS_TO_DRAIN = 10
 
-BESIDE = 2
-"""Threads for forms, embeddings and adapters."""
+BESIDE = {"forms": 2, "embeddings": 2, "adapters": 1, "scores": 1}
+"""Threads for each kind of work beside the event loop; none keeps another kind waiting."""
 SECONDS_TO_TOKENIZE = 2.0
 CHARACTERS_PER_SECOND = 200_000
 """Longer texts may take longer."""

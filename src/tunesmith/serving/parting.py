@@ -9,7 +9,8 @@ from typing import Any
 from tunesmith.errors import RequestError
 from tunesmith.inference.engine import Form, Request, Speech
 from tunesmith.inference.manner import Manner
-from tunesmith.inference.structured import Calling, Wanted, write_grammar
+from tunesmith.inference.sent import Sent
+from tunesmith.inference.structured import Calling, Outline, Wanted
 from tunesmith.inference.thinking import ThoughtSplitter
 from tunesmith.inference.tool_calls import ToolParser
 from tunesmith.serving.limits import SECONDS_FOR_FORMS
@@ -65,18 +66,15 @@ class Parting:
         parser = ToolParser(form, self.tools) if form and self.tools else None
         return Message(thoughts, parser, self._marks, closing=self.closing, one_call=self.one_call)
 
-    def forms(self, speech: Speech, count: int) -> list[Form | None]:
+    def forms(self, speech: Speech, count: int) -> Sequence[Form | Sent]:
         """Make the forms of so many answers; this may take long.
 
         Raises:
             RequestError: if one cannot be held to, naming the field.
         """
-        if not self.is_held:
-            return [None] * count
         thinking = self.manner.thinking
         thinks = (thinking, self.opened) if thinking and not self.closed else None
-        grammar = write_grammar(self.wanted, self.calling, thinks, self.manner.specials)
-        return [speech.form(grammar) for _ in range(count)]
+        return speech.forms(Outline(self.wanted, self.calling, thinks), count)
 
 
 def find_parting(
@@ -115,10 +113,13 @@ async def parted(
     requests: Sequence[Request], parting: Parting, speaker: Speaker, service: Service
 ) -> list[Request]:
     """Have the engine hold answers to their form, and spell what they are parted by."""
-    forms: list[Form | None] = [None] * len(requests)
+    forms: Sequence[Form | Sent | None] = [None] * len(requests)
     if parting.is_held:
         forms = await service.work(
-            lambda: parting.forms(speaker.speech, len(requests)), SECONDS_FOR_FORMS, "the form"
+            "forms",
+            lambda: parting.forms(speaker.speech, len(requests)),
+            SECONDS_FOR_FORMS,
+            "the form",
         )
     return [
         replace(request, form=form, keep=parting.keep)

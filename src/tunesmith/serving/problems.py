@@ -18,7 +18,14 @@ from tunesmith.serving.replies.errors import body_of, error_body
 from tunesmith.serving.replies.events import event
 
 log = logger(__name__)
-STATUS = {"UnknownModel": 404, "Busy": 429, "Stopping": 503, "EngineError": 502}
+STATUS = {
+    "UnknownModel": 404,
+    "Busy": 429,
+    "Stopping": 503,
+    "NotReady": 503,
+    "EngineError": 502,
+    "NoOdds": 500,
+}
 RETRY = (429, 503)
 CHOICE = re.compile(r"str|int|list\[.*|function-.*|constrained-.*|TextPart|ImagePart")
 """How pydantic names the kinds of value that a field may have."""

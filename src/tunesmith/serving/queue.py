@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from tunesmith.errors import RequestError
 from tunesmith.inference.engine import Load
 from tunesmith.serving.jobs import Job
-from tunesmith.serving.limits import MAX_WAITING
+from tunesmith.serving.limits import BESIDE, MAX_WAITING
 from tunesmith.serving.note import Note
 from tunesmith.serving.timed import TimedPool
 
+Kind = Literal["forms", "embeddings", "adapters", "scores"]
 Made = TypeVar("Made")
 
 
@@ -32,13 +33,14 @@ class Queue:
 
     Attributes:
         stopping: whether no further request is taken.
+        taken: how many of the places are taken.
     """
 
-    def __init__(self, threads: int, *, max_waiting: int = MAX_WAITING) -> None:
-        self.stopping = False
+    def __init__(self, *, max_waiting: int = MAX_WAITING) -> None:
+        self.stopping, self.taken = False, 0
         self._max_waiting = max_waiting
         self._jobs: set[Job] = set()
-        self._pool = TimedPool(threads, "beside")
+        self._beside = {kind: TimedPool(threads, kind) for kind, threads in BESIDE.items()}
 
     @property
     def width(self) -> int:
@@ -49,11 +51,6 @@ class Queue:
     def places(self) -> int:
         """How many answers may be in work or wait."""
         return self.width + self._max_waiting
-
-    @property
-    def taken(self) -> int:
-        """How many of the places are taken."""
-        return sum(job.count for job in self._jobs)
 
     def names(self) -> list[str]:
         """List what clients may call the models, the main one first."""
@@ -69,8 +66,11 @@ class Queue:
             where="model",
         )
 
-    def enter(self, note: Note, count: int = 1) -> Job:
+    def enter(self, note: Note, name: str, count: int = 1) -> Job:
         """Take places in the queue until the request is over.
+
+        Args:
+            name: what clients call the model that answers.
 
         Raises:
             Busy: if too many wait.
@@ -83,10 +83,18 @@ class Queue:
                 where="n",
             )
         self.check_room(count)
-        job = Job(note, count, self._jobs.discard)
+        note.model = name
+        job = Job(note, count, self._leave)
         self._jobs.add(job)
+        self.taken += count
         note.ends.callback(job.close)
         return job
+
+    def _leave(self, job: Job) -> None:
+        """Give the places of a request to others."""
+        if job in self._jobs:
+            self._jobs.remove(job)
+            self.taken -= job.count
 
     def check_room(self, count: int = 1) -> None:
         """Refuse requests that would wait too long.
@@ -118,13 +126,13 @@ class Queue:
         """
         self.check_stopping()
 
-    async def work(self, made: Callable[[], Made], seconds: float, where: str) -> Made:
+    async def work(self, kind: Kind, made: Callable[[], Made], seconds: float, where: str) -> Made:
         """Do some work beside the event loop.
 
         Raises:
             RequestError: if it takes too long.
         """
-        return await in_time(self._pool, made, seconds, where)
+        return await in_time(self._beside[kind], made, seconds, where)
 
     def load(self) -> Load:
         """Tell how many answers are in work and how many wait."""
@@ -138,7 +146,8 @@ class Queue:
 
     def close(self) -> None:
         """Free what answers."""
-        self._pool.close()
+        for pool in self._beside.values():
+            pool.close()
 
 
 async def in_time(pool: TimedPool, made: Callable[[], Made], seconds: float, where: str) -> Made:

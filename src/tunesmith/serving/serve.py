@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import signal
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,36 +68,48 @@ def serve(
 ) -> None:
     """Serve a run, a checkpoint or a model folder over HTTP.
 
+    The address answers at once: until the model is loaded, that it is not ready.
+
     Args:
         ready: called once requests are accepted.
 
     Raises:
         RequestError: if the address would be open to others without a key, or is taken.
-        SystemExit: with code 0, when SIGTERM asks for the end.
+        SystemExit: with code 0, when SIGTERM asks for the end before the model is loaded.
     """
     how, doors = how or Answering(), doors or Doors()
     for module in ("uvicorn", "fastapi", "fastapi_offline", "llguidance", "prometheus_client"):
         require(module, extra="serve")
     access = find_access(doors)
-    from tunesmith.serving.app import build_app
+    from tunesmith.serving.app import build_app, build_waiting_app
     from tunesmith.serving.judge import Judge
+    from tunesmith.serving.loading import Loading
     from tunesmith.serving.request_log import RequestLog
-    from tunesmith.serving.server import ended_by_sigterm, listen, run_app, shown
+    from tunesmith.serving.server import Answered, handled_by, listen, shown
 
     host = doors.address.host
-    with listen(host, doors.address.port) as listener, ended_by_sigterm():
+    guard, log = Guard(access, is_loopback(host)), RequestLog(prompts=doors.log_prompts)
+    with (
+        listen(host, doors.address.port) as listener,
+        handled_by(lambda *_: sys.exit(0), signal.SIGTERM),
+        Answered(build_waiting_app(guard, log), Loading()).at(listener) as answered,
+    ):
         answers = open_answers(name, how)
         try:
-            guard, log = Guard(access, is_loopback(host)), RequestLog(prompts=doors.log_prompts)
-            told = Ready(
-                answers.names(),
-                shown(host, listener),
-                asks_for_key=access.keys is not None,
-                scores=isinstance(answers, Judge),
+            answered.open(build_app(answers, guard, log), answers)
+            gc.collect()
+            gc.freeze()  # else collections look through all that was loaded while all others wait
+            ready(
+                Ready(
+                    answers.names(),
+                    shown(host, listener),
+                    asks_for_key=access.keys is not None,
+                    scores=isinstance(answers, Judge),
+                )
             )
-            app = build_app(answers, guard, log)
-            run_app(app, answers, listener, lambda: ready(told))
+            answered.wait()
         finally:
+            gc.unfreeze()
             answers.close()
 
 

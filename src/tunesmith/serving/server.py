@@ -1,14 +1,14 @@
-"""Load a model and serve it until told to stop."""
+"""Answer at an address until told to stop."""
 
 from __future__ import annotations
 
 import errno
 import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from types import FrameType
 
@@ -18,54 +18,79 @@ from starlette.types import ASGIApp
 from tunesmith.errors import RequestError
 from tunesmith.serving.connections import PatientProtocol
 from tunesmith.serving.limits import MAX_HEADER_BYTES, SECONDS_TO_DRAIN
+from tunesmith.serving.loading import Entrance
 from tunesmith.serving.queue import Queue
+from tunesmith.serving.turns import Shared
 
+Handler = Callable[[int, FrameType | None], object]
 SECONDS_TO_CLOSE = 1
 """What connections get to send their last bytes, once all answers are over or were ended."""
 
 
 class DrainingServer(uvicorn.Server):
-    """A server that, told to stop, refuses new requests and lets those in work end."""
+    """A server that, told to stop, refuses new requests and lets those in work end.
 
-    def __init__(self, config: uvicorn.Config, queue: Queue, ready: Callable[[], None]) -> None:
+    Attributes:
+        queue: whose answers it waits for.
+    """
+
+    def __init__(self, config: uvicorn.Config, queue: Queue) -> None:
         super().__init__(config)
-        self._queue, self._ready = queue, ready
+        self.server_state = Shared()
+        self.queue = queue
         self._ends: float | None = None
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to accept requests, and say so."""
-        await super().startup(sockets)
-        self._ready()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to stop; a second signal stops at once."""
         if self._ends is not None:
-            super().handle_exit(sig, frame)
+            self.should_exit = True
             return
-        self._captured_signals.append(sig)
-        self._queue.stopping, self._ends = True, time.monotonic() + SECONDS_TO_DRAIN
+        self.queue.stopping, self._ends = True, time.monotonic() + SECONDS_TO_DRAIN
 
     async def on_tick(self, counter: int) -> bool:
         """Say whether it is time to close, ten times a second."""
         over = await super().on_tick(counter)
-        if over or self._ends is None:
+        if self._ends is None:
             return over
-        if time.monotonic() > self._ends:
-            self._queue.stop()
+        if over or time.monotonic() > self._ends:
+            self.queue.stop()
             return True
-        return not self._queue.taken
+        return not self.queue.taken
 
 
-def run_app(app: ASGIApp, queue: Queue, listener: socket.socket, ready: Callable[[], None]) -> None:
-    """Answer requests until SIGTERM or SIGINT.
+class Answered:
+    """An address that is answered, in a thread of its own.
 
     Args:
-        ready: called once requests are accepted.
+        app: what answers at first.
     """
-    build_server(app, queue, ready).run(sockets=[listener])
+
+    def __init__(self, app: ASGIApp, queue: Queue) -> None:
+        self.entrance = Entrance(app)
+        self.server = build_server(self.entrance, queue)
+        self._done: Future[None] = Future()
+
+    def open(self, app: ASGIApp, queue: Queue) -> None:
+        """Let another application answer from now on."""
+        self.server.queue, self.entrance.app = queue, app
+
+    def wait(self) -> None:
+        """Wait until SIGTERM or SIGINT asks for the end, and all answers are over."""
+        with handled_by(self.server.handle_exit, signal.SIGTERM, signal.SIGINT):
+            self._done.result()
+
+    @contextmanager
+    def at(self, listener: socket.socket) -> Iterator[Answered]:
+        """Answer for as long as the block lasts."""
+        with ThreadPoolExecutor(1, "server") as threads:
+            self._done = threads.submit(self.server.run, [listener])
+            try:
+                yield self
+            finally:
+                self.server.should_exit = self.server.force_exit = True
 
 
-def build_server(app: ASGIApp, queue: Queue, ready: Callable[[], None]) -> DrainingServer:
+def build_server(app: ASGIApp, queue: Queue) -> DrainingServer:
     """Put together what listens."""
     config = uvicorn.Config(
         app,
@@ -74,24 +99,26 @@ def build_server(app: ASGIApp, queue: Queue, ready: Callable[[], None]) -> Drain
         lifespan="off",
         log_level="error",
         access_log=False,
+        proxy_headers=False,
         server_header=False,
         h11_max_incomplete_event_size=MAX_HEADER_BYTES,
         timeout_graceful_shutdown=SECONDS_TO_CLOSE,
     )
-    return DrainingServer(config, queue, ready)
+    return DrainingServer(config, queue)
 
 
 @contextmanager
-def ended_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM end the process with code 0; uvicorn raises it again once it has drained."""
+def handled_by(handler: Handler, *signals: int) -> Iterator[None]:
+    """Let signals be handled for as long as the block lasts."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    before = {sig: signal.signal(sig, handler) for sig in signals}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for sig, handled in before.items():
+            signal.signal(sig, handled)
 
 
 def listen(host: str, port: int) -> socket.socket:

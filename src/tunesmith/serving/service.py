@@ -14,13 +14,13 @@ from tunesmith.inference.sampling import Sampling
 from tunesmith.inference.tool_calls import ToolFormat
 from tunesmith.serving.jobs import Job, Post
 from tunesmith.serving.limits import (
-    BESIDE,
     CHARACTERS_PER_SECOND,
     MAX_WAITING,
     SECONDS_TO_TOKENIZE,
 )
 from tunesmith.serving.queue import Made, Queue, in_time
 from tunesmith.serving.timed import TimedPool
+from tunesmith.serving.workspace import Workspace, find_workspace
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ class Service(Queue):
 
     Attributes:
         name: what clients call the main model.
+        workspace: where adapters may lie that clients name.
     """
 
     def __init__(
@@ -53,11 +54,13 @@ class Service(Queue):
         *,
         max_waiting: int = MAX_WAITING,
         tools: ToolFormat | None = None,
+        workspace: Workspace | None = None,
     ) -> None:
-        super().__init__(BESIDE, max_waiting=max_waiting)
+        super().__init__(max_waiting=max_waiting)
         self._tokenizer = TimedPool(1, "tokenizer")
         self._tools = tools
         self.engine, self.name = engine, name
+        self.workspace = workspace or find_workspace()
         self._post = Post()
 
     @property
@@ -139,9 +142,10 @@ class Service(Queue):
                 hint=f"it has: {known}",
                 where="chat_template_kwargs",
             )
-        size = sum(map(_length, messages)) + sum(map(_length, tools))
+        shown = sum(_length(message.get("media", ())) for message in messages)
+        size = sum(map(_length, messages)) + sum(map(_length, tools)) - shown
         return await self._tokenize(
-            speech, size, lambda: speech.render(messages, tools, options), "messages"
+            speech, size, lambda: speech.render(messages, tools, options), "messages", shown=shown
         )
 
     async def encode(self, speaker: Speaker, text: str, where: str = "prompt") -> list[int]:
@@ -154,8 +158,15 @@ class Service(Queue):
         return await self._tokenize(speech, len(text), lambda: speech.encode(text), where)
 
     async def _tokenize(
-        self, speech: Speech, size: int, made: Callable[[], list[int]], where: str
+        self,
+        speech: Speech,
+        size: int,
+        made: Callable[[], list[int]],
+        where: str,
+        *,
+        shown: int = 0,
     ) -> list[int]:
+        """Tokenize so many characters, and look at what so many more hold."""
         if size > speech.longest * LONGEST_TOKEN:  # no work at all for what can never fit
             raise RequestError(
                 f"the prompt has {size:,} characters, the model takes {speech.longest:,} tokens "
@@ -163,7 +174,7 @@ class Service(Queue):
                 hint="shorten it",
                 where=where,
             )
-        return await self.tokenize(made, size, where)
+        return await self.tokenize(made, size + shown, where)
 
     async def tokenize(self, made: Callable[[], Made], size: int, where: str) -> Made:
         """Do what needs a tokenizer, which serves one at a time, off the event loop.

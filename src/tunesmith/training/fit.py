@@ -226,6 +226,8 @@ def cheapest_change(prepared: Prepared, footprint: Footprint, free: float) -> st
     leanest = every[-1] if option == "auto" else option
     if fewer := fewer_processes(recipe, needed(footprint, longest, leanest), free):
         return f"write compute.processes: {fewer}"
+    if rows := _fewer_rows(footprint, lambda leaner: needed(leaner, longest, leanest), free):
+        return f"write method.rollout_rows: {rows}"
     tokens = recipe.compute.tokens_per_batch or 0
     if tokens > longest and needed(footprint, longest, leanest) <= free:
         return f"write compute.tokens_per_batch: {longest}, or leave it out"
@@ -245,6 +247,15 @@ def cheapest_change(prepared: Prepared, footprint: Footprint, free: float) -> st
             other = "" if recipe.optimizer.name == "adamw" else " and optimizer.name: adamw"
             return f"write tuning.kind: lora{other}"
     return "take a smaller model, or a machine with more memory"
+
+
+def _fewer_rows(footprint: Footprint, gib: Callable[[Footprint], float], free: float) -> int:
+    """Count the answers that may be written at a time; 0 if fewer of them help nobody."""
+    rows = 0 if gib(footprint) <= free else footprint.rollout.rows
+    while (rows := rows // 2) >= 1:
+        if gib(replace(footprint, rollout=footprint.rollout.with_rows(rows))) <= free:
+            return rows
+    return 0
 
 
 def _shorter_rows(prepared: Prepared, gib: Callable[[int], float], free: float) -> str:

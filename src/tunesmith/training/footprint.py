@@ -47,6 +47,7 @@ from tunesmith.recipe.rules.methods import asks_the_base
 from tunesmith.recipe.section import MOST
 from tunesmith.recipe.tuning import TAKING, LoRA, Tuning
 from tunesmith.training.beside import held_at_first, held_beside, hidden_beside
+from tunesmith.training.online.memory import RolloutMemory, count_rollout
 from tunesmith.training.optimizers.memory import Memory, count_memory
 from tunesmith.training.optimizers.weights import list_weights
 
@@ -101,6 +102,7 @@ class Footprint:
         shared: whether two answers may lie behind one question.
         at_first: what is held before the first update only, when there is no optimizer yet.
         holes: by what activations take more where freed memory is kept.
+        rollout: what writing answers takes, between updates.
     """
 
     num_weights: int
@@ -115,6 +117,7 @@ class Footprint:
     shared: bool = True
     at_first: int = 0
     holes: float = 1.0
+    rollout: RolloutMemory = RolloutMemory()
 
     def gib(
         self, tokens: int, *, checkpointing: bool, offload: bool = False, split: bool = True
@@ -133,7 +136,8 @@ class Footprint:
         backward = self.optimizer.gradients_at_once + self.head_gradient
         working = forward + self.optimizer.gradients if split else max(forward, backward)
         working += tokens * self.passing
-        at_last = self.held + working * (1 if checkpointing else self.holes)
+        learning = working * (1 if checkpointing else self.holes)
+        at_last = self.held + max(learning, self.rollout.bytes)
         at_first = self.held - self.optimizer.held + self.at_first
         return max(at_last, at_first + tokens * self.passing + logits) * UNCOUNTED / GIB
 
@@ -185,6 +189,7 @@ def measure_footprint(recipe: Recipe, folder: Path, longest: int) -> Footprint:
         shared=shared,
         at_first=held_at_first(recipe, model, precision, device.type),
         holes=HOLES if device.type == "cpu" and storage is not None else 1.0,
+        rollout=count_rollout(recipe, model, longest, sizes.width),
     )
 
 

@@ -45,6 +45,11 @@ from tunesmith.training.optimizers import packages_of
 from tunesmith.training.processes import num_processes
 
 log = logger(__name__)
+SHOWING = tuple(
+    f"data.{name}"
+    for name in ("media", "image_pixels", "video_fps", "video_frames", "video_pixels")
+)
+"""Options of what conversations show."""
 HIGHEST_FOR_PAIRS = 1e-4
 
 
@@ -213,8 +218,7 @@ def refuse_words(recipe: Recipe) -> None:
     given = {
         "data.max_tokens": not has_default(recipe, "data.max_tokens"),
         "data.on_long_row": not has_default(recipe, "data.on_long_row"),
-        "data.media": recipe.data.media is not None,
-        "data.image_pixels": recipe.data.image_pixels is not None,
+        **{option: not has_default(recipe, option) for option in SHOWING},
         "model.rope_scaling": recipe.model.rope_scaling is not None,
         "model.shifted_attention": recipe.model.shifted_attention is not None,
         "model.adapters": bool(recipe.model.adapters),
@@ -227,8 +231,8 @@ def refuse_words(recipe: Recipe) -> None:
             raise RecipeError(
                 "an image classifier is not gone on with from an adapter yet"
                 if option == "tuning.from_adapter"
-                else f"{option} has no effect: it is for images in conversations"
-                if option in ("data.media", "data.image_pixels")
+                else f"{option} has no effect: it is for what conversations show"
+                if option in SHOWING
                 else f"{option} has no effect: the model reads images, and they have no tokens",
                 hint="remove it",
                 where=option,

@@ -50,12 +50,12 @@ from tunesmith.training.checkpoints import (
 )
 from tunesmith.training.gradients import sum_gradients
 from tunesmith.training.offload import kept_in_main_memory
+from tunesmith.training.online.rollouts import Rollouts
 from tunesmith.training.optimizers import build_optimizer
 from tunesmith.training.optimizers.layerwise import Layerwise
 from tunesmith.training.order import build_order
 from tunesmith.training.prepare import Prepared
 from tunesmith.training.resumed import Resumed, keeping_options
-from tunesmith.training.rollouts import Rollouts
 from tunesmith.training.scaling import TOO_LARGE, Scaling
 from tunesmith.training.stop import StopRequest
 from tunesmith.training.updates import UpdateBatches

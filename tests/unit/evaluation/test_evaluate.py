@@ -16,7 +16,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from tests import tiny
 from tunesmith.errors import DataError, ModelError, RunError, TunesmithError
 from tunesmith.evaluation import metrics
-from tunesmith.evaluation.evaluate import Measures, Scores, evaluate
+from tunesmith.evaluation.evaluate import evaluate
+from tunesmith.evaluation.scores import Measures, Scores
 from tunesmith.inference.generate import answer, encode_prompt
 from tunesmith.inference.sampling import Sampling
 from tunesmith.models.chat import load_chat_model

@@ -30,11 +30,6 @@ KINDS = ("lora", "full")
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("work")
-
-
-@pytest.fixture(scope="module")
 def base(root: Path) -> Path:
     """A model in bf16 whose makers let it draw."""
     folder = tiny.make_model(root / "base", dtype=torch.bfloat16)

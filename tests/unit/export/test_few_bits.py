@@ -34,11 +34,6 @@ SIZES = {"hidden_size": 64, "intermediate_size": 128}
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("work")
-
-
-@pytest.fixture(scope="module")
 def run(root: Path) -> Run:
     torch.set_num_threads(1)
     base = tiny.make_model(root / "base", dtype=torch.bfloat16, **SIZES)

@@ -26,11 +26,6 @@ EVEN = {"num_key_value_heads": 4}
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("work")
-
-
-@pytest.fixture(scope="module")
 def run(root: Path) -> Run:
     torch.set_num_threads(1)
     base = tiny.make_model(root / "base")
@@ -39,12 +34,6 @@ def run(root: Path) -> Run:
         environment.setenv("TUNESMITH_RUNS", str(root / "runs"))
         environment.setenv("TUNESMITH_CACHE", str(root / "cache"))
         return tiny.train_run(root, base, data=data, run={"steps": 2})
-
-
-@pytest.fixture
-def to(tmp_path: Path) -> Path:
-    (tmp_path / "exports").mkdir()
-    return tmp_path / "exports" / "out"
 
 
 def form(quantize: str, **calibration: Any) -> Form:

@@ -33,11 +33,6 @@ WEIGHTS = "model.safetensors"
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("work")
-
-
-@pytest.fixture(scope="module")
 def made(root: Path) -> Run:
     torch.set_num_threads(1)
     base = tiny.make_model(root / "base")
@@ -61,12 +56,6 @@ def run(made: Run, root: Path, base: Path, tmp_path: Path) -> Run:
     recipe = copied.recipe_file.read_text("utf-8")
     copied.recipe_file.write_text(recipe.replace(str(root / "base"), str(base)), "utf-8")
     return copied
-
-
-@pytest.fixture
-def to(tmp_path: Path) -> Path:
-    (tmp_path / "exports").mkdir()
-    return tmp_path / "exports" / "out"
 
 
 def refusal(name: str | Path, to: Path, **options: Any) -> TunesmithError:
@@ -99,6 +88,19 @@ def test_a_folder_that_holds_something_is_left_alone(run: Run, to: Path) -> None
     assert problem.message == "the folder is there already and not empty"
     assert problem.where == str(to)
     assert (to / "precious.txt").read_text("utf-8") == "keep"
+
+
+def test_the_folder_that_one_is_in_is_not_replaced(
+    run: Run, to: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    to.mkdir()
+    monkeypatch.chdir(to)
+    before = to.stat().st_ino
+    for here in (Path(), Path("../out"), to):
+        problem = refusal(run.path, here)
+        assert "the folder that you are in" in problem.message
+        assert "--to model" in problem.hint
+    assert to.stat().st_ino == before == Path.cwd().stat().st_ino
 
 
 def test_an_empty_folder_is_taken(run: Run, to: Path) -> None:

@@ -46,19 +46,6 @@ SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def one(tmp_path_factory: pytest.TempPathFactory) -> ChatModel:
-    """A model that never ends by itself."""
-    return replace(load(tmp_path_factory.mktemp("models") / "one", "qwen3"), stop_ids=())
-
-
-@pytest.fixture
-def engine(one: ChatModel) -> Any:
-    made = BatchingEngine(one, rows=8, memory=0.05)
-    yield made
-    made.close()
-
-
 @pytest.mark.parametrize("shape", SHAPES)
 def test_answers_in_a_mixed_batch_are_those_of_transformers(tmp_path: Path, shape: str) -> None:
     family, changes = SHAPES[shape]

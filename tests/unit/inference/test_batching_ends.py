@@ -13,7 +13,7 @@ class Cancelled:
     """A row that is cancelled by another thread between two looks at it."""
 
     def __init__(self, looks: int) -> None:
-        self._looks = looks
+        self._looks, self.finish = looks, "stop"
 
     @property
     def is_over(self) -> bool:

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
 
-from tests.asking import PROMPTS, Ear, Spelled, ask, begin, load, wait_until_idle
-from tunesmith.errors import EngineError, RequestError
+from tests.asking import (
+    PROMPTS,
+    Ear,
+    Spelled,
+    ask,
+    assert_same,
+    begin,
+    load,
+    reference,
+    wait_until_idle,
+)
+from tunesmith.errors import EngineError, NoOdds, RequestError
 from tunesmith.inference.batching.engine import BatchingEngine
 from tunesmith.inference.engine import Piece, Request
 from tunesmith.inference.sampling import Sampling
@@ -18,19 +29,6 @@ from tunesmith.models.chat import ChatModel
 
 if TYPE_CHECKING:
     import torch
-
-
-@pytest.fixture(scope="module")
-def one(tmp_path_factory: pytest.TempPathFactory) -> ChatModel:
-    """A model that never ends by itself."""
-    return replace(load(tmp_path_factory.mktemp("models") / "one", "qwen3"), stop_ids=())
-
-
-@pytest.fixture
-def engine(one: ChatModel) -> Any:
-    made = BatchingEngine(one, rows=8, memory=0.05)
-    yield made
-    made.close()
 
 
 def test_a_cancelled_answer_is_heard_of_no_more_and_its_place_is_free(
@@ -126,6 +124,30 @@ def test_a_form_that_fails_ends_its_answer_alone(engine: BatchingEngine) -> None
     with pytest.raises(ZeroDivisionError):
         ear.tokens()
     assert len(fine.tokens()) == 9
+
+
+@pytest.mark.parametrize("how", [{}, {"temperature": 1.0, "seed": 1}])
+def test_an_answer_whose_odds_are_no_numbers_fails_alone_and_leaves_none_behind(
+    tmp_path: Path, how: dict[str, Any]
+) -> None:
+    """Its place goes to others, whose masks would let what is no number through."""
+    model = replace(load(tmp_path / "model", "untied"), stop_ids=())
+    spoilt, count = 320, 40
+    inner: Any = model.model
+    inner.model.embed_tokens.weight[spoilt] = float("nan")
+    expected = [reference(model, prompt, count) for prompt in PROMPTS[:2]]
+    engine = BatchingEngine(model, rows=3)
+    long = random.Random(1).choices(range(3, 320), k=150)
+    fine = ask(engine, PROMPTS[0], max_tokens=count)
+    for prompt in ([5, spoilt, 6], [spoilt, *long]):
+        with pytest.raises(NoOdds, match="not a number"):
+            ask(engine, prompt, max_tokens=9, **how).tokens()
+    assert_same(model, PROMPTS[0], fine.tokens(), expected[0])
+    ears = [ask(engine, PROMPTS[which], max_tokens=count) for which in (0, 1, 0)]  # in every place
+    for which, ear in zip((0, 1, 0), ears, strict=True):
+        assert_same(model, PROMPTS[which], ear.tokens(), expected[which])
+    engine.check()
+    engine.close()
 
 
 def test_nothing_is_left_of_two_hundred_answers_some_of_them_cancelled(one: ChatModel) -> None:

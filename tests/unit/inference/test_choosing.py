@@ -16,7 +16,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from tunesmith.errors import RequestError
+from tunesmith.errors import NoOdds, RequestError
 from tunesmith.inference.choosing import Way, choose, likeliest
 from tunesmith.inference.engine import Token
 from tunesmith.inference.sampling import Sampling
@@ -188,7 +188,30 @@ def test_the_likeliest_token_is_found_however_logits_lie(dtype: torch.dtype) -> 
     assert likeliest(logits.t().contiguous().t()) == expected
 
 
-def test_odds_that_are_no_numbers_are_an_error() -> None:
-    logits = torch.full((1, VOCAB), math.nan)
-    with pytest.raises(RuntimeError, match="probability tensor contains"):
-        choose([Way([1], Sampling(temperature=1.0))], logits)
+WAYS: dict[str, dict[str, Any]] = {
+    "likeliest": {},
+    "all tokens": {"temperature": 1.0},
+    "some tokens": {"temperature": 1.0, "top_k": 5},
+    "enough tokens": {"temperature": 1.0, "top_p": 0.9, "min_p": 0.01},
+    "told": {"temperature": 0.7, "logprobs": 2},
+    "likeliest, told": {"logprobs": 1, "repetition_penalty": 1.2},
+}
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf])
+def test_a_row_of_what_are_no_numbers_fails_alone(wrong: float) -> None:
+    """Whatever is asked of it, and of the others beside it."""
+    logits = torch.stack([logits_of(seed) for seed in range(2 * len(WAYS))])
+    spoilt = logits.clone()
+    spoilt[::2, 7] = wrong  # one number is enough
+
+    def ways() -> list[Way]:
+        return [Way([1], Sampling(seed=3, **how)) for how in WAYS.values() for _ in range(2)]
+
+    expected, found = choose(ways(), logits), choose(ways(), spoilt)
+    assert found[1::2] == expected[1::2]
+    for problem in found[::2]:
+        assert isinstance(problem, NoOdds)
+        assert "not a number" in problem.message
+    for place in range(0, len(spoilt), 2):  # and by itself
+        assert isinstance(choose(ways()[place : place + 1], spoilt[place : place + 1])[0], NoOdds)

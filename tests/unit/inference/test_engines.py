@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import queue
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import jsonschema
 import pytest
 import torch
 
-from tests.unit.inference.hearing import hear, start
+from tests.unit.inference.hearing import Said, hear, start
 from tunesmith.errors import RequestError
 from tunesmith.export.gguf.write import write_gguf
 from tunesmith.inference.batching.engine import BatchingEngine
@@ -19,6 +23,7 @@ from tunesmith.inference.engine import UNKNOWN, Engine, Piece, Request
 from tunesmith.inference.llama_cpp import LlamaCpp, LlamaCppOptions
 from tunesmith.inference.own_model import OwnModel
 from tunesmith.inference.sampling import Sampling
+from tunesmith.inference.structured import Outline, Wanted
 from tunesmith.inference.vllm import Vllm, VllmOptions
 from tunesmith.models.chat import ChatModel, find_subject, load_chat_model
 from tunesmith.settings import read_settings
@@ -212,6 +217,64 @@ def test_nothing_is_heard_after_a_cancel_and_others_go_on(answering: Answering) 
 def test_a_prompt_without_room_is_refused(answering: Answering, prompt: list[int]) -> None:
     with pytest.raises(RequestError):
         hear(answering.engine, Request(prompt, Sampling()))
+
+
+FOUND = {
+    "type": "object",
+    "properties": {
+        "at": {"enum": ["北京", "Köln"]},
+        "seats": {"type": "integer", "minimum": 0, "maximum": 9},
+    },
+    "required": ["at"],
+    "additionalProperties": False,
+}
+
+
+def held(answering: Answering, wanted: Wanted, seed: int, **options: Any) -> Said:
+    speech = next(iter(answering.engine.models().values()))
+    (form,) = speech.forms(Outline(wanted), 1)
+    sampling = Sampling(max_tokens=200, temperature=1.0, seed=seed, **options)
+    return hear(answering.engine, Request(answering.ask(LONG), sampling, form=form))
+
+
+def test_answers_are_json_of_a_schema(answering: Answering) -> None:
+    said = held(answering, Wanted("json", FOUND, "x"), 1)
+    assert said.finish == "stop", said.text
+    jsonschema.validate(json.loads(said.text), FOUND)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "pattern"),
+    [
+        ("regex", r"(海|螺)[a-z]{2,4}-\d{2}", r"(海|螺)[a-z]{2,4}-[0-9]{2}"),
+        ("choice", ["ja", '也许 "so"', "nein\nja"], 'ja|也许 "so"|nein\nja'),
+        ("grammar", 'start: "x" N ","?\nN: /[0-9]{3}/', "x[0-9]{3},?"),
+        ("grammar", 'root ::= "x" n ("," n)?\nn ::= [0-9] [0-9]', "x[0-9]{2}(,[0-9]{2})?"),
+    ],
+)
+def test_answers_have_other_forms(
+    answering: Answering, kind: Any, value: Any, pattern: str
+) -> None:
+    said = held(answering, Wanted(kind, value, "x"), 1)
+    assert re.fullmatch(pattern, said.text), said.text
+    assert said.finish == "stop"
+
+
+def test_a_form_is_kept_beside_other_options(answering: Answering) -> None:
+    wanted = Wanted("regex", "[a-z]{20}", "x")
+    said = held(answering, wanted, 1, stop=("e", "a", "o", "i", "u"), repetition_penalty=1.2)
+    assert re.fullmatch("[a-z]{0,19}", said.text)
+    assert not {*"aeiou"} & {*said.text}
+    cut = hear(
+        answering.engine,
+        Request(
+            answering.ask(LONG),
+            Sampling(max_tokens=2),
+            form=next(iter(answering.engine.models().values())).forms(Outline(wanted), 1)[0],
+        ),
+    )
+    assert (cut.finish, len(cut.tokens)) == ("length", 2)
+    assert re.fullmatch("[a-z]{1,19}", cut.text)
 
 
 def test_another_model_is_not_known(answering: Answering) -> None:

@@ -150,3 +150,15 @@ def test_closing_ends_all_work(model: ChatModel) -> None:
         ask(engine, PROMPTS[0])
     assert threading.active_count() < 20
     assert torch.is_grad_enabled()
+
+
+def test_what_is_written_behind_a_stop_text_is_no_part_of_an_answer(
+    engine: OwnModel, model: ChatModel
+) -> None:
+    (whole,) = engine.write([PROMPTS[0]], Sampling(max_tokens=40))
+    stop = whole.text[len(whole.text) // 2 :][:2]
+    (cut,) = engine.write([PROMPTS[0]], Sampling(max_tokens=40, stop=(stop,)))
+    assert (cut.text, cut.finish) == (whole.text[: whole.text.index(stop)], "stop")
+    assert list(cut.tokens) == ask(engine, PROMPTS[0], max_tokens=40, stop=(stop,)).tokens()
+    assert len(cut.tokens) < len(whole.tokens)
+    assert cut.end is None

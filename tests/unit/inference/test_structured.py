@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
+import weakref
 from typing import Annotated, Any, Literal
 
 import jsonschema
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
-from tests.vocabularies import KINDS, Vocabulary, accepts, make_vocabulary, write
+from tests.vocabularies import Vocabulary, accepts, write
 from tunesmith.errors import RequestError
-from tunesmith.inference.structured import Forms, Wanted, write_grammar
+from tunesmith.inference.structured import Forms, Outline, Wanted
+from tunesmith.inference.structured.forms import read_vocabulary
 from tunesmith.inference.thinking import Thinking
 
 THINKING = Thinking("<think>", "</think>")
@@ -47,23 +50,11 @@ SCHEMAS: list[Any] = [
 ]
 
 
-@pytest.fixture(scope="module", params=KINDS)
-def tokenizer(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Vocabulary:
-    return make_vocabulary(request.param, tmp_path_factory.mktemp("vocabulary"))
-
-
-@pytest.fixture(scope="module")
-def forms(tokenizer: Vocabulary) -> Forms:
-    return Forms(tokenizer, [int(tokenizer.eos_token_id or 0)])
-
-
 @pytest.mark.parametrize("schema", SCHEMAS, ids=range(len(SCHEMAS)))
 def test_whatever_is_drawn_is_valid_json_of_the_schema(
     tokenizer: Vocabulary, forms: Forms, schema: Any
 ) -> None:
-    grammar = write_grammar(Wanted("json", schema, "x"), None, None, {})
+    grammar = Outline(Wanted("json", schema, "x")).grammar({})
     texts = {write(forms.build(grammar), tokenizer, seed) for seed in range(12)}
     for text in texts:
         jsonschema.validate(json.loads(text), schema)
@@ -74,14 +65,14 @@ PATTERN = r"\d{3}-[a-z]{1,4}/(海|螺)"
 
 
 def test_whatever_is_drawn_matches_the_pattern(tokenizer: Vocabulary, forms: Forms) -> None:
-    grammar = write_grammar(Wanted("regex", PATTERN, "x"), None, None, {})
+    grammar = Outline(Wanted("regex", PATTERN, "x")).grammar({})
     for seed in range(12):
         assert re.fullmatch(PATTERN, write(forms.build(grammar), tokenizer, seed), re.ASCII)
 
 
 def test_whatever_is_drawn_is_one_of_the_choices(tokenizer: Vocabulary, forms: Forms) -> None:
     choices = ["ja", "nein", '也许 "so"', "a\nb"]
-    grammar = write_grammar(Wanted("choice", choices, "x"), None, None, {})
+    grammar = Outline(Wanted("choice", choices, "x")).grammar({})
     drawn = {write(forms.build(grammar), tokenizer, seed) for seed in range(40)}
     assert drawn == {*choices}
 
@@ -90,7 +81,7 @@ def test_whatever_is_drawn_is_one_of_the_choices(tokenizer: Vocabulary, forms: F
 def test_grammars_are_read_in_two_dialects(
     tokenizer: Vocabulary, forms: Forms, grammar: str
 ) -> None:
-    written = write_grammar(Wanted("grammar", grammar, "x"), None, (THINKING, False), {})
+    written = Outline(Wanted("grammar", grammar, "x"), thinking=(THINKING, False)).grammar({})
     assert accepts(forms.build(written), tokenizer, "x7")
     assert accepts(forms.build(written), tokenizer, "<think>so</think>\n\nx7")
     assert not accepts(forms.build(written), tokenizer, "y7")
@@ -101,7 +92,7 @@ def test_a_thought_comes_first_and_is_free(
     tokenizer: Vocabulary, forms: Forms, opened: bool
 ) -> None:
     wanted = Wanted("json", PERSON, "x")
-    grammar = write_grammar(wanted, None, (THINKING, opened), {})
+    grammar = Outline(wanted, thinking=(THINKING, opened)).grammar({})
     says = '{"name": "海", "age": 3, "kind": null}'
     thought = "\nwhich {}\n</think>\n\n"
     assert accepts(forms.build(grammar), tokenizer, says) is not opened
@@ -131,7 +122,7 @@ def test_alternatives_that_a_field_keeps_apart_are_drawn(
 ) -> None:
     schema = Pet.model_json_schema()
     assert "oneOf" in schema
-    grammar = write_grammar(Wanted("json", schema, "x"), None, None, {})
+    grammar = Outline(Wanted("json", schema, "x")).grammar({})
     drawn = [Pet.model_validate_json(write(forms.build(grammar), tokenizer, n)) for n in range(20)]
     assert {type(pet.root) for pet in drawn} == {Cat, Dog}
 
@@ -156,7 +147,7 @@ REFUSED: list[tuple[str, Any, str]] = [
 @pytest.mark.parametrize(("kind", "value", "says"), REFUSED)
 def test_what_cannot_be_held_to_is_refused_with_its_field(kind: Any, value: Any, says: str) -> None:
     with pytest.raises(RequestError) as caught:
-        write_grammar(Wanted(kind, value, "the.field"), None, None, {})
+        Outline(Wanted(kind, value, "the.field")).grammar({})
     assert caught.value.where == "the.field"
     assert says in caught.value.message
     assert caught.value.hint
@@ -172,7 +163,7 @@ def test_a_schema_that_is_nested_too_deep_is_refused() -> None:
 
 def test_many_choices_are_no_more_work_than_few(tokenizer: Vocabulary, forms: Forms) -> None:
     choices = [f"choice {at}" for at in range(4000)]
-    grammar = write_grammar(Wanted("choice", choices, "x"), None, None, {})
+    grammar = Outline(Wanted("choice", choices, "x")).grammar({})
     assert write(forms.build(grammar), tokenizer, 1) in choices
 
 
@@ -180,11 +171,23 @@ def test_a_form_that_becomes_too_large_says_so(tokenizer: Vocabulary, forms: For
     many = {f"k{at}": {"type": "null"} for at in range(700)}
     wanted = Wanted("json", {"type": "object", "properties": many}, "x")
     with pytest.raises(RequestError, match="cannot be held to its form") as caught:
-        write(forms.build(write_grammar(wanted, None, None, {})), tokenizer, 1)
+        write(forms.build(Outline(wanted).grammar({})), tokenizer, 1)
     assert caught.value.hint == "ask for a simpler form"
 
 
 def test_blanks_have_an_end(tokenizer: Vocabulary, forms: Forms) -> None:
-    grammar = write_grammar(Wanted("json", FIND, "x"), None, None, {})
+    grammar = Outline(Wanted("json", FIND, "x")).grammar({})
     assert accepts(forms.build(grammar), tokenizer, '{\n  "city": "a"\n}')
     assert not accepts(forms.build(grammar), tokenizer, '{\n\n\n\n"city": "a"}')
+
+
+def test_a_vocabulary_is_read_once_for_equal_tokenizers_and_forgotten_with_the_last(
+    tokenizer: Vocabulary,
+) -> None:
+    ends = (int(tokenizer.eos_token_id or 0), 3)
+    held = [read_vocabulary(each, ends) for each in (tokenizer, copy.deepcopy(tokenizer))]
+    assert held[0] is held[1]
+    assert read_vocabulary(tokenizer, (1,)) is not held[0]
+    gone = weakref.ref(held[0])
+    held.clear()
+    assert gone() is None

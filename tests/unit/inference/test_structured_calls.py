@@ -11,24 +11,11 @@ import pytest
 
 from tests.golden.test_tools import build, source
 from tests.unit.inference.test_tool_calls import NAMES, TOOLS
-from tests.vocabularies import KINDS, MARKS, Vocabulary, accepts, make_vocabulary, special_ids
+from tests.vocabularies import MARKS, Vocabulary, accepts, special_ids
 from tunesmith.errors import RequestError
-from tunesmith.inference.structured import Calling, Forms, write_grammar
+from tunesmith.inference.structured import Calling, Forms, Outline
 from tunesmith.inference.structured.forms import GrammarForm
 from tunesmith.inference.tool_calls import FORMATS, find_tool_format, read_calls
-
-
-@pytest.fixture(scope="module", params=KINDS)
-def tokenizer(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Vocabulary:
-    return make_vocabulary(request.param, tmp_path_factory.mktemp("vocabulary"))
-
-
-@pytest.fixture(scope="module")
-def forms(tokenizer: Vocabulary) -> Forms:
-    return Forms(tokenizer, [int(tokenizer.eos_token_id or 0)])
-
 
 STRICT = [TOOLS[0], {**TOOLS[1], "function": {**TOOLS[1]["function"]}}]
 STRICT[1]["function"]["parameters"] = {
@@ -62,7 +49,7 @@ def test_whatever_is_drawn_is_a_call_of_a_tool(
     specials = special_ids(tokenizer) if marked else {}
     if not marked and {*found.marks} & {*MARKS}:
         return  # they are special tokens of these vocabularies
-    grammar = write_grammar(None, Calling(found, STRICT, many=True), None, specials)
+    grammar = Outline(calling=Calling(found, STRICT, many=True)).grammar(specials)
     for seed in range(8):
         text = write_first(forms.build(grammar), tokenizer, seed)
         said = read_calls(found, text, STRICT)
@@ -102,7 +89,7 @@ def test_strict_tools_may_be_called_or_not_but_never_loosely(
     tokenizer: Vocabulary, forms: Forms, name: str
 ) -> None:
     form, specials = FORMATS[name], special_ids(tokenizer)
-    grammar = write_grammar(None, Calling(form, STRICT, many=True, free=True), None, specials)
+    grammar = Outline(calling=Calling(form, STRICT, many=True, free=True)).grammar(specials)
 
     def may(text: str) -> bool:
         return accepts(forms.build(grammar), tokenizer, text)
@@ -118,14 +105,14 @@ def test_strict_tools_may_be_called_or_not_but_never_loosely(
 def test_a_tool_that_cannot_be_held_to_is_named() -> None:
     bad = {"type": "function", "function": {"name": "f", "parameters": {"not": {}}}}
     with pytest.raises(RequestError) as caught:
-        write_grammar(None, Calling(FORMATS["hermes"], [TOOLS[0], bad], many=True), None, {})
+        Outline(calling=Calling(FORMATS["hermes"], [TOOLS[0], bad], many=True)).grammar({})
     assert caught.value.where == "tools[1].function.parameters"
     loose = {"type": "function", "function": {"name": "f", "parameters": {"type": "string"}}}
     with pytest.raises(RequestError, match="properties of an object"):
-        write_grammar(None, Calling(FORMATS["hermes"], [loose], many=True), None, {})
+        Outline(calling=Calling(FORMATS["hermes"], [loose], many=True)).grammar({})
     odd = {"type": "function", "function": {"name": "two words"}}
     with pytest.raises(RequestError) as caught:
-        write_grammar(None, Calling(FORMATS["hermes"], [odd], many=True), None, {})
+        Outline(calling=Calling(FORMATS["hermes"], [odd], many=True)).grammar({})
     assert caught.value.where == "tools[0].function.name"
 
 
@@ -152,7 +139,7 @@ def test_texts_between_tags_are_held_to_what_is_said_of_them(
     parameters = {"properties": {"a": {"type": "string", **schema}}, "required": ["a"]}
     tool = {"type": "function", "function": {"name": "count", "parameters": parameters}}
     calling = Calling(FORMATS[name], [tool], many=False)
-    grammar = write_grammar(None, calling, None, special_ids(tokenizer))
+    grammar = Outline(calling=calling).grammar(special_ids(tokenizer))
     for text in [*fine, *bad]:
         written = TAGGED_TEXT[name].replace("TEXT", text)
         assert accepts(forms.build(grammar), tokenizer, written) is (text in fine), text

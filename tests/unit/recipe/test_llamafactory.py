@@ -170,6 +170,11 @@ def test_what_is_not_given_has_their_default() -> None:
         ),
         ({"media_dir": "pictures"}, "data", {"media": "pictures"}),
         ({"image_max_pixels": 4096}, "data", {"image_pixels": 4096}),
+        (
+            {"video_fps": 1.0, "video_maxlen": 16, "video_max_pixels": 4096},
+            "data",
+            {"video_fps": 1.0, "video_frames": 16, "video_pixels": 4096},
+        ),
         ({"shift_attn": True, "cutoff_len": 90}, "model", {"shifted_attention": 22}),
         (
             {"rope_scaling": "yarn"},

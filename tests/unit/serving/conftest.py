@@ -10,8 +10,10 @@ import openai
 import pytest
 
 from tests import tiny
+from tests.unit.serving import watching
 from tests.unit.serving.accepted import Theirs
 from tests.unit.serving.running import Running, serving
+from tests.unit.serving.watching import Watch
 
 
 @pytest.fixture(scope="package")
@@ -22,10 +24,19 @@ def served_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="package")
-def server(served_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def watch(tmp_path_factory: pytest.TempPathFactory) -> Watch:
+    """What the server of this folder opens, and whom it asks."""
+    return Watch(tmp_path_factory.mktemp("watch"))
+
+
+@pytest.fixture(scope="package")
+def server(
+    served_model: Path, watch: Watch, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Running]:
     """A server without a key on this machine."""
     log = tmp_path_factory.mktemp("log") / "server.txt"
-    with serving(served_model, log, "--precision", "fp32") as running:
+    environment = {**watch.environment(), **watching.SECRETS}
+    with serving(served_model, log, "--precision", "fp32", environment=environment) as running:
         yield running
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import queue
-import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -19,7 +18,7 @@ from tunesmith.serving.access import Access
 from tunesmith.serving.app import build_app
 from tunesmith.serving.guard import Guard
 from tunesmith.serving.request_log import RequestLog
-from tunesmith.serving.server import build_server, listen
+from tunesmith.serving.server import Answered, listen
 from tunesmith.serving.service import Service
 
 OPEN = Guard(Access(), loopback=True)
@@ -52,18 +51,11 @@ def listening(answers: Any, guard: Guard = OPEN, log: RequestLog | None = None) 
 @contextmanager
 def hosting(app: Any, answers: Any) -> Iterator[Client]:
     """Let an application listen, in a thread."""
-    ready = threading.Event()
-    with listen("127.0.0.1", 0) as listener:
-        server = build_server(app, answers, ready.set)
-        thread = threading.Thread(target=server.run, args=([listener],))
-        thread.start()
-        assert ready.wait(20)
+    with listen("127.0.0.1", 0) as listener, Answered(app, answers).at(listener):
         try:
             yield Client(f"http://127.0.0.1:{listener.getsockname()[1]}", answers.name)
         finally:
             answers.stop()
-            server.should_exit = server.force_exit = True
-            thread.join(20)
 
 
 def heard(folder: Path, prompt: list[int], sampling: Sampling) -> str:

@@ -9,12 +9,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+
+import psutil
 
 
 @dataclass(frozen=True)
@@ -116,9 +118,9 @@ class Running(Client):
 
 
 @contextmanager
-def serving(folder: Path, log: Path, *options: str) -> Iterator[Running]:
+def serving(folder: Path, log: Path, *options: str, **started: Any) -> Iterator[Running]:
     """Run `tunesmith serve` on a free port until the block ends."""
-    process = start(folder, log, *options)
+    process = start(folder, log, *options, **started)
     assert process.stdout is not None
     try:
         line = process.stdout.readline()
@@ -126,16 +128,30 @@ def serving(folder: Path, log: Path, *options: str) -> Iterator[Running]:
         _, model, _, address = line.split()
         yield Running(address, model, process, log)
     finally:
+        if process.poll() is None:
+            for child in psutil.Process(process.pid).children(recursive=True):
+                child.kill()
         process.kill()
         process.wait(10)
         process.stdout.close()
 
 
-def start(folder: Path, log: Path, *options: str) -> subprocess.Popen[str]:
-    """Start `tunesmith serve` and leave its output to be read."""
+def start(
+    folder: Path,
+    log: Path,
+    *options: str,
+    environment: Mapping[str, str] | None = None,
+    before: Sequence[str] = (),
+) -> subprocess.Popen[str]:
+    """Start `tunesmith serve` and leave its output to be read.
+
+    Args:
+        before: a command that starts it.
+    """
+    command = [sys.executable, "-m", "tunesmith", "serve", str(folder), "--port", "0", *options]
     with log.open("w", encoding="utf-8") as errors:
         return subprocess.Popen(
-            [sys.executable, "-m", "tunesmith", "serve", str(folder), "--port", "0", *options],
+            [*before, *command],
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
@@ -143,6 +159,7 @@ def start(folder: Path, log: Path, *options: str) -> subprocess.Popen[str]:
                 **os.environ,
                 "OMP_NUM_THREADS": "1",
                 "TUNESMITH_CONFIG": str(log.parent / "config"),
+                **(environment or {}),
             },
         )
 

@@ -23,6 +23,7 @@ from tunesmith.serving.guard import Guard
 
 KEY = "ts-described"
 FEW, MANY = 3, 300
+OPEN = ("/health", "/ready")
 LONGEST = 3
 """Tokens: what is checked is how requests are read."""
 
@@ -51,7 +52,7 @@ def shorten(case: Any) -> None:
         case.query["max_tokens"] = LONGEST
 
 
-def check_all(described: tuple[Client, Any], examples: int) -> None:
+def check_all(described: tuple[Client, Any], examples: int, key: str = KEY) -> None:
     load_all_checks()
     client, schema = described
     # a prompt longer than the model, or an option that its template lacks, fits the description
@@ -59,7 +60,7 @@ def check_all(described: tuple[Client, Any], examples: int) -> None:
     checks = [
         check for check in schemathesis.checks.CHECKS.get_all() if check.__name__ not in left_out
     ]
-    headers = {"Authorization": f"Bearer {KEY}"}
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
     faults: list[BaseException] = []
     for result in schema.get_all_operations():
         for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
@@ -73,7 +74,11 @@ def check_all(described: tuple[Client, Any], examples: int) -> None:
 
 def call(case: Any, client: Client, headers: dict[str, str], checks: Any) -> None:
     shorten(case)
-    case.call_and_validate(base_url=client.address, headers=headers, checks=checks, timeout=30)
+    reply = case.call_and_validate(
+        base_url=client.address, headers=headers, checks=checks, timeout=30
+    )
+    if not headers:
+        assert (reply.status_code == 401) == (case.operation.path not in OPEN)
 
 
 def run(strategy: Any, examples: int, checked: Any) -> None:
@@ -97,6 +102,13 @@ def test_a_few_requests_to_every_address_meet_no_fault(described: tuple[Client, 
     check_all(described, FEW)
 
 
+def test_a_few_requests_without_a_key_meet_no_fault(described: tuple[Client, Any]) -> None:
+    check_all(described, FEW, "")
+
+
 @pytest.mark.proof
-def test_many_requests_to_every_address_meet_no_fault(described: tuple[Client, Any]) -> None:
-    check_all(described, MANY)
+@pytest.mark.parametrize("key", [KEY, ""])
+def test_many_requests_to_every_address_meet_no_fault(
+    described: tuple[Client, Any], key: str
+) -> None:
+    check_all(described, MANY, key)

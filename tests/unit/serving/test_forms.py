@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,8 +19,15 @@ from tests import tiny
 from tests.golden import talks
 from tests.unit.inference.test_structured import PATTERN, PERSON, SCHEMAS
 from tests.unit.serving.spoken import connected
+from tunesmith.export.gguf.write import write_gguf
 from tunesmith.inference.batching.build import build_engine
+from tunesmith.inference.engine import Engine
+from tunesmith.inference.llama_cpp import LlamaCpp, LlamaCppOptions
+from tunesmith.inference.remote import Remote, RemoteOptions
+from tunesmith.inference.vllm import Vllm, VllmOptions
+from tunesmith.models.chat import find_subject, load_chat_model
 from tunesmith.models.tokenizer import load_tokenizer
+from tunesmith.settings import read_settings
 from tunesmith.templates import named_template
 
 SHAPES = {"batching": "qwen3", "generate": "gpt2"}
@@ -51,21 +59,84 @@ FIND: Any = {
 }
 
 
-@pytest.fixture(scope="module", params=SHAPES)
+SHOP: dict[str, Any] = {
+    "$defs": {
+        "place": {
+            "type": "object",
+            "properties": {
+                "town": {"enum": ["北京", "Köln", "São Paulo"]},
+                "at": {
+                    "type": "array",
+                    "items": {"enum": [0, -7.5, 48.137]},  # of numbers at large, digits have no end
+                    "minItems": 2,
+                    "maxItems": 2,
+                },
+            },
+            "required": ["town"],
+            "additionalProperties": False,
+        }
+    },
+    "type": "object",
+    "properties": {
+        "名字": {"type": "string", "minLength": 1, "maxLength": 8},
+        "place": {"$ref": "#/$defs/place"},
+        "kind": {"anyOf": [{"const": "shop"}, {"type": "null"}, {"type": "boolean"}]},
+        "seats": {"type": "integer", "minimum": -3, "maximum": 120},
+        "others": {"type": "array", "items": {"$ref": "#/$defs/place"}, "maxItems": 1},
+    },
+    "required": ["名字", "place", "seats"],
+    "additionalProperties": False,
+}
+
+
+@contextmanager
+def answering(kind: str, folder: Path) -> Iterator[Engine]:
+    """Let an engine of a kind answer with a model of random weights."""
+    template = folder / "template.jinja"  # a model that draws would think for ever
+    thoughts = re.compile(r"\{%- if message\['reasoning_content.*?endif %}", re.DOTALL)
+    template.write_text(thoughts.sub("", named_template("chatml")), "utf-8")
+    shape = SHAPES.get(kind, "qwen3")
+    room = {"n_positions": 1024, "max_position_embeddings": 1024}
+    model = tiny.make_model(folder / "m", shape, seed=5, template=str(template), **room)
+    if kind == "llama.cpp":
+        engine = _llama_cpp(model)
+    elif kind == "vllm":
+        engine = _vllm(model)
+    else:
+        built = build_engine(model, precision="fp32", device="cpu")
+        assert kind in (built.kind, "remote")
+        engine = built.engine
+    with closing(engine):
+        yield engine
+
+
+def _llama_cpp(model: Path) -> Engine:
+    file = model.with_suffix(".gguf")
+    write_gguf(load_chat_model(model, precision="fp32", device="cpu"), file, "f32")
+    return LlamaCpp(file, LlamaCppOptions(threads=1))
+
+
+def _vllm(model: Path) -> Engine:
+    if read_settings().vllm_python is None:
+        pytest.skip("set TUNESMITH_VLLM_PYTHON to the Python of an environment with vLLM")
+    told = ("--dtype", "float32", "--enforce-eager")
+    return Vllm(find_subject(model), VllmOptions(rows=4, arguments=told))
+
+
+@pytest.fixture(
+    scope="module",
+    params=[*SHAPES, "llama.cpp", "remote", pytest.param("vllm", marks=pytest.mark.proof)],
+)
 def client(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[openai.OpenAI]:
     folder = tmp_path_factory.mktemp("forms")
-    template = folder / "template.jinja"  # a model that draws would think for ever
-    thoughts = re.compile(r"\{%- if message\['reasoning_content.*?endif %}", re.DOTALL)
-    template.write_text(thoughts.sub("", named_template("chatml")), "utf-8")
-    shape = SHAPES[request.param]
-    room = {"n_positions": 1024, "max_position_embeddings": 1024}
-    tiny.make_model(folder / "m", shape, seed=5, template=str(template), **room)
-    built = build_engine(folder / "m", precision="fp32", device="cpu")
-    assert built.kind == request.param
-    with connected(built.engine) as found:
-        yield found
+    with answering(request.param, folder) as engine, connected(engine) as near:
+        if request.param != "remote":
+            yield near
+            return
+        with connected(Remote(RemoteOptions(str(near.base_url)))) as far:
+            yield far
 
 
 def ask(client: openai.OpenAI, seed: int = 0, **body: Any) -> Any:
@@ -75,14 +146,14 @@ def ask(client: openai.OpenAI, seed: int = 0, **body: Any) -> Any:
     return choice
 
 
-@pytest.mark.parametrize("at", range(len(SCHEMAS)))
-def test_answers_are_json_of_the_schema(client: openai.OpenAI, at: int) -> None:
-    schema = {"name": "x", "schema": SCHEMAS[at], "strict": True}
-    form = {"type": "json_schema", "json_schema": schema}
-    said = [ask(client, seed, response_format=form) for seed in range(2)]
+@pytest.mark.parametrize("schema", [*SCHEMAS, SHOP], ids=[*range(len(SCHEMAS)), "shop"])
+def test_answers_are_json_of_the_schema(client: openai.OpenAI, schema: Any) -> None:
+    named = {"name": "x", "schema": schema, "strict": True}
+    form = {"type": "json_schema", "json_schema": named}
+    said = [ask(client, seed, response_format=form, max_tokens=900) for seed in range(2)]
     for choice in said:
         assert choice.finish_reason == "stop"
-        jsonschema.validate(json.loads(choice.message.content), SCHEMAS[at])
+        jsonschema.validate(json.loads(choice.message.content), schema)
 
 
 def test_json_mode_gives_an_object(client: openai.OpenAI) -> None:

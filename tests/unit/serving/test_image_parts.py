@@ -1,8 +1,9 @@
-"""Images among the parts of a message, as clients send them."""
+"""What messages show, among their parts as clients send them."""
 
 from __future__ import annotations
 
 import pytest
+from pydantic import ValidationError
 
 from tunesmith.errors import RequestError
 from tunesmith.inference.remote import RemoteSpeech
@@ -37,6 +38,28 @@ def test_an_image_that_would_be_fetched_or_that_an_answer_shows_is_refused(
 ) -> None:
     with pytest.raises(RequestError, match=r"nothing is fetched|an answer shows no image"):
         asked(role, url).plain()
+
+
+def test_videos_and_sounds_come_inside_of_their_message() -> None:
+    parts = [
+        {"type": "video_url", "video_url": {"url": "data:video/mp4;base64,AAAA"}},
+        {"type": "text", "text": "a"},
+        {"type": "input_audio", "input_audio": {"data": "BBBB", "format": "mp3"}},
+    ]
+    plain = ChatMessage.model_validate({"role": "user", "content": parts}).plain()
+    assert plain["content"] == PLACES["video"] + "a" + PLACES["audio"]
+    assert plain["media"] == [
+        ["video", "data:video/mp4;base64,AAAA", ""],
+        ["audio", "data:;base64,BBBB", ""],
+    ]
+    parts[0]["video_url"] = {"url": "https://h/a.mp4"}
+    with pytest.raises(RequestError, match="videos come as data: addresses alone, and nothing is"):
+        ChatMessage.model_validate({"role": "user", "content": parts}).plain()
+    with pytest.raises(RequestError, match="an answer shows no audio"):
+        ChatMessage.model_validate({"role": "assistant", "content": parts[2:]}).plain()
+    parts[2]["input_audio"] = {"data": "BBBB", "format": "aac"}
+    with pytest.raises(ValidationError, match="wav"):
+        ChatMessage.model_validate({"role": "user", "content": parts})
 
 
 def test_an_engine_that_passes_on_text_alone_refuses_what_is_shown() -> None:

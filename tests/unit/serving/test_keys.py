@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from tests.command import Command
 from tests.unit.serving import inside
@@ -109,6 +110,23 @@ def test_a_damaged_file_lets_nobody_in_and_says_so(
     with pytest.raises(RequestError, match="cannot be read"):
         store.create("new", ["chat"])
     assert store.path.read_text("utf-8") == content
+
+
+def test_a_folder_that_cannot_hold_keys_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("", "utf-8")
+    for folder in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/nowhere")):
+        with pytest.raises(RequestError, match="the keys cannot be changed") as caught:
+            KeyStore(folder).create("team", ["chat"])
+        assert caught.value.where == str(folder / "keys.json")
+    monkeypatch.setattr("tunesmith.serving.keys.SECONDS_TO_WAIT", 0)
+    (tmp_path / "config").mkdir()
+    with (
+        FileLock(tmp_path / "config" / ".keys.json.lock"),
+        pytest.raises(RequestError, match="by another process"),
+    ):
+        KeyStore(tmp_path / "config").create("team", ["chat"])
 
 
 @pytest.mark.parametrize("scope", SCOPES)

@@ -193,14 +193,14 @@ def test_places_are_given_back_however_a_request_ends(served_model: Path) -> Non
     with inside.service(served_model, max_waiting=0) as service:
         notes = [Note() for _ in range(service.places)]
         for note in notes:
-            service.enter(note)
+            service.enter(note, service.name)
         with pytest.raises(Busy):
-            service.enter(Note())
+            service.enter(Note(), service.name)
         for note in notes:
             note.ends.close()
         assert service.taken == 0
         with pytest.raises(RequestError, match="more than the"):
-            service.enter(Note(), service.places + 1)
+            service.enter(Note(), service.name, service.places + 1)
         with inside.asking(service) as client:
             for body in ({}, {"messages": [{"role": "user", "content": "x " * 30_000}]}):
                 assert client.post(CHAT, json=body).status_code in (400, 422)

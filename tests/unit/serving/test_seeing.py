@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import openai
 import pytest
 from PIL import Image
 
-from tests import seeing
+from tests import seeing, videos
 from tests.unit.serving.running import Reply, Running, serving
 from tunesmith.inference.generate import answer, encode_prompt
 from tunesmith.inference.sampling import Sampling
@@ -117,6 +118,38 @@ def test_images_that_would_fill_the_memory_are_refused(sees: Running) -> None:
         reply = send(sees, asked(*map(part, addresses)))
         assert reply.status == 400
         assert "pixels" in reply.error["message"]
+
+
+def test_a_video_is_seen(folder: Path, sees: Running, tmp_path: Path) -> None:
+    path = videos.write_film(tmp_path / "a.mp4", videos.make_frames(12))
+    address = "data:video/mp4;base64," + base64.b64encode(path.read_bytes()).decode()
+    model = load_chat_model(folder, device="cpu")
+    content = PLACES["video"] + "what?"
+    talk = [{"role": "user", "content": content, "media": [["video", str(path), ""]]}]
+    prompt = encode_prompt(model, talk)
+    (expected,) = answer(model, [prompt], Sampling(max_tokens=4))
+    shown = {"type": "video_url", "video_url": {"url": address}}
+    reply = send(sees, asked(shown, {"type": "text", "text": "what?"}))
+    assert reply.json["choices"][0]["message"]["content"] == expected.text
+    assert reply.json["usage"]["prompt_tokens"] == len(prompt)
+
+
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        ("data:video/mp4;base64,AAAA", "is no video that can be read"),
+        (
+            "data:video/mp4;base64," + base64.b64encode(b"#EXTM3U\nfile:///etc/passwd").decode(),
+            "is no video that can be read",
+        ),
+        ("http://127.0.0.1:1/a.mp4", "nothing is fetched"),
+        ("file:///etc/hostname", "nothing is fetched"),
+    ],
+)
+def test_what_is_no_video_is_refused(sees: Running, address: str, reason: str) -> None:
+    reply = send(sees, asked({"type": "video_url", "video_url": {"url": address}}))
+    assert reply.status == 400
+    assert reason in reply.error["message"]
 
 
 def test_an_answer_shows_nothing_and_a_model_of_text_sees_nothing(

@@ -16,6 +16,7 @@ from tests.unit.serving import inside
 from tunesmith.errors import EngineError, RequestError
 from tunesmith.inference.sampling import Sampling
 from tunesmith.serving.limits import BESIDE
+from tunesmith.serving.queue import Kind
 from tunesmith.serving.service import LONGEST_TOKEN, Service, several
 
 MESSAGES = [{"role": "user", "content": "hi"}]
@@ -69,18 +70,28 @@ def test_requests_are_not_answered_by_an_engine_that_has_stopped(
         service.check_ready()
 
 
-def test_slow_work_beside_keeps_no_text_from_being_tokenized(service: Service) -> None:
-    async def tokenize() -> list[int]:
-        over = threading.Event()
-        slow = [asyncio.create_task(service.work(over.wait, 60, "it")) for _ in range(BESIDE + 1)]
+def test_slow_work_of_one_kind_keeps_no_other_waiting(service: Service) -> None:
+    async def ask() -> None:
+        over, speaker = threading.Event(), service.find(None)
+        kinds: tuple[Kind, ...] = ("forms", "adapters", "scores")
+        slow = [
+            asyncio.create_task(service.work(kind, lambda: over.wait(60), 90, "it"))
+            for kind in kinds
+            for _ in range(BESIDE[kind] + 1)
+        ]
         await asyncio.sleep(0)
         try:
-            return await asyncio.wait_for(service.encode(service.find(None), "hi"), 20)
+            async with asyncio.timeout(20):
+                tokens = await service.encode(speaker, "hi")
+                found = await service.work(
+                    "embeddings", lambda: service.engine.embed([tokens]), 60, "input"
+                )
+            assert len(found) == 1
         finally:
             over.set()
             await asyncio.gather(*slow)
 
-    assert asyncio.run(tokenize())
+    asyncio.run(ask())
 
 
 def test_time_in_which_others_are_tokenized_for_does_not_count(

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from tunesmith.data.formats.format import Fields, check_text
-from tunesmith.data.rows import Medium, Message, RowFault
+from tunesmith.data.rows import Medium, Message, RowFault, Source
 from tunesmith.templates import PLACES
 
 COLUMNS = {"images": "image", "videos": "video", "audios": "audio"}
@@ -57,7 +57,7 @@ def place_media(messages: Sequence[Message], fields: Fields) -> tuple[Message, .
     )
 
 
-def _keep_places(message: Message, given: Mapping[str, Sequence[str]]) -> Message:
+def _keep_places(message: Message, given: Mapping[str, Sequence[Source]]) -> Message:
     """Read the words of a text that stand for a file, of the kinds that the row has columns of."""
     if message.media:
         found = message
@@ -73,8 +73,8 @@ def _keep_places(message: Message, given: Mapping[str, Sequence[str]]) -> Messag
     return found
 
 
-def _read_column(fields: Fields, name: str) -> list[str]:
-    """Read the files of a column: one, or a list of them."""
+def _read_column(fields: Fields, name: str) -> list[Source]:
+    """Read the files of a column: one, or a list of them; a video may be a list of images."""
     value = fields[name]
     if value in NOTHING:
         return []
@@ -84,7 +84,16 @@ def _read_column(fields: Fields, name: str) -> list[str]:
         except (ValueError, RecursionError):
             raise RowFault(f"`{name}` begins as a list, and is not JSON") from None
     values = value if isinstance(value, list) else [value]
-    return [_read_source(each, f"`{name}`") for each in values]
+    return [_read_any(each, COLUMNS[name], f"`{name}`") for each in values]
+
+
+def _read_any(value: object, kind: str, label: str) -> Source:
+    """Return where something lies: a video may be a list of images."""
+    if kind != "video" or not isinstance(value, list):
+        return _read_source(value, label)
+    if not value:
+        raise RowFault(f"a video of {label} is a list of no frames")
+    return tuple(_read_source(each, f"a frame of {label}") for each in value)
 
 
 def _read_source(value: object, label: str) -> str:
@@ -115,9 +124,15 @@ def read_shown(part: Mapping[str, object], label: str) -> Medium:
     """
     kind = PARTS[str(part["type"])]
     keys = (str(part["type"]), kind, *SOURCES)
+    others = [key for key in part if key not in ("type", *keys) and part[key] is not None]
+    if kind == "video" and others:
+        raise RowFault(
+            f"a video of {label} says `{others[0]}`; which frames are taken is said by "
+            "data.video_fps, data.video_frames and data.video_pixels"
+        )
     value = next((part[key] for key in keys if part.get(key)), None)
     if value is None:  # the row's column holds it
         return Medium(kind, "")
     if part["type"] == "input_audio" and isinstance(value, Mapping):
         return Medium(kind, "data:;base64," + check_text(value.get("data"), label))
-    return Medium(kind, _read_source(value, f"a part of {label}"))
+    return Medium(kind, _read_any(value, kind, f"a part of {label}"))

@@ -73,7 +73,7 @@ def measure(content: bytes, path: Path) -> int:
     Raises:
         RowFault: if it is no image, or has too many pixels.
     """
-    with _faults(path):
+    with faults(path):
         from PIL import Image
 
         with Image.open(io.BytesIO(content), formats=KINDS) as image:
@@ -116,7 +116,7 @@ def decode(content: bytes, path: Path) -> Image:
     Raises:
         RowFault: if it is damaged.
     """
-    with _faults(path):
+    with faults(path):
         from PIL import Image, ImageOps
 
         with Image.open(io.BytesIO(content), formats=KINDS) as image:
@@ -133,7 +133,7 @@ def shrink(image: Image, pixels: int) -> Image:
 
 
 @contextmanager
-def _faults(path: Path) -> Iterator[None]:
+def faults(path: Path, kind: str = "image") -> Iterator[None]:
     """Say of a file that cannot be decoded what is wrong with it, in one way."""
     from PIL.Image import DecompressionBombError
 
@@ -142,9 +142,9 @@ def _faults(path: Path) -> Iterator[None]:
         try:
             yield
         except (*FAILURES, DecompressionBombError) as problem:
-            what = "is no image that can be read" if _is_unknown(problem) else "is damaged"
+            what = f"is no {kind} that can be read" if _is_unknown(problem) else "is damaged"
             reason = "" if _is_unknown(problem) else f": {str(problem).splitlines()[0]}"
-            raise RowFault(f"the image {_name(path)} {what}{reason}") from None
+            raise RowFault(f"the {kind} {_name(path)} {what}{reason}") from None
 
 
 def _name(path: Path) -> str:

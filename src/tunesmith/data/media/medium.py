@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,13 +24,29 @@ from tunesmith.data.media.images import (
 )
 from tunesmith.data.media.senses import Senses, Shown
 from tunesmith.data.media.sounds import measure_sound, read_sound
-from tunesmith.data.rows import Medium, Message, Place, RowFault, image_file, spell
+from tunesmith.data.media.videos import (
+    FPS,
+    MOST_FRAMES,
+    Frames,
+    measure_stills,
+    measure_video,
+    read_stills,
+    read_video,
+)
+from tunesmith.data.rows import Medium, Message, Place, RowFault, image_file, is_address, spell
 from tunesmith.errors import DataError
 from tunesmith.paths import expand
 
 ADDRESS = re.compile(r"data:([\w.+/-]*)(?:;[\w.+-]+=[\w.+-]*)*(;base64)?,", re.ASCII)
+MOST_SENT = 1 << 32
+"""Pixels of all frames of the videos that a prompt brings along: a minute of 1920 x 1080 at 30."""
 HERE = Place("messages", 1)
 """Where prompts stand that are in no file; what they show is named by whole paths."""
+MEASURES: dict[str, Callable[[bytes, Path], object]] = {
+    "image": measure,
+    "video": measure_video,
+    "audio": measure_sound,
+}
 SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:(?=//)|(data|file|https?|ftp):", re.IGNORECASE)
 
 
@@ -41,17 +57,25 @@ class Showing:
     Attributes:
         folder: where files lie that rows name; None for the folder of the rows' file.
         pixels: most pixels of an image, others are made smaller; None leaves all.
+        video: which frames of videos are taken; None as usual.
     """
 
     folder: Path | None = None
     pixels: int | None = None
+    video: Frames | None = None
 
     def settle(self, medium: Medium) -> Medium:
-        """Write into a medium where it lies, and how large it may be."""
-        source = medium.source
-        if self.folder is not None and not medium.is_address and not SCHEME.match(source):
-            source = str(expand(self.folder).absolute() / expand(source))
-        return replace(medium, source=source, pixels=self.pixels or 0)
+        """Write into a medium where it lies, how large it may be, and what is taken of it."""
+        medium = replace(medium, source=medium.each(self._find))
+        if medium.kind != "video" or self.video is None:
+            return replace(medium, pixels=self.pixels or 0) if medium.kind == "image" else medium
+        video = self.video
+        return replace(medium, pixels=video.pixels, fps=video.fps, frames=video.most)
+
+    def _find(self, source: str) -> str:
+        if self.folder is None or is_address(source) or SCHEME.match(source):
+            return source
+        return str(expand(self.folder).absolute() / expand(source))
 
 
 def show_media(
@@ -80,11 +104,12 @@ def look_at_medium(medium: Medium, place: Place) -> Medium:
     Raises:
         RowFault: if it is missing, damaged, too large, or lies elsewhere than on this machine.
     """
-    if medium.kind == "video":
-        return medium  # no model takes one
-    content, name = _read(medium, place)
-    (measure if medium.kind == "image" else measure_sound)(content, name)
-    return medium if medium.sha256 else replace(medium, sha256=hash_of(content))
+    found = _read_all(medium, place)
+    if not isinstance(medium.source, str):
+        measure_stills(found)
+    else:
+        MEASURES[medium.kind](*found[0])
+    return medium if medium.sha256 else replace(medium, sha256=_hash(found))
 
 
 def open_medium(medium: Medium, place: Place) -> Any:
@@ -93,12 +118,22 @@ def open_medium(medium: Medium, place: Place) -> Any:
     Raises:
         RowFault: if it is gone, damaged, or not what it was when its row was read.
     """
-    content, name = _read(medium, place)
-    if medium.sha256 and hash_of(content) != medium.sha256:
+    found = _read_all(medium, place)
+    content, name = found[0]
+    if medium.sha256 and _hash(found) != medium.sha256:
         raise RowFault(f"{medium.kind} {spell(name.name, LONGEST_NAME)} changed since it was read")
     if medium.kind == "audio":
         return read_sound(content, name)
-    return shrink(decode(content, name), medium.pixels)
+    if medium.kind == "image":
+        return shrink(decode(content, name), medium.pixels)
+    how = _frames_of(medium)
+    if isinstance(medium.source, str):
+        return read_video(content, name, how)
+    return read_stills(found, how)
+
+
+def _frames_of(medium: Medium) -> Frames:
+    return Frames(medium.fps or FPS, medium.frames or MOST_FRAMES, medium.pixels)
 
 
 @dataclass(frozen=True)
@@ -138,21 +173,63 @@ def look_at_all(media: Sequence[Medium]) -> list[Medium]:
     Raises:
         RowFault: if one cannot be read, or all together would fill the memory.
     """
-    pixels = sum(measure(*_read(medium, HERE)) for medium in media if medium.kind == "image")
+    sizes = [(medium, *_count_pixels(medium)) for medium in media if medium.kind != "audio"]
+    pixels = sum(shown for _, shown, _ in sizes)
     if pixels > MOST_PIXELS:
-        raise RowFault(f"all images have {pixels:,} pixels together, over {MOST_PIXELS:,}")
+        raise RowFault(f"all that is seen has {pixels:,} pixels together, over {MOST_PIXELS:,}")
+    decoded = sum(
+        whole
+        for medium, _, whole in sizes
+        if isinstance(medium.source, str) and is_address(medium.source)
+    )
+    if decoded > MOST_SENT:
+        raise RowFault(f"all videos have {decoded:,} pixels in all frames, over {MOST_SENT:,}")
     return [look_at_medium(medium, HERE) for medium in media]
 
 
-def _read(medium: Medium, place: Place) -> tuple[bytes, Path]:
-    if medium.is_address:
-        return read_address(medium.source), Path(f"data: address ({medium.kind})")
-    if SCHEME.match(medium.source):
-        raise RowFault(
-            f"{spell(medium.source)} is an address, and nothing is downloaded; give a file"
-        )
-    path = image_file(medium.source, place)
-    return read_image(path, "sound" if medium.kind == "audio" else medium.kind), path
+def _count_pixels(medium: Medium) -> tuple[int, int]:
+    """Count the pixels that are shown of an image or a video, and those that are decoded."""
+    found = _read_all(medium, HERE)
+    if medium.kind == "image":
+        pixels = measure(*found[0])
+        return pixels, pixels
+    how = _frames_of(medium)
+    if isinstance(medium.source, str):
+        clip = measure_video(*found[0])
+        total, largest = clip.total, clip.width * clip.height
+        count = len(how.pick(total, clip.fps))
+    else:
+        measure_stills(found)
+        total = count = len(how.pick(len(found), how.fps))
+        largest = max(measure(*still) for still in found)
+    return count * min(largest, how.size(count)), total * largest
+
+
+def _read_all(medium: Medium, place: Place) -> list[tuple[bytes, Path]]:
+    """Read the file that a message holds, or the images that are its video."""
+    sources = [medium.source] if isinstance(medium.source, str) else medium.source
+    found, size = [], 0
+    for source in sources:
+        found.append(_read(source, medium.kind, place))
+        size += len(found[-1][0])
+        if size > MOST_BYTES:
+            raise RowFault(f"the frames of a video have over {MOST_BYTES:,} bytes together")
+    return found
+
+
+def _hash(found: Sequence[tuple[bytes, Path]]) -> str:
+    """Hash what one file holds, or what all do, in their order."""
+    hashes = [hash_of(content) for content, _ in found]
+    return hashes[0] if len(hashes) == 1 else hash_of("".join(hashes).encode())
+
+
+def _read(source: str, kind: str, place: Place) -> tuple[bytes, Path]:
+    if is_address(source):
+        return read_address(source), Path(f"data: address ({kind})")
+    if SCHEME.match(source):
+        raise RowFault(f"{spell(source)} is an address, and nothing is downloaded; give a file")
+    path = image_file(source, place)
+    return read_image(path, "sound" if kind == "audio" else kind), path
 
 
 def read_address(address: str) -> bytes:

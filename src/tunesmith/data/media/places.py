@@ -105,13 +105,13 @@ def hash_media(how: Tokenizing, rows: RowSet, meaning: Meaning) -> dict[str, lis
     """Hash what the rows show, and how it is counted; nothing if they show nothing."""
     from tunesmith.data.meaning import read_set
 
-    digest, count = hashlib.sha256(), 0
+    digest, kinds = hashlib.sha256(), set()
     for row in read_set(rows, meaning, how.options.encoding, how.options.system):
         if isinstance(row, Problem) or not isinstance(row, Conversation):
             continue
         for medium in media_of(row):
             digest.update(medium.sha256.encode())
-            count += 1
+            kinds.add(medium.kind)
     assert how.learn.senses is not None
     seen: list[str | int] = [
         digest.hexdigest(),
@@ -119,4 +119,7 @@ def hash_media(how: Tokenizing, rows: RowSet, meaning: Meaning) -> dict[str, lis
         how.options.image_pixels or 0,
         "" if how.options.media is None else str(expand(how.options.media).absolute()),
     ]
-    return {"media": seen} if count else {}
+    options = how.options
+    if "video" in kinds:
+        seen += [str(options.video_fps), options.video_frames, options.video_pixels or 0]
+    return {"media": seen} if kinds else {}

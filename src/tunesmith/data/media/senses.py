@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 Shown = tuple[str, Any]
-"""A kind, and what was decoded: an image of Pillow, or a `Sound`."""
+"""A kind, and what was decoded: an image of Pillow, a `Video` or a `Sound`."""
 
 
 class Senses(Protocol):

@@ -21,6 +21,7 @@ from tunesmith.evaluation.suites.written import is_right, write_answers
 from tunesmith.hardware import Precision, choose_device, choose_precision
 from tunesmith.models.chat import ChatModel, find_subject, load_subject
 from tunesmith.models.chat import Subject as Weights
+from tunesmith.models.gguf_file import find_gguf
 from tunesmith.paths import exists, expand
 
 SHOTS = 5
@@ -115,8 +116,15 @@ def measure_suite(
 
     Raises:
         DataError: if the files are not what they should be.
-        RunError: if an option has no effect.
+        RunError: if an option has no effect, or the model is a GGUF.
     """
+    if not isinstance(name, Weights) and (file := find_gguf(name)) is not None:
+        raise RunError(
+            "benchmarks are not asked of a GGUF: llama.cpp does not tell how likely a text is",
+            hint="ask the run or the folder that it was made from, or measure answers with --data "
+            "and no --suite",
+            where=str(file),
+        )
     if options.shots is None:
         options = replace(options, shots=SHOTS if suite in LAYOUTS else 0)
     read = _limit(_read(suite, data, options.shots or 0), options.limit)

@@ -59,7 +59,9 @@ def name_model(chat: ChatModel, family: Family) -> str:
     """Name a model; of one called phi-3, llama.cpp expects certain tokens, and cuts after them."""
     if family.name == "phi3" and chat.tokenizer.get_vocab().keys() >= PHI_TOKENS:
         return "phi-3"
-    return re.sub(r"phi-?3", "phi", chat.name, flags=re.IGNORECASE)
+    folder = Path(chat.name)  # a file that others get names no folder of this machine
+    name = folder.resolve().name if folder.is_dir() else chat.name
+    return re.sub(r"phi-?3", "phi", name, flags=re.IGNORECASE)
 
 
 def write_fields(writer: Any, fields: Fields) -> None:

@@ -11,6 +11,8 @@ from tunesmith.inference.batching.weights import Product
 
 Place = tuple[int, str]
 """The number of a layer and the name of a product in it; (-1, "head") for the head."""
+Pair = tuple[torch.Tensor, torch.Tensor]
+"""The two matrices of an adapter."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Deltas:
     """
 
     name: str
-    pairs: dict[Place, tuple[torch.Tensor, torch.Tensor]]
+    pairs: dict[Place, Pair]
 
 
 @dataclass

@@ -31,6 +31,8 @@ class Batch:
     Attributes:
         most: answers in work at the same time.
         chunk: tokens of prompts that are read in one step at most.
+        at_once: whether all its answers were asked for together: nobody waits for pieces, and no
+            one comes later who begins as they end.
         waiting: answers that have no slot yet, the oldest first.
         slots: those in work, the oldest first.
     """
@@ -40,6 +42,7 @@ class Batch:
     prefixes: Prefixes
     most: int
     chunk: int
+    at_once: bool = False
     waiting: deque[Row] = field(default_factory=deque)
     slots: list[Slot] = field(default_factory=list)
     _seconds: float = 1e-3
@@ -95,7 +98,10 @@ class Batch:
         """
         over = [slot for slot in self.slots if slot.row.is_over]
         for slot in over:
-            self.prefixes.keep(slot)
+            if slot.row.finish is None:  # it failed, perhaps at what is not a number
+                slot.shelf.wipe(slot)
+            elif not self.at_once:
+                self.prefixes.keep(slot)
             slot.shelf.remove(slot)
         if over:  # looked up once: others may be cancelled meanwhile
             self.slots = [slot for slot in self.slots if slot not in over]
@@ -140,7 +146,8 @@ class Batch:
 
     def _most_read(self) -> int:
         """Say how many tokens are read in this step: fewer if those who write would wait long."""
-        if not any(slot.left == 1 and slot.row.remembers for slot in self.slots):
+        waited_for = (slot for slot in self.slots if slot.left == 1 and slot.row.remembers)
+        if self.at_once or not any(waited_for):
             return self.chunk
         return min(self.chunk, max(LEAST_CHUNK, int(LONGEST_PAUSE / self._seconds)))
 

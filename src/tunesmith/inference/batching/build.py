@@ -4,18 +4,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from tunesmith.errors import ModelError
 from tunesmith.hardware import DeviceOption, PrecisionOption
-from tunesmith.inference.engine import Engine
+from tunesmith.inference.engine import Engine, Writer
 from tunesmith.inference.generate import BATCH_ROWS
 from tunesmith.inference.own_model import OwnModel
-from tunesmith.models.chat import Subject, find_subject, has_few_bits, load_subject
+from tunesmith.models.chat import (
+    ChatModel,
+    Subject,
+    find_subject,
+    has_few_bits,
+    load_subject,
+)
 from tunesmith.models.inspect import read_config
+
+if TYPE_CHECKING:
+    import torch
 
 BASE = "base"
 """What clients call the model that adapters lie on."""
+MANY = "a Llama-like model: many answers at once"
 
 
 @dataclass(frozen=True)
@@ -67,7 +77,7 @@ def build_engine(
         else:
             if subject.adapter is not None:
                 engine.put_on(subject.name, subject, first=True)
-            return Built(engine, "batching", "a Llama-like model: many answers at once")
+            return Built(engine, "batching", MANY)
     if memory is not None:
         raise ModelError(
             f"the memory of the cache cannot be chosen: transformers answers, as {why}",
@@ -76,7 +86,30 @@ def build_engine(
         )
     model = load_subject(subject, precision, device)
     own = OwnModel(model, rows=rows or BATCH_ROWS)
-    return Built(own, "generate", f"transformers writes, in batches, as {why}")
+    return Built(own, "generate", _in_batches(why))
+
+
+def build_writer(model: ChatModel, dtype: torch.dtype, *, rows: int) -> tuple[Writer, str]:
+    """Let a model that learns meanwhile answer, in the fastest way that there is for it.
+
+    Args:
+        dtype: what its products are computed in.
+        rows: answers in work at the same time.
+
+    Returns:
+        who writes, and why, one line for a person.
+    """
+    from tunesmith.inference.batching.policy import PolicyWriter
+    from tunesmith.inference.batching.weights import OtherModel
+
+    try:
+        return PolicyWriter(model, dtype, rows=rows), MANY
+    except OtherModel as other:
+        return OwnModel(model, rows=rows), _in_batches(str(other))
+
+
+def _in_batches(why: str) -> str:
+    return f"transformers writes, in batches, as {why}"
 
 
 def _why_not(subject: Subject, kinds: tuple[str, ...]) -> str | None:

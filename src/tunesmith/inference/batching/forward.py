@@ -54,18 +54,22 @@ class Forward:
         cos, sin = (turns[positions, None] for turns in self._find_turns(step.longest))
         reading = Reading(step, groups, cos, sin)
         rows = weights.embedding[tokens]
-        size, epsilon = rows.shape[-1:], weights.epsilon
         for place, layer in enumerate(weights.layers):
-            normal = functional.rms_norm(rows, size, layer.norm, epsilon)
+            normal = self._normalize(rows, layer.norm)
             looked = self._look(reading, place, layer, normal)
             rows.add_(groups.product(layer.out, looked, (place, "out")))
-            normal = functional.rms_norm(rows, size, layer.mlp_norm, epsilon)
+            normal = self._normalize(rows, layer.mlp_norm)
             gate, up = groups.product(layer.gate_up, normal, (place, "gate_up")).chunk(2, -1)
             inner = weights.activation(gate).mul_(up)
             rows.add_(groups.product(layer.down, inner, (place, "down")))
         rows, groups = groups.select(rows, step.outputs)
-        normal = functional.rms_norm(rows, size, weights.norm, epsilon)
+        normal = self._normalize(rows, weights.norm)
         return groups.restore(groups.product(weights.head, normal, (-1, "head")))
+
+    def _normalize(self, rows: torch.Tensor, norm: torch.Tensor) -> torch.Tensor:
+        """Scale rows for a product, in the numbers that it is computed in."""
+        found = functional.rms_norm(rows, rows.shape[-1:], norm, self.weights.epsilon)
+        return found.to(self.weights.dtype)
 
     def _look(self, reading: Reading, place: int, layer: Layer, rows: torch.Tensor) -> torch.Tensor:
         """Keep the keys and values of tokens, and let them look at those they see."""

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from tunesmith.errors import ModelError
-from tunesmith.inference.batching.adapters import Deltas, Place
+from tunesmith.inference.batching.adapters import Deltas, Pair, Place
 from tunesmith.inference.batching.weights import Product, Weights
 from tunesmith.models.adapter import WEIGHTS, check_base
 from tunesmith.models.chat import Subject
@@ -107,7 +107,7 @@ def _by_product(
             raise _left_over(name, folder)
         tensors.setdefault(match.group(1), {})[match.group(2)] = tensor
     found = []
-    for place, product, prefix in _products(weights):
+    for place, product, prefix in list_products(weights):
         own = {part: tensors.pop(prefix + part, {}) for part, _ in product.parts}
         own = {part: pair for part, pair in own.items() if pair}
         if own:
@@ -117,7 +117,8 @@ def _by_product(
     return found
 
 
-def _products(weights: Weights) -> list[tuple[Place, Product, str]]:
+def list_products(weights: Weights) -> list[tuple[Place, Product, str]]:
+    """List the products of a model, and what comes before the names of their parts."""
     found: list[tuple[Place, Product, str]] = [((-1, "head"), weights.head, "")]
     for place, layer in enumerate(weights.layers):
         for name, product in (
@@ -135,26 +136,37 @@ def _pair(
     prefix: str,
     tensors: Mapping[str, Mapping[str, torch.Tensor]],
     how: tuple[Weights, Mapping[str, Any]],
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Put the matrices of a product's parts together: down [in, ranks] and up [ranks, out]."""
+) -> Pair:
+    """Scale the matrices of a product's parts, and put them together."""
     weights, config = how
-    size = product.weight.shape[1]
-    ranks = sum(len(pair.get("A", ())) for pair in tensors.values())
-    down = torch.zeros(ranks, size)
-    up = torch.zeros(len(product.weight), ranks)
+    sizes = dict(product.parts)
+    found = {}
+    for part, pair in tensors.items():
+        _check_shapes(pair, (sizes[part], product.weight.shape[1]), prefix + part)
+        scale = _scale(config, prefix + part, len(pair["A"]))
+        found[part] = pair["A"], pair["B"].float() * scale
+    return join_pairs(product, found, weights)
+
+
+def join_pairs(product: Product, pairs: Mapping[str, Pair], weights: Weights) -> Pair:
+    """Put the matrices of a product's parts together: down [in, ranks] and up [ranks, out].
+
+    Args:
+        pairs: A [rank, in] and B [out, rank], scaled, of the parts that have some.
+    """
+    device, dtype = weights.device, weights.dtype
+    ranks = sum(len(down) for down, _ in pairs.values())
+    down = torch.zeros(ranks, product.weight.shape[1], device=device)
+    up = torch.zeros(len(product.weight), ranks, device=device)
     first = start = 0
     for part, outputs in product.parts:
-        pair = tensors.get(part)
-        if pair is not None:
-            _check_shapes(pair, (outputs, size), prefix + part)
-            rank = len(pair["A"])
-            scale = _scale(config, prefix + part, rank)
-            down[start : start + rank] = pair["A"]
-            up[first : first + outputs, start : start + rank] = pair["B"].float() * scale
-            start += rank
+        if part in pairs:
+            a, b = pairs[part]
+            down[start : start + len(a)] = a
+            up[first : first + outputs, start : start + len(a)] = b
+            start += len(a)
         first += outputs
-    device, dtype = weights.device, weights.dtype
-    return down.t().to(device, dtype), up.t().to(device, dtype)
+    return down.t().to(dtype), up.t().to(dtype)
 
 
 def _load(folder: Path) -> dict[str, torch.Tensor]:

@@ -84,6 +84,10 @@ class Shelf:
         slot.place, other.place = other.place, slot.place
         self.slots[slot.place], self.slots[other.place] = slot, other
 
+    def wipe(self, slot: Slot) -> None:
+        """Leave nothing of a text to whoever comes next: masked or not, NaN stays NaN."""
+        self.kept[:, slot.place].zero_()
+
     def remove(self, slot: Slot) -> None:
         """Give a slot back; the last ones take its place."""
         hole = slot.place
@@ -108,11 +112,13 @@ class Shelves:
 
     Attributes:
         limit: bytes they may take together.
+        shortest: tokens of the smallest slots.
         by_length: the shelves, by the length of their slots.
     """
 
     weights: Weights
     limit: int
+    shortest: int = SHORTEST
     by_length: dict[int, Shelf] = field(default_factory=dict)
 
     @property
@@ -129,6 +135,10 @@ class Shelves:
     def in_use(self) -> list[Shelf]:
         """Return the shelves that hold something."""
         return [shelf for shelf in self.by_length.values() if shelf.slots]
+
+    def reserve(self, tokens: int, slots: int) -> None:
+        """Make room at once for so many texts of a length."""
+        self._shelf(tokens).resize(slots)
 
     def take(self, row: Row) -> Slot | None:
         """Take a slot for a text and the next token; None if there is no room now."""
@@ -165,10 +175,10 @@ class Shelves:
         return shelf if not full or self._grow(shelf) else None
 
     def _shelf(self, tokens: int) -> Shelf:
-        length = SHORTEST
+        length = self.shortest
         while length < tokens:
             length *= 2
-        length = min(length, _rounded(self.weights.longest))
+        length = min(length, rounded(self.weights.longest))
         if length not in self.by_length:
             self.by_length[length] = Shelf(self.weights, length)
         return self.by_length[length]
@@ -193,6 +203,6 @@ class Shelves:
                 other.resize(len(other.slots))
 
 
-def _rounded(tokens: int) -> int:
+def rounded(tokens: int) -> int:
     """Round up to what kernels like."""
     return -(-tokens // 8) * 8

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from tunesmith.models.rope_by_length import turns_by_length
+from tunesmith.models.value import ValueHead
 
 KINDS = ("llama", "mistral", "qwen2", "qwen3")
 """Families whose forward pass is written here, as transformers calls them."""
@@ -94,14 +95,14 @@ class Weights:
 
     @property
     def dtype(self) -> torch.dtype:
-        """What it counts in."""
-        return self.embedding.dtype
+        """What its products are computed in; what they are added to may be more exact."""
+        return self.head.weight.dtype
 
     @property
     def token_bytes(self) -> int:
         """Measure what is kept of each token of a text."""
         numbers = 2 * len(self.layers) * self.num_kv_heads * self.head_size
-        return numbers * self.embedding.element_size()
+        return numbers * self.dtype.itemsize
 
 
 def take_weights(model: nn.Module) -> Weights:
@@ -110,20 +111,33 @@ def take_weights(model: nn.Module) -> Weights:
     Raises:
         OtherModel: before anything is changed, if the forward pass written here is not the model's.
     """
+    check_model(model)
+    kinds = {weight.dtype for weight in model.parameters()}
+    if len(kinds) != 1:
+        raise OtherModel("its weights are of several kinds")
+    return lay_out(model, *kinds)
+
+
+def lay_out(model: nn.Module, dtype: torch.dtype) -> Weights:
+    """Lay the weights of a model out that was looked at, adapters left aside.
+
+    Frozen layers become views of what is made of them, once; of layers that learn, and of numbers
+    of another kind, copies are made.
+
+    Args:
+        dtype: what products are to be computed in.
+    """
     inner: Any = model
-    _check_model(inner)
     body, config = inner.model, inner.config
-    first = body.layers[0].self_attn
+    first, embedding = body.layers[0].self_attn, body.embed_tokens.weight
     return Weights(
-        embedding=body.embed_tokens.weight,
+        embedding=embedding,
         layers=tuple(
-            _take_layer(layer, f"model.layers.{place}", config)
+            _take_layer(layer, f"model.layers.{place}", config, (dtype, embedding.dtype))
             for place, layer in enumerate(body.layers)
         ),
-        norm=body.norm.weight,
-        head=Product(
-            inner.lm_head.weight, inner.lm_head.bias, (("lm_head", len(inner.lm_head.weight)),)
-        ),
+        norm=body.norm.weight.to(embedding.dtype),
+        head=_join(inner, "", ("lm_head",), dtype),
         num_heads=config.num_attention_heads,
         num_kv_heads=config.num_key_value_heads,
         head_size=first.head_dim,
@@ -135,43 +149,60 @@ def take_weights(model: nn.Module) -> Weights:
     )
 
 
-def _take_layer(layer: Any, name: str, config: Any) -> Layer:
+def _take_layer(
+    layer: Any, name: str, config: Any, dtypes: tuple[torch.dtype, torch.dtype]
+) -> Layer:
+    """Lay one layer out.
+
+    Args:
+        dtypes: of products, and of what they are added to.
+    """
     attention, mlp = layer.self_attn, layer.mlp
     kind, heads = config.model_type, None
+    dtype, outer = dtypes
     if kind == "qwen3":
         norms = (attention.q_norm.weight, attention.k_norm.weight)
         counts = (config.num_attention_heads, config.num_key_value_heads)
         heads = torch.cat(
             [norm.detach().expand(count, -1) for norm, count in zip(norms, counts, strict=True)]
-        )
+        ).to(dtype)
     own = config.sliding_window if kind == "mistral" else None
     return Layer(
         name=name,
-        norm=layer.input_layernorm.weight,
-        qkv=_join(attention, "self_attn", ("q_proj", "k_proj", "v_proj")),
+        norm=layer.input_layernorm.weight.to(outer),
+        qkv=_join(attention, "self_attn.", ("q_proj", "k_proj", "v_proj"), dtype),
         heads=heads,
-        out=_join(attention, "self_attn", ("o_proj",)),
-        mlp_norm=layer.post_attention_layernorm.weight,
-        gate_up=_join(mlp, "mlp", ("gate_proj", "up_proj")),
-        down=_join(mlp, "mlp", ("down_proj",)),
+        out=_join(attention, "self_attn.", ("o_proj",), dtype),
+        mlp_norm=layer.post_attention_layernorm.weight.to(outer),
+        gate_up=_join(mlp, "mlp.", ("gate_proj", "up_proj"), dtype),
+        down=_join(mlp, "mlp.", ("down_proj",), dtype),
         window=own if kind in ("llama", "mistral") else attention.sliding_window,
     )
 
 
-def _join(module: Any, place: str, names: Sequence[str]) -> Product:
-    """Put layers with the same input together; they become views of the whole."""
-    linears = [module.get_submodule(name) for name in names]
+def _join(module: Any, place: str, names: Sequence[str], dtype: torch.dtype) -> Product:
+    """Put layers with the same input together; frozen ones become views of the whole."""
+    linears = [_without_adapter(module.get_submodule(name)) for name in names]
     parts = tuple(
-        (f"{place}.{name}", len(linear.weight)) for name, linear in zip(names, linears, strict=True)
+        (f"{place}{name}", len(linear.weight)) for name, linear in zip(names, linears, strict=True)
     )
-    weight = _join_tensors([linear.weight for linear in linears])
+    weight = _join_tensors([linear.weight for linear in linears], dtype)
     biases = [linear.bias for linear in linears]
-    return Product(weight, None if biases[0] is None else _join_tensors(biases), parts)
+    return Product(weight, None if biases[0] is None else _join_tensors(biases, dtype), parts)
 
 
-def _join_tensors(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+def _without_adapter(linear: nn.Module) -> Any:
+    """Return the layer that an adapter was put around, or the layer itself."""
+    return linear._modules.get("base_layer", linear)
+
+
+def _join_tensors(tensors: Sequence[torch.Tensor], dtype: torch.dtype) -> torch.Tensor:
     if len(tensors) == 1:
-        return tensors[0]
+        return tensors[0].detach().to(dtype)
+    if any(tensor.requires_grad or tensor.dtype != dtype for tensor in tensors):
+        return torch.cat([tensor.detach().to(dtype) for tensor in tensors])
+    if (joined := _joined_before(tensors)) is not None:
+        return joined
     whole = torch.cat([tensor.detach() for tensor in tensors])
     start = 0
     for tensor in tensors:
@@ -180,7 +211,48 @@ def _join_tensors(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
     return whole
 
 
-def _check_model(model: Any) -> None:
+def _joined_before(tensors: Sequence[torch.Tensor]) -> torch.Tensor | None:
+    """Return the whole that tensors are views of, if they are all of it."""
+    first = tensors[0].detach()
+    storage, place = first.untyped_storage(), 0
+    for tensor in tensors:
+        same = tensor.untyped_storage().data_ptr() == storage.data_ptr()
+        if not (same and tensor.storage_offset() == place and tensor.is_contiguous()):
+            return None
+        place += tensor.numel()
+    shape = (sum(map(len, tensors)), *first.shape[1:])
+    return first.as_strided(shape, first.stride())
+
+
+def check_model(model: nn.Module, adapted: Collection[str] = ()) -> None:
+    """Refuse a model whose forward pass is not the one written here.
+
+    Args:
+        adapted: names of linear layers with adapters around them, which were looked at.
+
+    Raises:
+        OtherModel: saying what it has.
+    """
+    check_family(model)
+    inner: Any = model
+    config = inner.config
+    turns = config.rope_parameters or {}
+    kind, turned = turns.get("rope_type"), 2 * len(inner.model.rotary_emb.inv_freq)
+    if turns_by_length(model) or turned != inner.model.layers[0].self_attn.head_dim:
+        raise OtherModel(f"its positions turn by {kind}, or turn a part of each head only")
+    for name in ("attn_logit_softcapping", "final_logit_softcapping", "logit_scale"):
+        if vars(config).get(name) is not None:
+            raise OtherModel(f"its configuration has {name}")
+    _check_modules(model, adapted)
+    _check_weights(inner)
+
+
+def check_family(model: nn.Module) -> None:
+    """Refuse a model of another family.
+
+    Raises:
+        OtherModel: naming it.
+    """
     from transformers import (
         LlamaForCausalLM,
         MistralForCausalLM,
@@ -191,32 +263,33 @@ def _check_model(model: Any) -> None:
     known = (LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM)
     if type(model) not in known:
         raise OtherModel(f"{type(model).__name__} is none of {', '.join(KINDS)}")
-    config = model.config
-    turns = config.rope_parameters or {}
-    kind, turned = turns.get("rope_type"), 2 * len(model.model.rotary_emb.inv_freq)
-    if turns_by_length(model) or turned != model.model.layers[0].self_attn.head_dim:
-        raise OtherModel(f"its positions turn by {kind}, or turn a part of each head only")
-    for name in ("attn_logit_softcapping", "final_logit_softcapping", "logit_scale"):
-        if vars(config).get(name) is not None:
-            raise OtherModel(f"its configuration has {name}")
-    _check_modules(model)
 
 
-def _check_modules(model: Any) -> None:
+def _check_modules(model: nn.Module, adapted: Collection[str]) -> None:
     """Refuse what was put into, around or in place of the modules of a family."""
     family = type(model).__module__
-    plain = (nn.Linear, nn.Embedding, nn.ModuleList)
+    plain = (nn.Linear, nn.Embedding, nn.ModuleList, ValueHead)
+    below = tuple(f"{name}." for name in adapted)
     for name, module in model.named_modules():
         kind = type(module)
-        if kind not in plain and kind.__module__ != family and list(module.parameters()):
+        looked_at = name in adapted or (below and name.startswith(below))
+        strange = kind not in plain and kind.__module__ != family and not looked_at
+        if strange and list(module.parameters()):
             raise OtherModel(f"{name} is a {kind.__name__}")
         if module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module):
             raise OtherModel(f"something listens to {name or 'the model'}")
-    shapes = {(weight.dtype, weight.device) for weight in model.parameters()}
-    if len(shapes) != 1 or not next(iter(shapes))[0].is_floating_point:
-        raise OtherModel("its weights are of several kinds, or lie on several devices")
+
+
+def _check_weights(model: Any) -> None:
+    weights = list(model.parameters())
+    several = len({weight.device for weight in weights}) != 1
+    if several or not all(weight.is_floating_point() for weight in weights):
+        raise OtherModel("its weights are kept in few bits, or lie on several devices")
     biased = [
-        [linear.bias is None for linear in (part.q_proj, part.k_proj, part.v_proj)]
+        [
+            _without_adapter(linear).bias is None
+            for linear in (part.q_proj, part.k_proj, part.v_proj)
+        ]
         for part in (layer.self_attn for layer in model.model.layers)
     ]
     if any(len(set(each)) > 1 for each in biased):

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tunesmith.errors import ModelError
+from tunesmith.errors import ModelError, RequestError
 from tunesmith.inference.elsewhere.wire import Address
 from tunesmith.inference.engine import Speech
 from tunesmith.inference.generate import Messages, Tools
 from tunesmith.inference.looked import refuse_shown
 from tunesmith.inference.manner import manner_of
 from tunesmith.inference.sampling import Sampling
+from tunesmith.inference.sent import Sent
 from tunesmith.inference.spelling import BYTE, byte_values
+from tunesmith.inference.structured import Outline
+from tunesmith.inference.structured.lark import ONE_LINE
 from tunesmith.templates import BREAK, Template, build_template
 
 CONTROL, USER_DEFINED = 3, 4
@@ -48,8 +51,10 @@ class GgufSpeech(Speech):
             )
         self._texts, self._kinds, self.num_tokens = texts, kinds, len(texts)
         self._is_bytes = header.get("tokenizer.ggml.model") == "gpt2"
+        prefixed = header.get("tokenizer.ggml.add_space_prefix", True)
+        self._drops_space = header.get("tokenizer.ggml.model") == "llama" and prefixed
         whole = [texts[at] for at, kind in enumerate(kinds) if kind in (CONTROL, USER_DEFINED)]
-        self._template = template = _build(header, texts, whole, name)
+        self.template = template = _build(header, texts, whole, name)
         self.stop_ids = _stop_ids(header, texts, template)
         self.defaults, self.can_chat = Sampling(), template is not None
         self.options = template.options if template else frozenset()
@@ -59,14 +64,14 @@ class GgufSpeech(Speech):
 
     def render(self, messages: Messages, tools: Tools, options: Mapping[str, Any]) -> list[int]:
         """Write a conversation as the file's template does; tokenize it."""
-        if self._template is None:
+        if self.template is None:
             raise ModelError(
                 "the GGUF has no chat template, so it can only continue text",
                 hint="export it again from a model that has one",
                 where=self._name,
             )
         refuse_shown(messages)
-        return self.encode(self._template.render_prompt(messages, tools, options))
+        return self.encode(self.template.render_prompt(messages, tools, options))
 
     def encode(self, text: str) -> list[int]:
         """Tokenize a text; special tokens are read as such but where a BREAK stands in them."""
@@ -75,6 +80,24 @@ class GgufSpeech(Speech):
             asked = {"content": part, "add_special": False, "parse_special": True}
             ids += self._address.ask("/tokenize", asked)["tokens"]
         return ids
+
+    def forms(self, outline: Outline, count: int) -> Sequence[Sent]:
+        """Make the forms of so many answers: llama.cpp reads the grammars that our own engine does.
+
+        Raises:
+            RequestError: if it would read the vocabulary otherwise than it writes it.
+        """
+        if self._drops_space:
+            raise RequestError(
+                "llama.cpp holds answers of this vocabulary to no form: it reads the blank that "
+                "begins a token as none",
+                hint="serve the run or the folder that the GGUF was made from",
+                where="response_format",
+            )
+        grammar = outline.grammar(self.manner.specials, ONE_LINE)  # its blanks have no end
+        asked = {"grammar": f"%llguidance {{}}\n{grammar}"}
+        plain = outline.grammar({}, ONE_LINE)
+        return [Sent(asked, plain) for _ in range(count)]
 
     def decode(self, tokens: Sequence[int], *, keep_special: bool = False) -> str:
         """Return the text of tokens."""

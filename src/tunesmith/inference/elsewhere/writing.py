@@ -13,6 +13,7 @@ from tunesmith.inference.elsewhere.wire import Address, Reply
 from tunesmith.inference.engine import Hear, Load, Piece, Request, Work
 from tunesmith.inference.generate import Answer
 from tunesmith.inference.sampling import Sampling
+from tunesmith.inference.sent import Sent
 
 Ask = tuple[str, Mapping[str, Any]]
 """The path, and what is posted there."""
@@ -111,6 +112,25 @@ def understood(pieces: Iterator[Piece], address: Address) -> Iterator[Piece]:
         raise address.unreachable(f"{type(problem).__name__} {problem}") from problem
 
 
+def held(pieces: Iterator[Piece], request: Request) -> Iterator[Piece]:
+    """Pass pieces on, and see that they keep to the form that was asked for.
+
+    Raises:
+        EngineError: if they do not.
+    """
+    form = request.form
+    if not isinstance(form, Sent):
+        yield from pieces
+        return
+    for piece in pieces:
+        form.take(piece.text)
+        if piece.finish == "length" and form.is_over():
+            piece = replace(piece, finish="stop")  # noqa: PLW2901
+        elif piece.finish == "stop" and not request.sampling.stop:
+            form.end()
+        yield piece
+
+
 def write_all(
     write: Callable[[Sequence[int], Sampling], Answer],
     prompts: Sequence[Sequence[int]],
@@ -149,13 +169,18 @@ def check_request(request: Request, longest: int, known: Iterable[str], engine: 
                 hint="leave it out, or serve with another --engine",
                 where=name,
             )
-    if request.form is not None:
+    if request.form is not None and not isinstance(request.form, Sent):
         raise RequestError(
-            f"the engine {engine} cannot hold an answer to a form",
-            hint="leave response_format out, or serve with --engine own",
+            f"the engine {engine} chooses no tokens here",
+            hint="make the form with the speech of its model",
             where="response_format",
         )
     return min(request.sampling.max_tokens, room(request.prompt, longest))
+
+
+def fields_of(request: Request) -> Mapping[str, Any]:
+    """Return what a server is asked besides, so that it holds the answer to its form."""
+    return request.form.fields if isinstance(request.form, Sent) else {}
 
 
 def room(prompt: Sequence[int], longest: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tunesmith.inference.structured.calls import Calling
 from tunesmith.inference.structured.forms import Forms
-from tunesmith.inference.structured.grammar import write_grammar
+from tunesmith.inference.structured.grammar import Outline
 from tunesmith.inference.structured.wanted import Wanted
 
-__all__ = ["Calling", "Forms", "Wanted", "write_grammar"]
+__all__ = ["Calling", "Forms", "Outline", "Wanted"]

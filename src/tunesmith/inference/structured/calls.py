@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tunesmith.errors import RequestError, require
-from tunesmith.inference.structured.lark import ANYTHING, Rules, json_of, quote
+from tunesmith.inference.structured.lark import ANYTHING, Rules, quote
 from tunesmith.inference.structured.wanted import check_schema
 from tunesmith.inference.tool_calls import ToolFormat
 from tunesmith.inference.tool_calls.announce import kinds_of
@@ -109,7 +109,7 @@ class Calling:
     def _write_json(self, rules: Rules, at: int, shape: Shape) -> str:
         tool = self.tools[at]
         name, between = quote(tool["function"]["name"]), _spell(rules, shape.between)
-        return rules.add(f"tool_{at}", f"{name} {between} {json_of(_schema_of(tool))}")
+        return rules.add(f"tool_{at}", f"{name} {between} {rules.json_of(_schema_of(tool))}")
 
     def _write_tagged(self, rules: Rules, at: int, tagged: Tagged) -> str:
         tool = self.tools[at]
@@ -159,7 +159,7 @@ def _write_value(
     if kinds != {"string"}:
         defined = {name: whole[name] for name in ("$defs", "definitions") if name in whole}
         beside = {**schema, **defined} if isinstance(schema, Mapping) else schema
-        found.append(f"{json_of(beside)} {end}")
+        found.append(f"{rules.json_of(beside)} {end}")
     if "string" in kinds:
         found.append(rules.up_to(f"{rule}_text", tagged.value_end, _pattern_of(schema)))
     return " | ".join(found)

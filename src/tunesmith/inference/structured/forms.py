@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -36,24 +39,45 @@ class Forms:
             MissingPackage: if llguidance is not installed.
         """
         library = require("llguidance", extra="serve")
-        vocabulary = read_vocabulary(self._tokenizer, self._stop_ids)
+        vocabulary = self._vocabulary.read
         matcher = library.LLMatcher(vocabulary, grammar, log_level=0)
         return GrammarForm(matcher, vocabulary.vocab_size)
 
+    @cached_property
+    def _vocabulary(self) -> Vocabulary:
+        return read_vocabulary(self._tokenizer, self._stop_ids)
 
-@lru_cache(maxsize=4)  # adapters over one base have its tokenizer
-def read_vocabulary(tokenizer: PreTrainedTokenizerFast, stop_ids: tuple[int, ...]) -> Any:
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """A vocabulary as llguidance read it."""
+
+    read: Any
+
+
+_IN_USE: WeakValueDictionary[tuple[str, tuple[int, ...]], Vocabulary] = WeakValueDictionary()
+"""Adapters over one base have its vocabulary, though their tokenizers may be copies of it."""
+
+
+def read_vocabulary(tokenizer: PreTrainedTokenizerFast, stop_ids: tuple[int, ...]) -> Vocabulary:
     """Read a vocabulary for llguidance, without padding and truncation, which are for batches."""
     from tokenizers import Tokenizer
 
-    library = require("llguidance", extra="serve")
     backend: Any = tokenizer.backend_tokenizer
     if backend.padding or backend.truncation:
         backend = Tokenizer.from_str(backend.to_str())
         backend.no_padding()
         backend.no_truncation()
+    text = backend.to_str()
+    key = (sha256(text.encode()).hexdigest(), stop_ids)
+    if (found := _IN_USE.get(key)) is None:
+        found = _IN_USE[key] = Vocabulary(_read(tokenizer, text, list(stop_ids) or [0]))
+    return found
+
+
+def _read(tokenizer: PreTrainedTokenizerFast, text: str, ends: list[int]) -> Any:
+    library = require("llguidance", extra="serve")
     num_tokens = max(tokenizer.get_vocab().values()) + 1
-    ends, text = list(stop_ids) or [0], backend.to_str()
     knows = num_tokens == len(tokenizer) and is_known(json.loads(text)["decoder"] or {})
     read = text if knows else Spelled(tokenizer, num_tokens, ends)
     return library.LLTokenizer(read, n_vocab=num_tokens, eos_token=ends)

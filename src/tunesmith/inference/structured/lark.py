@@ -5,11 +5,37 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 SPACE = r"[ \t]{0,2}|\n[ \t]{0,40}"
 """Between the parts of JSON: without an end to it, a model may write blanks for ever."""
 ANYTHING = "/(?s:.*)/"
+
+
+@dataclass(frozen=True)
+class Spacing:
+    """How JSON may be spelled.
+
+    Attributes:
+        options: llguidance's.
+        around: what may stand before and behind it.
+    """
+
+    options: Mapping[str, Any]
+    around: str = ""
+
+
+BOUNDED = Spacing({"whitespace_pattern": SPACE})
+ONE_LINE = Spacing({"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "})
+ANY = Spacing(
+    {
+        "whitespace_pattern": r"[ \t\r\n]*",
+        "json_allowed_escapes": 'nrbtf\\"u',
+        "json_allow_general_unicode_escapes": True,
+    },
+    r"/[ \t\r\n]*/",
+)
 
 
 class Rules:
@@ -19,12 +45,11 @@ class Rules:
         specials: ids of special tokens, which no text spells, by what they are called.
     """
 
-    def __init__(self, specials: Mapping[str, int]) -> None:
-        self._specials = specials
+    def __init__(self, specials: Mapping[str, int], spacing: Spacing = BOUNDED) -> None:
+        self._specials, self._spacing = specials, spacing
         spelled = sorted(specials, key=len, reverse=True)
         self._special = re.compile(f"({'|'.join(map(re.escape, spelled)) or '(?!)'})")
         self._lines: list[str] = []
-        self.beside: dict[str, str] = {}
 
     def add(self, name: str, body: str, *, ends_with: str = "") -> str:
         """Add a rule, or a terminal if its name is in capitals; return its name.
@@ -50,6 +75,12 @@ class Rules:
         """Whether a text is one special token."""
         return text in self._specials
 
+    def json_of(self, schema: Any) -> str:
+        """Spell any JSON that a schema describes."""
+        around = self._spacing.around
+        read = json.dumps(with_options(schema, self._spacing), ensure_ascii=False)
+        return f"{around} %json {read} {around}".strip()
+
     def up_to(self, name: str, mark: str, pattern: str = ANYTHING) -> str:
         """Add a rule for a text up to and with a mark."""
         if self._special.search(mark) is None:
@@ -59,11 +90,7 @@ class Rules:
 
     def text(self, start: str) -> str:
         """Return the grammar, which begins with a rule."""
-        own = "\n".join([f"start: {start}", *self._lines]) + "\n"
-        if not self.beside:
-            return own
-        beside = [{"name": name, "lark_grammar": text} for name, text in self.beside.items()]
-        return json.dumps({"grammars": [{"name": "answer", "lark_grammar": own}, *beside]})
+        return "\n".join([f"start: {start}", *self._lines]) + "\n"
 
 
 def quote(text: str) -> str:
@@ -71,19 +98,14 @@ def quote(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def json_of(schema: Any) -> str:
-    """Spell any JSON that a schema describes."""
-    return f"%json {json.dumps(with_options(schema), ensure_ascii=False)}"
-
-
-def with_options(schema: Any) -> Any:
+def with_options(schema: Any, spacing: Spacing = BOUNDED) -> Any:
     """Add to a schema how llguidance is to read it.
 
     `oneOf` is read as `anyOf` where a discriminator keeps the alternatives apart.
     """
     if not isinstance(schema, Mapping):
         return schema
-    options = {"whitespace_pattern": SPACE, "coerce_one_of": _are_apart(schema)}
+    options = {**spacing.options, "coerce_one_of": _are_apart(schema)}
     return {**schema, "x-guidance": options}
 
 

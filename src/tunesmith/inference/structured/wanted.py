@@ -9,7 +9,7 @@ from typing import Any, Literal
 import orjson
 
 from tunesmith.errors import RequestError, require
-from tunesmith.inference.structured.lark import Rules, json_of, quote, with_options
+from tunesmith.inference.structured.lark import Rules, quote, with_options
 
 LONGEST = 1 << 18
 """Bytes of a schema, a pattern, choices or a grammar."""
@@ -56,14 +56,14 @@ class Wanted:
     def write(self, rules: Rules) -> str:
         """Add its rules; return what stands for it in others."""
         if self.kind == "json":
-            return rules.add("wanted_json", json_of(self.value))
+            return rules.add("wanted_json", rules.json_of(self.value))
         if self.kind == "choice":
             return rules.add("WANTED_CHOICE", " | ".join(map(quote, self.value)))
         if self.kind == "regex":
             spelled = require("llguidance", extra="serve").regex_to_lark(self.value, "d")
             return rules.add("WANTED_PATTERN", f"/{spelled}/")
-        rules.beside["wanted_grammar"] = _read_gbnf(self) if "::=" in self.value else self.value
-        return "@wanted_grammar"
+        inner = _read_gbnf(self) if "::=" in self.value else self.value
+        return rules.add("wanted_grammar", f"%lark {{\n{inner}\n}}")
 
 
 def check_schema(schema: Any, where: str) -> None:

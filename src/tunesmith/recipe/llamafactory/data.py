@@ -10,6 +10,13 @@ from tunesmith.recipe.llamafactory.file import TheirFile
 from tunesmith.recipe.llamafactory.values import split
 
 INFO = "dataset_info.json"
+SHOWING = {
+    "media_dir": "media",
+    "image_max_pixels": "image_pixels",
+    "video_fps": "video_fps",
+    "video_maxlen": "video_frames",
+    "video_max_pixels": "video_pixels",
+}
 ENDS = {"interleave_under": "first", "interleave_over": "last"}
 
 
@@ -26,10 +33,7 @@ def convert_data(theirs: TheirFile, system: str | None) -> dict[str, Any]:
         "on_bad_row": "skip",
         "workers": theirs["dataloader_num_workers"],
     }
-    if theirs.has("media_dir"):
-        data["media"] = theirs["media_dir"]
-    if theirs.has("image_max_pixels"):
-        data["image_pixels"] = theirs["image_max_pixels"]
+    data |= {ours: theirs[name] for name, ours in SHOWING.items() if theirs.has(name)}
     if data["train"][0].get("weight") is not None:
         data["mix_until"] = ENDS[theirs["mix_strategy"]]
     if theirs.has("eval_dataset"):

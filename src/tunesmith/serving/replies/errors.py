@@ -10,9 +10,10 @@ CODES = {
     "UnknownModel": "model_not_found",
     "Busy": "rate_limit_exceeded",
     "Stopping": "server_stopping",
+    "NotReady": "server_loading",
 }
 """What OpenAI's clients look for, by the names of our errors."""
-KINDS = {"Busy": "rate_limit_error", "Stopping": "server_error"}
+KINDS = {"Busy": "rate_limit_error", "Stopping": "server_error", "NotReady": "server_error"}
 
 
 def error_body(

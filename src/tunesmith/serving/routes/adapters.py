@@ -26,7 +26,10 @@ def add_adapters(app: APIRouter, service: Service) -> None:
                 where="lora_name",
             )
         await service.work(
-            lambda: service.engine.add(body.lora_name, body.lora_path),
+            "adapters",
+            lambda: service.engine.add(
+                body.lora_name, service.workspace.find_adapter(body.lora_path)
+            ),
             SECONDS_TO_LOAD,
             "lora_path",
         )
@@ -38,6 +41,9 @@ def add_adapters(app: APIRouter, service: Service) -> None:
         if body.lora_name not in service.names()[1:]:
             raise service.unknown(body.lora_name)
         await service.work(
-            lambda: service.engine.remove(body.lora_name), SECONDS_TO_LOAD, "lora_name"
+            "adapters",
+            lambda: service.engine.remove(body.lora_name),
+            SECONDS_TO_LOAD,
+            "lora_name",
         )
         return PlainTextResponse(f"Success: LoRA adapter '{body.lora_name}' removed successfully.")

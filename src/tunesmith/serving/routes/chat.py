@@ -12,13 +12,14 @@ from tunesmith.inference.engine import Piece, Speech, Token
 from tunesmith.serving.jobs import Job
 from tunesmith.serving.message import Delta, Message
 from tunesmith.serving.note import Note, note_of
+from tunesmith.serving.opening import let_in
 from tunesmith.serving.parting import find_parting, parted
 from tunesmith.serving.problems import told_in_stream
 from tunesmith.serving.replies.chat import Completion, choice, logprobs_of, usage
 from tunesmith.serving.replies.events import DONE, STREAMED, Events, answered, event
 from tunesmith.serving.schema.chat import ChatRequest
 from tunesmith.serving.schema.messages import plain_messages
-from tunesmith.serving.service import Service, Speaker, choose_sampling, several
+from tunesmith.serving.service import Service, Speaker, several
 
 
 def add_chat(app: APIRouter, service: Service) -> None:
@@ -39,24 +40,21 @@ async def begin(body: ChatRequest, note: Note, service: Service) -> Talk:
     Raises:
         RequestError: naming what cannot be done.
     """
-    body.check()
-    speaker = service.find(body.model)
-    sampling = choose_sampling(speaker.speech, body.sampling())
-    messages, tools = plain_messages(body.messages), body.offered()
+    messages, tools, count = plain_messages(body.messages), body.offered(), body.n or 1
+    opened = let_in(body, note, service, count)
+    speaker = opened.speaker
     options = body.template_options(speaker.speech.options)
-    count = body.n or 1
-    job = service.enter(note, count)
     prompt = await service.render(speaker, messages, tools, options)
-    note.model, note.prompt = speaker.name, messages
+    note.prompt = messages
     wanted = body.wanted()
     parting = await service.tokenize(
         lambda: find_parting(speaker, prompt, body, wanted), 0, "messages"
     )
-    requests = several(service.request(speaker, prompt, sampling), count)
-    service.start(job, await parted(requests, parting, speaker, service))
+    requests = several(service.request(speaker, prompt, opened.sampling), count)
+    service.start(opened.job, await parted(requests, parting, speaker, service))
     note.thought = None if parting.manner.thinking is None else 0
     makes = [parting.message() for _ in range(count)]
-    return Talk(speaker, job, note, makes, tells_logprobs=bool(body.logprobs))
+    return Talk(speaker, opened.job, note, makes, tells_logprobs=bool(body.logprobs))
 
 
 class Talk:

@@ -11,13 +11,14 @@ from starlette.responses import Response
 
 from tunesmith.serving.jobs import Job
 from tunesmith.serving.note import Note, note_of
+from tunesmith.serving.opening import let_in
 from tunesmith.serving.parting import Parting, parted
 from tunesmith.serving.problems import told_in_stream
 from tunesmith.serving.replies.chat import usage
 from tunesmith.serving.replies.completions import Text, TextCompletion
 from tunesmith.serving.replies.events import DONE, STREAMED, Events, answered, event
 from tunesmith.serving.schema.completions import CompletionRequest
-from tunesmith.serving.service import Service, Speaker, choose_sampling, several
+from tunesmith.serving.service import Service, Speaker, several
 
 
 def add_completions(app: APIRouter, service: Service) -> None:
@@ -38,22 +39,19 @@ async def begin(body: CompletionRequest, note: Note, service: Service) -> Contin
     Raises:
         RequestError: naming what cannot be done.
     """
-    body.check()
-    speaker = service.find(body.model)
-    sampling = choose_sampling(speaker.speech, body.sampling())
     prompts, count = body.prompts(), body.n or 1
-    job = service.enter(note, len(prompts) * count)
+    opened = let_in(body, note, service, len(prompts) * count)
+    speaker = opened.speaker
     asked = [
         await service.encode(speaker, prompt) if isinstance(prompt, str) else prompt
         for prompt in prompts
     ]
-    note.model = speaker.name
     note.prompt = prompts
     wanted = body.wanted()
     requests = [
         request
         for tokens in asked
-        for request in several(service.request(speaker, tokens, sampling), count)
+        for request in several(service.request(speaker, tokens, opened.sampling), count)
     ]
     if wanted is not None:
         parting = Parting(replace(speaker.manner, thinking=None, tools=None), wanted=wanted)
@@ -63,8 +61,8 @@ async def begin(body: CompletionRequest, note: Note, service: Service) -> Contin
     texts = [
         Text(one, speaker.speech, tells_logprobs=tells) for one in before for _ in range(count)
     ]
-    service.start(job, requests)
-    return Continuing(speaker.name, job, note, texts)
+    service.start(opened.job, requests)
+    return Continuing(speaker.name, opened.job, note, texts)
 
 
 def _echoed(prompt: str | list[int], speaker: Speaker) -> str:

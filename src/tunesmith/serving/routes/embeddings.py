@@ -31,7 +31,7 @@ def add_embeddings(app: APIRouter, service: Service) -> None:
 
 async def _embed(body: EmbeddingRequest, request: Request, service: Service) -> dict[str, Any]:
     note, speaker = note_of(request.scope), service.find(body.model)
-    service.enter(note)
+    service.enter(note, speaker.name)
     prompts: list[list[int]] = []
     for place, text in enumerate(body.texts()):
         if isinstance(text, str):
@@ -39,9 +39,12 @@ async def _embed(body: EmbeddingRequest, request: Request, service: Service) -> 
         else:
             check_tokens(speaker.speech, text, f"input.{place}")
             prompts.append(text)
-    note.model, note.prompt_tokens = speaker.name, sum(map(len, prompts))
+    note.prompt_tokens = sum(map(len, prompts))
     points = await service.work(
-        lambda: service.engine.embed(prompts, speaker.model), SECONDS_TO_EMBED, "input"
+        "embeddings",
+        lambda: service.engine.embed(prompts, speaker.model),
+        SECONDS_TO_EMBED,
+        "input",
     )
     spell = _as_floats if body.encoding_format != "base64" else _as_base64
     data = [

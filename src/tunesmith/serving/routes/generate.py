@@ -9,11 +9,12 @@ from starlette.responses import Response
 
 from tunesmith.serving.jobs import Job
 from tunesmith.serving.note import Note, note_of
+from tunesmith.serving.opening import let_in
 from tunesmith.serving.replies.chat import usage
 from tunesmith.serving.replies.events import answered
 from tunesmith.serving.schema.generate import GenerateQuery, GenerateRequest
 from tunesmith.serving.schema.messages import plain_messages
-from tunesmith.serving.service import Service, Speaker, choose_sampling
+from tunesmith.serving.service import Service, Speaker
 
 
 def add_generate(app: APIRouter, service: Service) -> None:
@@ -35,15 +36,15 @@ def add_generate(app: APIRouter, service: Service) -> None:
 async def _generate(
     body: GenerateRequest | GenerateQuery, request: Request, service: Service
 ) -> Response:
-    asked, note, speaker = body.asked(), note_of(request.scope), service.find(body.model)
-    sampling = choose_sampling(speaker.speech, body.sampling())
-    job = service.enter(note)
+    asked, note = body.asked(), note_of(request.scope)
+    opened = let_in(body, note, service)
+    speaker, job = opened.speaker, opened.job
     if not isinstance(asked, str):
         prompt = await service.render(speaker, plain_messages(asked))
     else:
         prompt = await _encode(asked, speaker, service)
-    note.model, note.prompt = speaker.name, body.model_dump(include={"prompt", "messages"})
-    service.start(job, [service.request(speaker, prompt, sampling)])
+    note.prompt = body.model_dump(include={"prompt", "messages"})
+    service.start(job, [service.request(speaker, prompt, opened.sampling)])
     return await answered(_collect(job, note), request)
 
 

@@ -28,6 +28,9 @@ def add_alive(app: APIRouter, queue: Queue) -> None:
         queue.check_ready()
         return {"status": "ready"}
 
+    for path, told in (("/health", health), ("/ready", ready)):
+        app.add_api_route(path, told, methods=["HEAD"], include_in_schema=False)
+
 
 def add_state(app: APIRouter, queue: Queue) -> None:
     """Let an application tell what it is."""

@@ -33,6 +33,33 @@ class ImagePart(Body):
     image_url: ImageAddress
 
 
+class VideoAddress(Body):
+    """Where a video lies: in the address itself."""
+
+    url: Words
+
+
+class VideoPart(Body):
+    """A video among the parts of a message, as vLLM takes them."""
+
+    type: Literal["video_url"]
+    video_url: VideoAddress
+
+
+class SoundContent(Body):
+    """What a file of a sound holds, in base64."""
+
+    data: Words
+    format: Literal["wav", "mp3"]
+
+
+class SoundPart(Body):
+    """A sound among the parts of a message."""
+
+    type: Literal["input_audio"]
+    input_audio: SoundContent
+
+
 class CalledFunction(Body):
     """What an answer called."""
 
@@ -53,7 +80,7 @@ class ChatMessage(Body):
     """One message of a conversation."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: Words | list[TextPart | ImagePart] | None = Field(default=None)
+    content: Words | list[TextPart | ImagePart | VideoPart | SoundPart] | None = Field(default=None)
     name: Words | None = None
     tool_calls: list[ToolCall] | None = Field(default=None, max_length=MAX_PARTS)
     tool_call_id: Words | None = None
@@ -72,13 +99,14 @@ class ChatMessage(Body):
         """
         self._check(where)
         parts = [] if isinstance(self.content, str) else self.content or []
-        texts = [part.text if isinstance(part, TextPart) else PLACES["image"] for part in parts]
+        shown = [_show(part) for part in parts]
+        texts = [PLACES[kind] if kind else words for kind, words in shown]
         message: dict[str, Any] = {
             "role": "system" if self.role == "developer" else self.role,
             "content": self.content if isinstance(self.content, str) else "".join(texts),
         }
-        if images := [part.image_url.url for part in parts if isinstance(part, ImagePart)]:
-            message["media"] = [["image", self._address(url, where), ""] for url in images]
+        if media := [(kind, address) for kind, address in shown if kind]:
+            message["media"] = [[kind, self._address(kind, at, where), ""] for kind, at in media]
         if self.reasoning_content:
             message["reasoning_content"] = self.reasoning_content
         if self.tool_call_id:
@@ -87,16 +115,16 @@ class ChatMessage(Body):
             message["tool_calls"] = [self._plain_call(call, where) for call in self.tool_calls]
         return message
 
-    def _address(self, url: str, where: str) -> str:
-        """Refuse an image that would have to be fetched, or that an answer shows."""
+    def _address(self, kind: str, url: str, where: str) -> str:
+        """Refuse what would have to be fetched, or what an answer shows."""
         if self.role == "assistant":
             raise RequestError(
-                "an answer shows no image", hint="leave it out", where=f"{where}.content"
+                f"an answer shows no {kind}", hint="leave it out", where=f"{where}.content"
             )
         if url[:5].lower() != "data:":
             raise RequestError(
-                "images come as data: addresses alone, and nothing is fetched for a client",
-                hint='send "data:image/png;base64,..."',
+                f"{kind}s come as data: addresses alone, and nothing is fetched for a client",
+                hint=f'send "data:{kind}/...;base64,..."',
                 where=f"{where}.content",
             )
         return url
@@ -125,6 +153,19 @@ class ChatMessage(Body):
                     hint=f"only messages of the role {owner} have it",
                     where=f"{where}.{name}",
                 )
+
+
+def _show(part: TextPart | ImagePart | VideoPart | SoundPart) -> tuple[str, str]:
+    """Return the kind of what a part shows, and its address; or no kind, and a text."""
+    match part:
+        case TextPart():
+            return "", part.text
+        case ImagePart():
+            return "image", part.image_url.url
+        case VideoPart():
+            return "video", part.video_url.url
+        case SoundPart():
+            return "audio", f"data:;base64,{part.input_audio.data}"
 
 
 def read_arguments(call: ToolCall, where: str) -> dict[str, Any]:

@@ -47,6 +47,9 @@ class SamplingOptions(Body):
     seed: int | None = None
     stop: Stops | None = None
 
+    def check(self) -> None:
+        """Refuse what contradicts itself; nothing does yet."""
+
     def sampling(self) -> dict[str, Any]:
         """Return what was given, by the names that answers are sampled with.
 

@@ -29,6 +29,7 @@ from tests.unit.export.test_refusals import files_no_larger_than, partial_of, re
 from tunesmith.errors import ExportError, MissingPackage, ModelError
 from tunesmith.export.export import export
 from tunesmith.export.gguf import write
+from tunesmith.export.gguf.packing import PACKINGS
 from tunesmith.export.ollama.modelfile import Command, read_modelfile
 from tunesmith.export.order import Form
 from tunesmith.models.chat import load_chat_model
@@ -36,11 +37,6 @@ from tunesmith.runs.run import Run
 
 SYSTEM = "You know all opening times."
 FORMS = ("gguf", "ollama", "adapter", "gguf-adapter")
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("work")
 
 
 @pytest.fixture(scope="module")
@@ -69,12 +65,6 @@ def run(root: Path, base: Path) -> Run:
 @pytest.fixture(scope="module")
 def tuned(run: Run) -> Any:
     return load_chat_model(run.path, precision="fp32", device="cpu")
-
-
-@pytest.fixture
-def to(tmp_path: Path) -> Path:
-    (tmp_path / "exports").mkdir()
-    return tmp_path / "exports" / "out"
 
 
 def proof_in(folder: Path) -> Any:
@@ -346,14 +336,28 @@ def test_runs_of_other_families_become_gguf(tmp_path: Path, shape: str) -> None:
 
 @pytest.mark.proof
 @pytest.mark.skipif(shutil.which("llama-quantize") is None, reason="llama-quantize is not there")
-def test_llama_cpp_copies_the_file(run: Run, to: Path, tmp_path: Path) -> None:
-    export(run.path, to, form=Form("gguf", "q4_k_m"))
-    copied = subprocess.run(
-        ["llama-quantize", str(to / "model.gguf"), str(tmp_path / "copy.gguf"), "COPY"],
-        capture_output=True,
-        text=True,
-    )
-    assert copied.returncode == 0, copied.stderr
+@pytest.mark.parametrize("packing", [name for name in PACKINGS if name != "f32"])
+def test_llama_cpp_itself_packs_to_the_same_bits_and_copies_the_file(
+    tmp_path: Path, packing: str
+) -> None:
+    wide = {"hidden_size": 256, "intermediate_size": 768, "num_hidden_layers": 8, "head_dim": 64}
+    base = tiny.make_model(tmp_path / "base", **wide)
+    chat = load_chat_model(base, precision="fp32", device="cpu")
+    names = ("whole", "ours", "copied", "theirs")
+    whole, ours, copied, theirs = (tmp_path / f"{name}.gguf" for name in names)
+    write.write_gguf(chat, whole, "f32")
+    write.write_gguf(chat, ours, packing)
+    for order in ((ours, copied, "COPY"), (whole, theirs, packing.upper())):
+        done = subprocess.run(["llama-quantize", *order], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    tensors = {name: read_tensors(tmp_path / f"{name}.gguf") for name in names[1:]}
+    assert tensors["ours"] == tensors["copied"] == tensors["theirs"]
+
+
+def read_tensors(path: Path) -> dict[str, tuple[str, bytes]]:
+    """Read how each tensor of a file is packed, and its bytes."""
+    tensors = gguf.GGUFReader(str(path)).tensors
+    return {each.name: (each.tensor_type.name, each.data.tobytes()) for each in tensors}
 
 
 def test_the_command_line_says_what_was_proven_and_what_comes_next(

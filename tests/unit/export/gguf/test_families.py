@@ -184,6 +184,7 @@ def test_the_context_ends_at_a_window_that_llama_cpp_never_moves(tmp_path: Path)
     write_gguf(chat, tmp_path / "model.gguf", "f32")
     fields = gguf.GGUFReader(str(tmp_path / "model.gguf")).fields
     assert fields["llama.context_length"].contents() == 48
+    assert fields["general.name"].contents() == "model"  # and not the path of its folder
 
 
 def test_one_weight_at_a_time_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

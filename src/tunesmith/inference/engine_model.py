@@ -1,0 +1,89 @@
+"""A model that an engine answers for, to talk with."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Generator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tunesmith.errors import ModelError
+from tunesmith.inference.choose import Engines, choose_engine
+from tunesmith.inference.engine import Engine, Piece, Request, Work
+from tunesmith.inference.generate import Answer, Messages, Tools
+from tunesmith.inference.sampling import Sampling
+
+NOTHING: Mapping[str, Any] = {}
+
+
+class EngineModel:
+    """The main model of an engine.
+
+    Raises:
+        ModelError: if it only continues text.
+    """
+
+    senses = None
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.name, self.speech = next(iter(engine.models().items()))
+        if not self.speech.can_chat:
+            raise ModelError(
+                "the model has no chat template, so it can only continue text",
+                hint="name another model, or export it again with a template",
+                where=self.name,
+            )
+
+    def encode(self, messages: Messages, tools: Tools = ()) -> list[int]:
+        """Write a conversation as the model's template does; tokenize it."""
+        return self.speech.render(messages, tools, NOTHING)
+
+    def stream(self, prompt: Sequence[int], sampling: Sampling) -> Generator[str, None, None]:
+        """Answer piece by piece; whoever stops reading stops the answer.
+
+        Raises:
+            RequestError: at once, if there is no room for an answer.
+        """
+        heard: queue.Queue[Piece | Exception] = queue.Queue()
+        work = self.engine.start(Request(prompt, sampling), heard.put)
+        return _pieces(work, heard)
+
+    def write(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[Answer]:
+        """Answer each prompt."""
+        return self.engine.write(prompts, sampling)
+
+    def close(self) -> None:
+        """End the engine."""
+        self.engine.close()
+
+
+def open_gguf(file: Path, rows: int) -> EngineModel:
+    """Let the engine that serves a GGUF answer for it.
+
+    Args:
+        rows: answers written at the same time.
+
+    Raises:
+        TunesmithError: if llama.cpp is not there, or cannot load the file.
+    """
+    engine = choose_engine(file, Engines(rows=rows)).engine
+    try:
+        return EngineModel(engine)
+    except BaseException:
+        engine.close()
+        raise
+
+
+def _pieces(work: Work, heard: queue.Queue[Piece | Exception]) -> Generator[str, None, None]:
+    try:
+        while True:
+            told = heard.get()
+            if isinstance(told, Exception):
+                raise told
+            if told.text:
+                yield told.text
+            if told.finish is not None:
+                return
+    finally:
+        work.cancel()
