@@ -29,7 +29,7 @@ def join(rows: Sequence[Row], how: Joining) -> Batch:
         whose answer they are, counted through all rows, [learned], and num_answers; what tells
         the model its rows; and shown, the tensors of what they show, if they show something.
     """
-    shown = gather_shown(rows, flat=how.flat)
+    shown = gather_shown(rows, flat=how.flat, shared=how.shared)
     if not how.flat:
         return pad(rows) | shown
     if not how.shared:
@@ -47,7 +47,7 @@ def joining_of(model: torch.nn.Module) -> Joining:
     return Joining(flat=layout.is_flat, shared=layout.shared)
 
 
-def gather_shown(rows: Sequence[Row], *, flat: bool) -> Batch:
+def gather_shown(rows: Sequence[Row], *, flat: bool, shared: bool = True) -> Batch:
     """Decode what rows show.
 
     Returns:
@@ -57,7 +57,12 @@ def gather_shown(rows: Sequence[Row], *, flat: bool) -> Batch:
     if senses is None:
         return {}
     opened = [row["shown"].open() if "shown" in row else [] for row in rows]
-    together = [[each for shown in opened for each in shown]] if flat else opened
+    texts = [
+        shown
+        for row, shown in zip(rows, opened, strict=True)
+        for _ in range(2 if "answers" in row and not (flat and shared) else 1)
+    ]
+    together = [[each for shown in texts for each in shown]] if flat else texts
     return {"shown": senses.numbers(together)}
 
 

@@ -18,7 +18,7 @@ from tunesmith.logs import logger, without_word_of
 from tunesmith.models.autocast import mixing
 from tunesmith.models.beside import compares
 from tunesmith.models.chat import find_beneath
-from tunesmith.models.classifier import auto_class, is_image_model
+from tunesmith.models.classifier import auto_class, is_image_model, is_scored
 from tunesmith.models.few_passes import as_on_a_gpu, use_few_passes
 from tunesmith.models.head import chunk_size
 from tunesmith.models.image_reader import load_image_reader
@@ -47,9 +47,11 @@ from tunesmith.recipe.rules.methods import asks_the_base
 from tunesmith.recipe.section import MOST
 from tunesmith.recipe.tuning import TAKING, LoRA, Tuning
 from tunesmith.training.beside import held_at_first, held_beside, hidden_beside
-from tunesmith.training.online.memory import RolloutMemory, count_rollout
+from tunesmith.training.online.memory import NO_ROLLOUT, RolloutMemory, count_rollout
 from tunesmith.training.optimizers.memory import Memory, count_memory
 from tunesmith.training.optimizers.weights import list_weights
+from tunesmith.training.sizes import Kept, Sizes, kept_by_sizes, read_sizes
+from tunesmith.training.towers import Tower
 
 log = logger(__name__)
 FAKE = FakeTensorMode.__module__
@@ -68,21 +70,6 @@ HOLES = 1.5
 As measured on a CPU with 4 and 3 bits; memory given back at once has none, and costs time."""
 CUDA_BYTES = 800 * 1024**2
 """What CUDA takes before the first tensor."""
-
-
-@dataclass(frozen=True)
-class Kept:
-    """What a forward pass keeps for the way back, in bytes.
-
-    Attributes:
-        fixed: however few tokens it sees, such as weights in 16 bits.
-        per_token: for each token.
-        moved: of these, what may lie in main memory meanwhile.
-    """
-
-    fixed: float
-    per_token: float
-    moved: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -117,7 +104,7 @@ class Footprint:
     shared: bool = True
     at_first: int = 0
     holes: float = 1.0
-    rollout: RolloutMemory = RolloutMemory()
+    rollout: RolloutMemory = NO_ROLLOUT
 
     def gib(
         self, tokens: int, *, checkpointing: bool, offload: bool = False, split: bool = True
@@ -142,11 +129,14 @@ class Footprint:
         return max(at_last, at_first + tokens * self.passing + logits) * UNCOUNTED / GIB
 
 
-def measure_footprint(recipe: Recipe, folder: Path, longest: int) -> Footprint:
+def measure_footprint(
+    recipe: Recipe, folder: Path, longest: int, tower: Tower | None = None
+) -> Footprint:
     """Send rows without numbers through the model of a recipe, and add up what is kept.
 
     Args:
         longest: tokens of the longest row; attention with a soft cap keeps its square.
+        tower: what learns from what rows show.
     """
     quiet_libraries()
     import tunesmith.training.trainer  # noqa: F401  what it imports is held in training too
@@ -169,8 +159,9 @@ def measure_footprint(recipe: Recipe, folder: Path, longest: int) -> Footprint:
     beside, hidden = held_beside(recipe, precision), hidden_beside(recipe)
     image = load_image_reader(folder).shape if is_image_model(folder) else None
     flat = image is not None or _may_lie_flat(model)
-    sizes = _read_sizes(model, precision)
+    sizes = read_sizes(model, precision)
     head = _head(model)
+    kept = _trials(model, precision, sizes, _Row(longest, flat, image), device=device.type)
     if device.type == "cpu" and precision != "fp32":
         stored += COMPILED_BYTES
     return Footprint(
@@ -179,7 +170,7 @@ def measure_footprint(recipe: Recipe, folder: Path, longest: int) -> Footprint:
         held=libraries + stored + beside + optimizer.held,
         optimizer=optimizer,
         head_gradient=_summed_apart(recipe, head),
-        kept=_trials(model, precision, sizes, _Row(longest, flat, image), device=device.type),
+        kept=kept if tower is None else tower.add_to(kept, model, sizes.width),
         passing=float(sizes.width * (3 * sizes.inner + 4 * sizes.hidden + hidden)),
         logits=(
             (COMPARED_BYTES if compares(recipe) else LOGIT_BYTES) * len(head),
@@ -241,6 +232,7 @@ def _without_numbers(
         rope = recipe.model.rope_scaling
         config = read_architecture(folder) if images else load_config(folder, rope)
         scores = isinstance(recipe.method, Reward | Classify)
+        scores = scores and (images or is_scored(config))
         kind = auto_class(images=images) if scores else language_class(config)
         base = kind.from_config(config, dtype=dtype)
         packed = None if images else find_packed(folder)
@@ -264,28 +256,6 @@ def _tuning_by_shapes(tuning: Tuning, folder: Path) -> tuple[Tuning, Sequence[in
 
 
 @dataclass(frozen=True)
-class _Sizes:
-    """What a layer's activations are made of; width is bytes a number."""
-
-    hidden: int
-    inner: int
-    layers: int
-    width: int
-
-
-def _read_sizes(model: Any, precision: Precision) -> _Sizes:
-    config = model.config.get_text_config().to_dict()
-    hidden = int(config.get("hidden_size") or config.get("n_embd") or 1)
-    inner = config.get("intermediate_size") or 4 * hidden
-    return _Sizes(
-        hidden=hidden,
-        inner=max(map(int, inner)) if isinstance(inner, list) else int(inner),
-        layers=int(config.get("num_hidden_layers") or config.get("n_layer") or 1),
-        width=4 if precision == "fp32" else 2,
-    )
-
-
-@dataclass(frozen=True)
 class _Row:
     """The longest row; image is its shape if it is one."""
 
@@ -297,7 +267,7 @@ class _Row:
 def _trials(
     model: Any,
     precision: Precision,
-    sizes: _Sizes,
+    sizes: Sizes,
     row: _Row,
     *,
     device: str,
@@ -320,7 +290,7 @@ def _trials(
                 )
         except (RuntimeError, NotImplementedError, AttributeError, TypeError, ValueError) as why:
             log.debug("no tokens without numbers for this model: %s", why)
-            return _kept_by_sizes(sizes, checkpointing=checkpointing)
+            return kept_by_sizes(sizes, checkpointing=checkpointing)
         fixed, per_token = max(0.0, 2 * one - two), (two - one) / row.tokens
         if before is None:
             return Kept(fixed, per_token)
@@ -329,14 +299,6 @@ def _trials(
         return Kept(fixed, per_token + before.per_token / sizes.layers, moved)
 
     return kept
-
-
-def _kept_by_sizes(sizes: _Sizes, *, checkpointing: bool) -> Kept:
-    layer = float(sizes.width * (14 * sizes.hidden + 5 * sizes.inner))
-    if not checkpointing:
-        return Kept(0.0, sizes.layers * layer)
-    inputs = float(sizes.layers * sizes.hidden * sizes.width)
-    return Kept(0.0, layer + inputs, inputs * max(0.0, 1 - 2 / sizes.layers))
 
 
 def _give_fake_numbers(model: torch.nn.Module) -> None:
