@@ -34,6 +34,17 @@ train.train(load_recipe(Path(sys.argv[1])))
 peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
 print(json.dumps({**found, "measured": int(peak.split()[1]) / 2**20}))
 """
+WRITES = {
+    "name": "grpo",
+    "rewards": {"kind": "length", "limit": 9},
+    "answer_tokens": 12,
+    "group_size": 8,
+}
+NARROW = {
+    "shape": {"hidden_size": 256, "intermediate_size": 512, "num_key_value_heads": 12},
+    "run": {"steps": 2},
+}
+"""A model whose keys and values take more than its weights."""
 TWICE = {"gradient_checkpointing": "on"}
 CASES: dict[str, dict[str, Any]] = {
     "lora": {},
@@ -43,6 +54,9 @@ CASES: dict[str, dict[str, Any]] = {
     "4 bits": {"model": {"quantize": {"kind": "nf4"}}},
     "3 bits": {"model": {"quantize": {"kind": "hqq", "bits": 3}}},
     "4 bits, twice": {"model": {"quantize": {"kind": "nf4"}}, "compute": TWICE},
+    "many rollouts": {"method": WRITES, **NARROW},
+    "many rollouts, full": {"method": WRITES, **NARROW, "tuning": {"kind": "full"}},
+    "few rollouts": {"method": {**WRITES, "rollout_rows": 4}, **NARROW},
 }
 
 WIDE_ROPE = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [8, 4, 4]}
@@ -58,8 +72,7 @@ def test_the_estimate_is_near_the_peak(tmp_path: Path, case: dict[str, Any]) -> 
     folder = tiny.make_model(
         tmp_path / "model",
         "qwen3",
-        hidden_size=768,
-        intermediate_size=2304,
+        **{"hidden_size": 768, "intermediate_size": 2304, **case.get("shape", {})},
         num_hidden_layers=12,
         num_attention_heads=12,
         head_dim=64,
@@ -71,11 +84,11 @@ def test_the_estimate_is_near_the_peak(tmp_path: Path, case: dict[str, Any]) -> 
     ]
     data = tiny.write_rows(tmp_path / "rows.jsonl", rows)
     given = {
-        **case,
+        **{name: options for name, options in case.items() if name != "shape"},
         "data": {"max_tokens": 512},
         "compute": {"precision": "fp32", "threads": 1, **case.get("compute", {})},
         "optimizer": {"learning_rate": 1e-4, "batch_size": 4},
-        "run": {"name": "of-memory", "steps": 3},
+        "run": {"name": "of-memory", "steps": 3, **case.get("run", {})},
     }
     recipe = tiny.write_recipe(tmp_path / "r.json", folder, data, **given)
     found = measure(recipe)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import tempfile
 import traceback
 from pathlib import Path
@@ -29,9 +30,12 @@ def show_usage(problem: Any) -> int:
 
 
 def show_crash(problem: Exception, *, debug: bool) -> int:
-    """Admit a bug of ours and keep its traceback."""
+    """Admit a bug of ours and keep its traceback; a full disk is none."""
     if debug:
         traceback.print_exception(problem)
+    if isinstance(problem, OSError) and problem.errno == errno.ENOSPC:
+        show("the disk is full", str(problem.filename or "output"), "make room, and try again")
+        return 2
     where, hint = _keep(problem), "report it with that file; `tunesmith --debug ...` shows it here"
     if not where:
         hint = "there is no room to keep where it arose; `tunesmith --debug ...` shows it here"

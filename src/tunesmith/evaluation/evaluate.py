@@ -10,8 +10,8 @@ from pathlib import Path
 from tunesmith.data.progress import track
 from tunesmith.data.token_rows import TokenRows
 from tunesmith.errors import RunError
+from tunesmith.evaluation.answers import evaluate_answers
 from tunesmith.evaluation.classes import confuse
-from tunesmith.evaluation.gguf import evaluate_gguf
 from tunesmith.evaluation.kept import keep_scores
 from tunesmith.evaluation.rows import Asked, MeasuredRows, file_rows, held_out_rows
 from tunesmith.evaluation.scores import Measures, Scores, compare_answers, summarize
@@ -19,9 +19,9 @@ from tunesmith.inference.generate import BATCH_ROWS, Answer, answer, encode_prom
 from tunesmith.inference.sampling import Sampling
 from tunesmith.logs import logger
 from tunesmith.methods import Method, build_method
+from tunesmith.methods.batches import joining_of
 from tunesmith.methods.classify import learn_of
 from tunesmith.methods.held_out import measure_held_out
-from tunesmith.methods.method import Joining
 from tunesmith.methods.online import OnlineMethod, make_sample
 from tunesmith.methods.rewards import build_rewards
 from tunesmith.models.chat import (
@@ -52,8 +52,8 @@ def evaluate(
 ) -> Scores:
     """Measure a run and its base, and keep the result in the run's `scores.json`.
 
-    Of a GGUF the answers alone are measured, and nothing is kept. What a checkpoint reached is
-    kept in a file of its own, such as `scores-step-000100.json`.
+    What a checkpoint reached is kept in a file of its own, such as `scores-step-000100.json`. Of
+    what is no run the answers alone are measured, on `data`, and nothing is kept.
 
     Args:
         data: files of rows to measure on; the run's held-out rows if there are none.
@@ -65,14 +65,15 @@ def evaluate(
         RunError: if the run has no trained model, or its data changed since.
     """
     file = None if isinstance(name, Subject) else find_gguf(name)
-    if file is not None:
-        return evaluate_gguf(file, data, max_rows=max_rows, max_tokens=max_tokens)
-    subject = find_subject(name)
-    run = subject.run
-    if run is None:
+    subject = None if file is not None else find_subject(name)
+    run = None if subject is None else subject.run
+    if not isinstance(name, Subject) and run is None and data:
+        return evaluate_answers(name, data, max_rows=max_rows, max_tokens=max_tokens)
+    if subject is None or run is None:
         raise RunError(
-            f"{subject.name} is a model, and only runs are evaluated beside their base",
-            hint="give the name of a run; see `tunesmith runs list`",
+            f"{subject.name if subject else name} is a model, and only runs are evaluated beside "
+            "their base",
+            hint="give the name of a run; or name questions and answers with --data FILE",
             where="command line",
         )
     recipe = run.recipe()
@@ -146,7 +147,6 @@ def _with_reference(run: Run, method: Method, rows: TokenRows) -> TokenRows:
         RunError: if it is another model than the run learned with.
     """
     from tunesmith.methods.reference import reference_logps
-    from tunesmith.models.layout import find_layout
 
     folder = find_reference(run.recipe())
     if folder and weights_sha256(folder) != run.environment().get("reference_weights"):
@@ -157,7 +157,7 @@ def _with_reference(run: Run, method: Method, rows: TokenRows) -> TokenRows:
         )
     subject = Subject("reference", folder) if folder else find_subject(run.path, base_only=True)
     base = load_subject(subject, precision="fp32").model
-    how = Joining(find_layout(base).is_flat)
+    how = joining_of(base)
     most = BATCH_ROWS * int(rows.lengths.max())
     reference = reference_logps(base, method, rows, how=how, tokens=most)
     assert reference is not None  # nobody asked it to give up
@@ -172,8 +172,6 @@ def _measure(
     sampling: Sampling,
     label: str,
 ) -> tuple[Measures, list[str]]:
-    from tunesmith.models.layout import find_layout
-
     scorer = is_scorer(subject.adapter or subject.base)
     model = (load_reward_model if scorer else load_subject)(subject, precision="fp32")
     if isinstance(method, OnlineMethod):
@@ -182,7 +180,7 @@ def _measure(
         said = [_text(one) for one in given]
         reward = _reward(model, method, asked, given)
         return replace(summarize(asked, said), reward=reward), said
-    how = Joining(find_layout(model.model).is_flat)
+    how = joining_of(model.model)
     found = measure_held_out(model.model, method, rows.tokens, how=how, batch_size=BATCH_ROWS)
     assert found is not None  # a row of which nothing is learned is never kept
     answers = _answers(model, asked, sampling, label) if isinstance(model, ChatModel) else []

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.data.media.medium import HERE, look_at_all, look_at_medium, open_all, open_medium
+from tunesmith.data.media.medium import (
+    HERE,
+    as_shown,
+    look_at_all,
+    look_at_medium,
+    open_all,
+    open_medium,
+)
 from tunesmith.data.media.places import fill_places, spell_shown, takes_all
 from tunesmith.data.media.senses import Senses, Shown
 from tunesmith.data.rows import Medium, RowFault
@@ -84,7 +91,7 @@ def encode_messages(
     try:
         taken = takes_all([medium.kind for medium in media], senses)
         text = template.render_prompt(messages, tools, options)
-        media = look_at_all(media)
+        media = look_at_all([as_shown(each, taken.shows) for each in media])
         spelled = [spell_shown(each, taken) for each in open_all(media)]
         (row,) = encode_rows(tokenizer, [fill_places([Piece(text, learned=False)], spelled, taken)])
     except RowFault as fault:
@@ -135,7 +142,7 @@ def check_shown(senses: Senses | None, kind: str, path: Path) -> list[Any]:
     try:
         taken = takes_all([kind], senses)
         found = look_at_medium(Medium(kind, str(path.absolute())), HERE)
-        spell_shown((kind, open_medium(found, HERE)), taken)
+        spell_shown((kind, open_medium(as_shown(found, taken.shows), HERE)), taken)
     except RowFault as fault:
         raise RequestError(
             str(fault), hint="name another file, or talk to a model that takes it", where=str(path)

@@ -339,6 +339,9 @@ def load_subject(
             blend_adapters(model, subject.adapter, subject.base, subject.beneath, subject.blend)
     model.eval()
     model.requires_grad_(False)
+    if reader.senses is not None and subject.run is not None:
+        shows = subject.run.recipe().data
+        reader = replace(reader, senses=replace(reader.senses, shows=shows))
     return as_chat_model(subject.name, model, reader)
 
 

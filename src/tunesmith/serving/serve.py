@@ -109,7 +109,6 @@ def serve(
             )
             answered.wait()
         finally:
-            gc.unfreeze()
             answers.close()
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from tests.command import Command
 from tests.unit.serving.running import Running, serving, wait_for
+from tests.unit.serving.watching import SECRET, SECRETS
 from tunesmith.export.gguf.write import write_gguf
 from tunesmith.inference.own_model import OwnModel
 from tunesmith.inference.sampling import Sampling
@@ -70,12 +71,21 @@ def test_what_the_engine_means_otherwise_is_refused_by_name(near: Running) -> No
     assert reply.status == 400
 
 
-def test_an_engine_that_died_is_no_fault_of_the_client(file: Path, tmp_path: Path) -> None:
-    with serving(file, tmp_path / "log.txt") as server:
+def test_an_engine_that_died_is_no_fault_of_the_client_and_tells_no_secret(
+    file: Path, tmp_path: Path
+) -> None:
+    log, canary = tmp_path / "log.txt", "prompt-canary-31c8"
+    with serving(file, log, environment=SECRETS) as server:
+        answer(server, messages=[{"role": "user", "content": canary}])
         children = psutil.Process(server.process.pid).children()
         (engine,) = [each for each in children if "watched.py" in " ".join(each.cmdline())]
         os.kill(engine.pid, signal.SIGKILL)
         wait_for(lambda: server.post(CHAT, {"messages": MESSAGES}).status == 502)
+        reply = server.post(CHAT, {"messages": [{"role": "user", "content": canary}]})
+        said = log.read_text("utf-8")
+        assert "said last" in said, "what the engine wrote is in the log"
+        for secret in (canary, SECRET):
+            assert secret not in said + reply.body.decode()
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.unit.serving.running import Running, raw
@@ -137,3 +139,64 @@ def test_lists_beyond_their_limits_are_refused(
     reply = server.post(CHAT, {"messages": MESSAGES, "max_tokens": 1, **change})
     assert reply.status in (400, 422)
     assert reply.error["where"] == where
+
+
+@pytest.mark.parametrize("odd", [10**30, 2**64, -(2**63) - 1, "\ud800", {"\udfff": 1}])
+def test_what_cannot_be_spelled_again_is_refused_by_its_field(server: Running, odd: Any) -> None:
+    function = {"name": "f", "parameters": {"const": odd}}
+    form = {"type": "json_schema", "name": "x", "schema": {"const": odd}}
+    chosen = {"type": "function", "name": "f", "more": odd}
+    bodies: list[tuple[str, dict[str, Any], str]] = [
+        (CHAT, {"tools": [{"type": "function", "function": function}]}, "tools.0"),
+        (CHAT, {"guided_json": {"const": odd}}, "guided_json"),
+        (CHAT, {"chat_template_kwargs": {"enable_thinking": odd}}, "chat_template_kwargs"),
+        (CHAT, {"user": odd}, "user"),
+        ("/v1/responses", {"tools": [{"type": "function", **function}]}, "tools.0"),
+        ("/v1/responses", {"tool_choice": chosen}, "tool_choice"),
+        ("/v1/responses", {"text": {"format": form}}, "text.format"),
+        ("/v1/responses", {"metadata": {"a": odd}}, "metadata"),
+        ("/v1/responses", {"max_output_tokens": odd}, "max_output_tokens"),
+    ]
+    for path, change, where in bodies:
+        asked = {"messages": MESSAGES} if path == CHAT else {"input": "hi"}
+        reply = server.post(path, {**asked, **change})
+        if change.get("max_output_tokens") == -(2**63) - 1:
+            assert reply.status == 400
+            continue
+        assert reply.status == 422, (path, change, reply.body)
+        assert reply.error["where"].startswith(where)
+
+
+HOSTILE: list[dict[str, Any]] = [
+    {"guided_regex": "(a+)+b"},
+    {"guided_regex": "(x{1,1000}){1,1000}"},
+    {"guided_regex": "((x{1,100}){1,100}){1,100}"},
+    {"guided_regex": "|".join(f".*{number}.*" for number in range(500))},
+    {"guided_regex": "(a|b)" * 200_000},
+    {"guided_json": {"type": "string", "pattern": "^(a+)+$", "maxLength": 100_000}},
+    {"guided_json": {"$defs": {"a": {"anyOf": [{"$ref": "#/$defs/a"}]}}, "$ref": "#/$defs/a"}},
+    {"guided_json": {"type": "array", "minItems": 100_000, "items": {"type": "integer"}}},
+    {"guided_grammar": 'start: a\na: a a | "x" | a'},
+    {"guided_grammar": "start: /(a+)+b/"},
+    {"guided_choice": [f"{number:05d}" * 20 for number in range(4096)]},
+    {"stop": ["(a+)+$", "x" * 100_000]},
+    {"n": MAX_CHOICES + 1},
+    {"max_tokens": -(10**12)},
+]
+
+
+def test_hostile_requests_are_over_soon_while_others_are_answered(server: Running) -> None:
+    """Each has two seconds of a machine of its own; the other answer goes on meanwhile."""
+    long = {"messages": MESSAGES, "max_tokens": 19_000, "stream": True}
+    with server.writing(CHAT, long) as connection:
+        other = connection.getresponse()
+        for asked in HOSTILE:
+            start, before = time.monotonic(), cpu_seconds(server)
+            reply = server.post(CHAT, {"messages": MESSAGES, "max_tokens": 4, **asked})
+            assert reply.status < 500, (asked, reply.body)
+            assert min(time.monotonic() - start, cpu_seconds(server) - before) < 2, asked
+            assert other.read(100), "the other answer goes on"
+
+
+def cpu_seconds(server: Running) -> float:
+    return sum(psutil.Process(server.process.pid).cpu_times()[:2])

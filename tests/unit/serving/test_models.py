@@ -19,6 +19,8 @@ from tests import tiny
 from tests.command import Command
 from tests.unit.serving import inside
 from tests.unit.serving.running import wait_for
+from tests.unit.serving.watching import SECRET, SECRETS
+from tunesmith.export.export import export
 from tunesmith.inference.score import score
 from tunesmith.methods.rewards.endpoint import ask_scores
 from tunesmith.methods.rewards.sample import Sample
@@ -28,6 +30,7 @@ from tunesmith.recipe.load import load_recipe
 from tunesmith.recipe.rewards import Endpoint
 from tunesmith.runs.run import Run
 from tunesmith.serving.answers import Answering, open_answers
+from tunesmith.serving.limits import SECONDS_TO_TOKENIZE
 from tunesmith.templates import named_template
 from tunesmith.training.train import train
 
@@ -43,7 +46,31 @@ def run(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
         folder = tmp_path_factory.mktemp("run")
         environment.setenv("TUNESMITH_RUNS", str(folder / "runs"))
         environment.setenv("TUNESMITH_CACHE", str(folder / "cache"))
+        for name, value in SECRETS.items():
+            environment.setenv(name, value)
         return tiny.train_run(folder, tiny_model, tuning=LORA)
+
+
+def test_nothing_of_the_environment_is_kept_in_a_run_or_in_what_is_exported(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in SECRETS.items():
+        monkeypatch.setenv(name, value)
+    export(run.path, tmp_path / "out")
+    files = [path for top in (run.path, tmp_path / "out") for path in top.rglob("*")]
+    assert (run.path / "environment.json") in files
+    assert not [path for path in files if path.is_file() and SECRET.encode() in path.read_bytes()]
+
+
+def test_further_runs_are_served_beside_the_first_by_their_names(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Any] = []
+    monkeypatch.setattr("tunesmith.serving.serve.serve", lambda *asked, **_: given.extend(asked))
+    assert command("serve", "one", "two", "runs/three", "--adapter", "four=five").code == 0
+    name, how, _ = given
+    assert (name, how.adapters) == ("one", {"two": "two", "three": "runs/three", "four": "five"})
+    assert command("serve", "one", "two", "else/two").code == 2
 
 
 @pytest.fixture(scope="module")
@@ -226,20 +253,26 @@ LOOPS = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% en
 
 
 def test_a_template_that_loops_is_broken_off_and_others_are_served(tmp_path: Path) -> None:
-    folder = tiny.make_model(tmp_path / "looping")
+    folder = tiny.make_model(tmp_path / "looping", max_position_embeddings=20_000)
     source = f"{{% if messages[-1].content == 'loop' %}}{LOOPS}{{% endif %}}" + named_template(
         "chatml"
     )
     tiny.change_json(folder / "tokenizer_config.json", chat_template=source)
     with inside.service(folder) as service, inside.listening(service) as client:
+        other = client.connect()
+        long = {"messages": MESSAGES, "max_tokens": 19_000, "stream": True}
+        other.request("POST", CHAT, json.dumps(long), {"Content-Type": "application/json"})
+        heard = other.getresponse()
         start = time.monotonic()
         reply = client.post(CHAT, {"messages": [{"role": "user", "content": "loop"}]})
         seconds = time.monotonic() - start
         assert (reply.status, reply.error["where"]) == (400, "messages")
-        assert seconds < 10
+        assert SECONDS_TO_TOKENIZE <= seconds < SECONDS_TO_TOKENIZE + 3
+        assert heard.read(200)
         start = time.monotonic()
         assert client.post(CHAT, {"messages": MESSAGES, "max_tokens": 2}).status == 200
-        assert time.monotonic() - start < 10
+        assert time.monotonic() - start < 5
+        other.close()
         wait_for(lambda: service.taken == 0)
 
 

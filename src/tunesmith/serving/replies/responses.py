@@ -165,7 +165,7 @@ class ResponseReply:
             },
             "temperature": body.temperature,
             "text": {"format": {"type": "text"}} | text,
-            "tool_choice": body.tool_choice or "auto",
+            "tool_choice": body.model_dump(include={"tool_choice"})["tool_choice"] or "auto",
             "tools": [
                 {"description": None, "parameters": None, "strict": None} | tool.model_dump()
                 for tool in body.tools or ()

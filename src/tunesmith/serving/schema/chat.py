@@ -11,7 +11,7 @@ from tunesmith.errors import RequestError
 from tunesmith.serving.limits import MAX_CHOICES, MAX_MESSAGES
 from tunesmith.serving.schema.forms import FormOptions
 from tunesmith.serving.schema.messages import ChatMessage
-from tunesmith.serving.schema.sampling import SamplingOptions, StreamOptions
+from tunesmith.serving.schema.sampling import JsonObject, SamplingOptions, StreamOptions, Words
 from tunesmith.serving.schema.tools import ToolOptions
 
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
@@ -24,23 +24,23 @@ class ChatRequest(SamplingOptions, FormOptions, ToolOptions):
     """Body of /v1/chat/completions."""
 
     messages: Messages
-    model: str | None = None
+    model: Words | None = None
     stream: bool | None = False
     stream_options: StreamOptions | None = None
     max_completion_tokens: int | None = None
     n: int | None = Field(default=None, ge=1, le=MAX_CHOICES)
     logprobs: bool | None = None
     top_logprobs: int | None = None
-    chat_template_kwargs: dict[str, Any] | None = None
+    chat_template_kwargs: JsonObject | None = None
     reasoning_effort: Effort | None = None
     functions: Any = None
     function_call: Any = None
-    user: str | None = None
-    metadata: dict[str, str] | None = None
+    user: Words | None = None
+    metadata: dict[Words, Words] | None = None
     store: bool | None = None
     service_tier: Literal["auto", "default"] | None = None
-    safety_identifier: str | None = None
-    prompt_cache_key: str | None = None
+    safety_identifier: Words | None = None
+    prompt_cache_key: Words | None = None
     modalities: list[Literal["text"]] | None = None
 
     def check(self) -> None:

@@ -22,7 +22,7 @@ class CompletionRequest(SamplingOptions, FormOptions):
     """Body of /v1/completions."""
 
     prompt: Texts
-    model: str | None = None
+    model: Words | None = None
     stream: bool | None = False
     stream_options: StreamOptions | None = None
     n: int | None = Field(default=None, ge=1, le=MAX_CHOICES)
@@ -30,7 +30,7 @@ class CompletionRequest(SamplingOptions, FormOptions):
     echo: bool | None = None
     logprobs: int | None = None
     suffix: str | None = None
-    user: str | None = None
+    user: Words | None = None
 
     def check(self) -> None:
         """Refuse what cannot be done.

@@ -7,17 +7,17 @@ from typing import Literal
 from pydantic import Field
 
 from tunesmith.serving.schema.completions import Texts, parted
-from tunesmith.serving.schema.sampling import Body
+from tunesmith.serving.schema.sampling import Body, Words
 
 
 class EmbeddingRequest(Body):
     """Body of /v1/embeddings."""
 
     input: Texts
-    model: str | None = None
+    model: Words | None = None
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: int | None = Field(default=None, ge=1)
-    user: str | None = None
+    user: Words | None = None
 
     def texts(self) -> list[str | list[int]]:
         """Return what is to be embedded, each a text or tokens."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import orjson
 from pydantic import ConfigDict, Field
@@ -10,9 +10,9 @@ from pydantic import ConfigDict, Field
 from tunesmith.errors import RequestError
 from tunesmith.inference.structured import Wanted
 from tunesmith.serving.limits import MAX_OPTIONS
-from tunesmith.serving.schema.sampling import Body, Words
+from tunesmith.serving.schema.sampling import Body, JsonObject, Words
 
-Schema = dict[str, Any] | str
+Schema = JsonObject | str
 Options = Annotated[list[Words], Field(max_length=MAX_OPTIONS)]
 ANY_OBJECT = {"type": "object"}
 
@@ -24,7 +24,7 @@ class JsonSchema(Body):
 
     name: Words | None = None
     description: Words | None = None
-    schema_: dict[str, Any] | None = Field(default=None, alias="schema")
+    schema_: JsonObject | None = Field(default=None, alias="schema")
     strict: bool | None = None
     """Without effect: an answer is always held to the whole schema."""
 

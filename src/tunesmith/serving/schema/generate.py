@@ -18,7 +18,7 @@ class GenerateQuery(SamplingOptions):
     model_config = ConfigDict(strict=False)
 
     prompt: Words = Field(description="The question, or a text to continue.")
-    model: str | None = None
+    model: Words | None = None
     stop: list[Words] | None = None
     logit_bias: None = None
 
@@ -32,7 +32,7 @@ class GenerateRequest(SamplingOptions):
 
     prompt: Words | None = None
     messages: Annotated[list[ChatMessage], Field(max_length=MAX_MESSAGES)] | None = None
-    model: str | None = None
+    model: Words | None = None
 
     def asked(self) -> str | list[ChatMessage]:
         """Return what is asked.

@@ -9,7 +9,7 @@ from pydantic import Field, ValidationError
 from tunesmith.errors import RequestError
 from tunesmith.serving.limits import MAX_MESSAGES, MAX_PARTS, MAX_TOOLS
 from tunesmith.serving.schema.chat import ChatRequest, Effort
-from tunesmith.serving.schema.sampling import Body, Nothing, Words
+from tunesmith.serving.schema.sampling import Body, JsonObject, Nothing, Words
 
 Plain = dict[str, Any]
 
@@ -29,8 +29,8 @@ class MessageItem(Body):
     type: Literal["message"] = "message"
     role: Literal["system", "developer", "user", "assistant"]
     content: Words | list[InputPart]
-    id: str | None = None
-    status: str | None = None
+    id: Words | None = None
+    status: Words | None = None
     phase: None = None
 
     def text(self) -> str:
@@ -47,8 +47,8 @@ class CallItem(Body):
     call_id: Words
     name: Words
     arguments: Words
-    id: str | None = None
-    status: str | None = None
+    id: Words | None = None
+    status: Words | None = None
 
 
 class ResultItem(Body):
@@ -57,8 +57,8 @@ class ResultItem(Body):
     type: Literal["function_call_output"]
     call_id: Words
     output: Words | list[InputPart]
-    id: str | None = None
-    status: str | None = None
+    id: Words | None = None
+    status: Words | None = None
 
 
 class ThoughtPart(Body):
@@ -74,9 +74,9 @@ class ThoughtItem(Body):
     type: Literal["reasoning"]
     summary: Nothing = None
     content: Annotated[list[ThoughtPart], Field(max_length=MAX_PARTS)] | None = None
-    id: str | None = None
+    id: Words | None = None
     encrypted_content: None = None
-    status: str | None = None
+    status: Words | None = None
 
 
 Item = MessageItem | CallItem | ResultItem | ThoughtItem
@@ -88,14 +88,21 @@ class FunctionTool(Body):
     type: Literal["function"]
     name: Words
     description: Words | None = None
-    parameters: Plain | None = None
+    parameters: JsonObject | None = None
     strict: bool | None = None
+
+
+class NamedFunction(Body):
+    """A function that must be called."""
+
+    type: Literal["function"]
+    name: Words
 
 
 class TextOptions(Body):
     """What form the answer has."""
 
-    format: Plain | None = None
+    format: JsonObject | None = None
     verbosity: None = None
 
 
@@ -110,18 +117,18 @@ class ResponsesRequest(Body):
     """Body of /v1/responses."""
 
     input: Words | Annotated[list[Item], Field(min_length=1, max_length=MAX_MESSAGES)]
-    model: str | None = None
+    model: Words | None = None
     instructions: Words | None = None
     stream: bool | None = False
     stream_options: None = None
-    max_output_tokens: int | None = None
+    max_output_tokens: Annotated[int, Field(le=(1 << 63) - 1)] | None = None
     temperature: float | None = None
     top_p: float | None = None
     top_logprobs: int | None = None
     include: list[Literal["message.output_text.logprobs"]] | None = None
     text: TextOptions | None = None
     tools: Annotated[list[FunctionTool], Field(max_length=MAX_TOOLS)] | None = None
-    tool_choice: Any = None
+    tool_choice: Literal["none", "auto", "required"] | NamedFunction | None = None
     parallel_tool_calls: bool | None = None
     reasoning: Reasoning | None = None
     previous_response_id: Any = None
@@ -129,10 +136,10 @@ class ResponsesRequest(Body):
     background: bool | None = None
     truncation: Literal["disabled"] | None = None
     store: bool | None = None
-    metadata: dict[str, str] | None = None
-    user: str | None = None
-    safety_identifier: str | None = None
-    prompt_cache_key: str | None = None
+    metadata: dict[Words, Words] | None = None
+    user: Words | None = None
+    safety_identifier: Words | None = None
+    prompt_cache_key: Words | None = None
     service_tier: Literal["auto", "default"] | None = None
 
     def check(self) -> None:
@@ -234,10 +241,10 @@ def _as_chat_tool(tool: FunctionTool) -> Plain:
     return {"type": "function", "function": function}
 
 
-def _as_chat_choice(choice: Any) -> Any:
+def _as_chat_choice(choice: str | NamedFunction | None) -> Any:
     """Return a choice of tools as chats have it: the name is deeper inside."""
-    if isinstance(choice, dict) and choice.get("type") == "function" and "name" in choice:
-        return {"type": "function", "function": {"name": choice["name"]}}
+    if isinstance(choice, NamedFunction):
+        return {"type": "function", "function": {"name": choice.name}}
     return choice
 
 

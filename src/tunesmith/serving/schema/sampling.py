@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
+import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from tunesmith.errors import RequestError
@@ -25,7 +26,19 @@ def whole_characters(text: str) -> str:
     return text
 
 
+def speakable(value: dict[str, Any]) -> dict[str, Any]:
+    """Refuse what some spell in JSON and we could not spell again."""
+    try:
+        orjson.dumps(value)
+    except TypeError:
+        raise ValueError(
+            "it holds half a character, or a whole number of more than 64 bits"
+        ) from None
+    return value
+
+
 Words = Annotated[str, AfterValidator(whole_characters)]
+JsonObject = Annotated[dict[str, Any], AfterValidator(speakable)]
 Nothing = Annotated[list[Any], Field(max_length=0)] | None
 Ids = Annotated[list[int], Field(max_length=1 << 20)]
 Biases = Annotated[dict[str, float], Field(max_length=MAX_BIASES)]

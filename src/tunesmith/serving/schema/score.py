@@ -19,4 +19,4 @@ class ScoreRequest(Body):
     """Body of /score: a conversation, several, or texts as LLaMA-Factory's servers take them."""
 
     messages: Written | Talk | Talks
-    model: str | None = None
+    model: Words | None = None

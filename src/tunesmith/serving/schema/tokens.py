@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from tunesmith.errors import RequestError
 from tunesmith.serving.schema.chat import Messages
-from tunesmith.serving.schema.sampling import Body, Ids, Words
+from tunesmith.serving.schema.sampling import Body, Ids, JsonObject, Words
 from tunesmith.serving.schema.tools import Tools
 
 
@@ -15,9 +15,9 @@ class TokenizeRequest(Body):
 
     prompt: Words | None = None
     messages: Messages | None = None
-    model: str | None = None
+    model: Words | None = None
     tools: Tools | None = None
-    chat_template_kwargs: dict[str, Any] | None = None
+    chat_template_kwargs: JsonObject | None = None
     return_token_strs: bool | None = None
     add_generation_prompt: Literal[True] | None = None
     add_special_tokens: Literal[False] | None = None
@@ -47,4 +47,4 @@ class DetokenizeRequest(Body):
     """Body of /detokenize."""
 
     tokens: Ids
-    model: str | None = None
+    model: Words | None = None

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from tunesmith.errors import RequestError
 from tunesmith.serving.limits import MAX_TOOLS
-from tunesmith.serving.schema.sampling import Body, Words
+from tunesmith.serving.schema.sampling import Body, JsonObject, Words
 
 
 class Function(Body):
@@ -16,7 +16,7 @@ class Function(Body):
 
     name: Words
     description: Words | None = None
-    parameters: dict[str, Any] | None = None
+    parameters: JsonObject | None = None
     strict: bool | None = None
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from tunesmith.data.rows import Prompt
 from tunesmith.data.token_rows import UNLEARNED, TokenRows
 from tunesmith.errors import NoOdds, TrainingError
+from tunesmith.hardware import give_back_memory
 from tunesmith.inference.batching.build import build_writer
 from tunesmith.inference.engine import Writer
 from tunesmith.inference.generate import Answer
@@ -77,7 +78,7 @@ class Answers:
         Raises:
             TrainingError: if no token can be chosen any more, or memory runs out.
         """
-        with answering(self.policy):
+        with answering(self.policy), giving_back():
             try:
                 return self.writer.write(prompts, sampling)
             except (NoOdds, RuntimeError, MemoryError) as problem:
@@ -119,6 +120,19 @@ def answering(policy: Any) -> Iterator[None]:
         yield
     finally:
         policy.train()
+
+
+@contextmanager
+def giving_back() -> Iterator[None]:
+    """Let what learning and writing take lie in the same memory, though in pieces of other sizes.
+
+    On a CPU freed memory is kept, and one large piece finds no room between many small ones.
+    """
+    give_back_memory()
+    try:
+        yield
+    finally:
+        give_back_memory()
 
 
 def _row(prompt: Sequence[int], given: Answer) -> Row:
