@@ -12,10 +12,14 @@ from safetensors.torch import load_file, save_file
 
 from tests import tiny
 from tests.gpu.test_training import stop_at
+from tests.pipelines.test_online import learn
+from tests.pipelines.test_ppo import all_weights, trained
 from tunesmith.errors import TrainingError
+from tunesmith.recipe.load import load_recipe
 from tunesmith.runs.run import Run
 from tunesmith.training.scaling import Scaling
 from tunesmith.training.train import resume
+from tunesmith.training.train import train as train_recipe
 
 FP16 = {"precision": "fp16", "threads": 1, "device": "cpu"}
 TOO_LARGE = 2.0**26
@@ -114,3 +118,49 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path: Path) -> None:
         train(tmp_path, model, "lora")
     assert "not a number any more at step 1" in caught.value.message
     assert caught.value.hint.startswith("write compute.precision: bf16 or fp32")
+
+
+@pytest.mark.proof
+@pytest.mark.parametrize("tuning", ["lora", "full"])
+@pytest.mark.parametrize("method", ["dpo", "grpo", "ppo"])
+def test_other_methods_learn_and_go_on_in_fp16(
+    tmp_path: Path, tiny_model: Path, method: str, tuning: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {
+        "tuning": {"kind": tuning},
+        "compute": FP16,
+        "optimizer": {"batch_size": 8, "learning_rate": 2e-3, "warmup": 0},
+        "run": {"name": method, "steps": 12, "seed": 1},
+    }
+
+    def once(**more: Any) -> Run:
+        sections = {**options, **more}
+        if method == "grpo":
+            return learn(tmp_path / method, tiny_model, **sections)
+        if method == "ppo":
+            return trained(tmp_path / method, tiny_model, **sections)
+        rows = [
+            {"instruction": f"question {n}", "chosen": f"It is {n}.", "rejected": "a lazy dog"}
+            for n in range(24)
+        ]
+        data = tiny.write_rows(tmp_path / "pairs.jsonl", rows)
+        recipe = tiny.write_recipe(
+            tmp_path / "r.json", tiny_model, data, method={"name": "dpo"}, **sections
+        )
+        return train_recipe(load_recipe(recipe))
+
+    whole = once()
+    assert whole.environment()["precision"] == "fp16"
+    assert sum(told(whole, "updates_left_out")) == 0
+    exact = once(compute={"precision": "fp32", "threads": 1, "device": "cpu"})
+    first = "loss" if method == "dpo" else "reward"
+    assert told(whole, first)[0] == pytest.approx(told(exact, first)[0], rel=0.1, abs=0.02)
+    if method == "dpo":
+        assert told(whole, "loss") == pytest.approx(told(exact, "loss"), rel=2e-2)
+    with monkeypatch.context() as patched:
+        stop_at(6, patched)
+        run = once()
+    assert (run.status().state, run.status().step) == ("stopped", 6)
+    resume(run)
+    ours, theirs = all_weights(run), all_weights(whole)
+    assert all(torch.equal(weight, ours[name]) for name, weight in theirs.items())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import wave
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from transformers import AutoModelForMultimodalLM
 from tests import seeing, tiny
 from tunesmith.data.media.sounds import read_sound
 from tunesmith.data.prepare import prepare
-from tunesmith.errors import DataError, MissingPackage
+from tunesmith.errors import DataError, MissingPackage, RequestError
 from tunesmith.export.export import export
 from tunesmith.inference.generate import answer, encode_prompt
 from tunesmith.inference.sampling import Sampling
@@ -29,6 +30,7 @@ from tunesmith.models.seeing import let_see
 from tunesmith.recipe.data import Data
 from tunesmith.recipe.load import load_recipe
 from tunesmith.recipe.method import SFT
+from tunesmith.serving.schema.messages import ChatMessage
 from tunesmith.templates import PLACES
 from tunesmith.training.train import train
 
@@ -136,6 +138,27 @@ def test_sounds_that_cannot_be_heard_are_named(tmp_path: Path, model: Path) -> N
         data = tiny.write_rows(tmp_path / "rows.jsonl", [row])
         with pytest.raises(DataError, match=reason):
             train(load_recipe(tiny.write_recipe(tmp_path / "recipe.json", model, data)))
+
+
+def test_a_prompt_brings_its_sound_along(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tone = 0.5 * np.sin(2 * np.pi * 400 * np.arange(22_050) / 44_100)
+    soundfile.write(tmp_path / "a.mp3", np.stack([tone, tone], axis=1), 44_100)
+    content = base64.b64encode((tmp_path / "a.mp3").read_bytes()).decode()
+    part = {"type": "input_audio", "input_audio": {"data": content, "format": "mp3"}}
+    sent = ChatMessage.model_validate({"role": "user", "content": [part]}).plain()
+    lies = {**sent, "media": [["audio", str(tmp_path / "a.mp3"), ""]]}
+    hears = load_chat_model(model, precision="fp32", device="cpu")
+    prompts = [encode_prompt(hears, [message]) for message in (sent, lies)]
+    assert prompts[0] == prompts[1]
+    given = answer(hears, prompts, Sampling(max_tokens=4))
+    assert given[0].tokens == given[1].tokens
+    monkeypatch.setattr("tunesmith.data.media.medium.MOST_HEARD", 22_049)
+    with pytest.raises(
+        RequestError, match=r"all sounds have [0-9,]+ samples together, over 22,049"
+    ):
+        encode_prompt(hears, [sent])
 
 
 def missing(module: str, *, extra: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests import tiny
+from tests.faults import work
 from tests.pipelines.test_going_on import stop_at
 from tests.pipelines.test_reward import train_rewarded
 from tunesmith.errors import RecipeError, RunError
@@ -23,6 +25,7 @@ from tunesmith.recipe.load import load_recipe
 from tunesmith.recipe.rules import check_rules
 from tunesmith.runs.run import Run
 from tunesmith.starter import sample
+from tunesmith.training.checkpoints import checkpoint_folder, list_checkpoints, step_of
 from tunesmith.training.train import resume, train
 
 QUESTION = "question 3"
@@ -95,6 +98,36 @@ def test_a_stop_amidst_a_rollout_changes_nothing(
     assert strengths[-1] != 0.05
     assert any(weight.abs().sum() > 0 for weight in load_file(run.model / FILE).values())
     assert "eval_reward" in run.metrics()[-1]
+
+
+@pytest.mark.proof
+@pytest.mark.parametrize("tuning", ["lora", "full"])
+def test_two_processes_learn_as_one_and_go_on_to_the_same_weights(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, tuning: str
+) -> None:
+    """Rewards are scaled, values explained and `beta` adapted by the answers of both."""
+    monkeypatch.setattr("tunesmith.training.workers._start", work.ForkedWorker)
+    how: dict[str, Any] = {
+        "compute": {"precision": "fp32", "threads": 1, "processes": 2},
+        "tuning": {"kind": tuning},
+        "run": {"name": "two", "steps": 12, "save_every_steps": 3, "log_every_steps": 1},
+    }
+    whole = trained(tmp_path, tiny_model, **how)
+    assert whole.status().state == "done"
+    records = whole.metrics()
+    assert records[-1].keys() >= {"eval_reward", "eval_reward_third"}
+    strengths = [record["kl_coefficient"] for record in records if "kl_coefficient" in record]
+    assert len(set(strengths)) == 3  # once a rollout, the same for all
+    expected, found = all_weights(whole), whole.metrics()
+    for folder in list_checkpoints(whole.checkpoints):
+        if step_of(folder) > 6:  # amidst the second rollout
+            shutil.rmtree(folder)
+    assert (checkpoint_folder(whole.checkpoints, 6) / "ranks" / "1" / "rollout.json").is_file()
+    resume(Run(whole.path))
+    again = all_weights(whole)
+    assert all(torch.equal(weight, again[name]) for name, weight in expected.items())
+    for record, other in zip(found, whole.metrics(), strict=True):
+        assert record.get("loss") == other.get("loss")
 
 
 def test_a_changed_reward_is_another_run(

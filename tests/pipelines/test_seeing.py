@@ -221,8 +221,6 @@ def test_what_cannot_be_learned_with_images_is_refused(
         train_seeing(tmp_path, blind, data, tuning={"parts": ["tower"]})
     with pytest.raises(DataError, match="and what it shows would be cut"):
         train_seeing(tmp_path, model, rows, data={"max_tokens": 5})
-    with pytest.raises(RecipeError, match="neftune"):
-        train_seeing(tmp_path, model, rows, method={"neftune_alpha": 5.0})
     teacher = tiny.make_model(tmp_path / "teacher", vocab_size=404)
     seeing.make_tokenizer(teacher, seeing.FAMILIES["Qwen 2.5 VL"])
     with pytest.raises(ModelError, match="beside the one that learns reads text alone"):

@@ -155,6 +155,28 @@ def test_fewer_and_smaller_frames_take_fewer_tokens(
     assert smaller < usual
 
 
+def test_a_run_shows_as_it_learned(tmp_path: Path, model: Path, rows: Path) -> None:
+    image = rows.with_name("seen.png")
+    seeing.make_picture("red").save(image)
+    run = train_seeing(
+        tmp_path,
+        model,
+        rows,
+        run={"steps": 1},
+        data={"video_fps": 5.0, "video_frames": 6, "image_pixels": 64},
+    )
+    tuned = load_chat_model(run.name, precision="fp32", device="cpu")
+    base = load_chat_model(model, precision="fp32", device="cpu")
+    counts = {}
+    for kind, path in (("video", rows.with_name("lighter0.mp4")), ("image", image)):
+        talk = [{"role": "user", "content": PLACES[kind] + "?", "media": [[kind, str(path), ""]]}]
+        counts[kind] = [len(encode_prompt(chat, talk)) for chat in (tuned, base)]
+    six, four = counts["video"]  # of 12 frames at 10 a second: 6 at 5 a second, or the least of 4
+    assert six > four
+    small, whole = counts["image"]
+    assert small < whole
+
+
 def test_what_cannot_be_shown_is_refused(tmp_path: Path, model: Path, rows: Path) -> None:
     blind = tiny.make_model(tmp_path / "blind")
     with pytest.raises(DataError, match="it holds a video, and the model reads text alone"):

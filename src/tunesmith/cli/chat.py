@@ -34,7 +34,7 @@ def chat(
     ] = None,
     seed: Annotated[Optional[int], typer.Option(help="Makes draws repeatable.")] = None,
 ) -> None:
-    """Talk to a model: /clear forgets, /save FILE keeps, /system TEXT, /image FILE, /quit."""
+    """Talk to a model: /clear forgets, /save FILE keeps, /image FILE and /video FILE show."""
     from tunesmith.cli.talk import talk
     from tunesmith.inference.load import open_sessions
     from tunesmith.models.given import find_given

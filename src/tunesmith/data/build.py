@@ -288,11 +288,22 @@ class _Job:
             return Problem(place, self._nothing_learned(longest))
         if kind != "preference":
             return fitted
-        joined = join_answers(fitted[0][1], fitted[1][1])
+        joined = self._join(fitted)
+        self._report.num_cut -= isinstance(joined, Problem) and longest > limit
+        return joined
+
+    def _join(self, pair: Sequence[tuple[Row, TokenRow]]) -> list[tuple[Row, TokenRow]] | Problem:
+        """Lay the two answers of a pair after the question that both share."""
+        (source, chosen), (_, rejected) = pair
+        joined, senses = join_answers(chosen, rejected), self._how.learn.senses
         if joined is None:
-            self._report.num_cut -= longest > limit
-            return Problem(place, "both answers are the same tokens, so none is preferred")
-        return [(fitted[0][0], joined)]
+            return Problem(source.place, "both answers are the same tokens, so none is preferred")
+        assert joined.answers is not None
+        if senses is not None and senses.ids & set(joined.ids[joined.answers[0] :]):
+            return Problem(
+                source.place, "the chat template writes the question otherwise for each answer"
+            )
+        return [(source, joined)]
 
     def _why_whole(self, parts: list[tuple[Conversation, TokenRow]]) -> str:
         """Say why rows are not cut; a space if nobody wants it."""

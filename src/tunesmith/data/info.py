@@ -165,11 +165,6 @@ class _Entry:
         known = FORMATS[self._formatting()].columns
         for theirs in self._object("columns"):
             if COLUMNS[theirs] not in known:
-                if theirs in MEDIA:
-                    raise self._error(
-                        f"the set holds {theirs}, which only conversations are learned with yet",
-                        "use another set",
-                    )
                 raise self._error(
                     f"the formatting {self._formatting()} has no such column as {theirs!r}",
                     "with ranking name prompt or messages, chosen and rejected"

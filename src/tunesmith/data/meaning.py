@@ -68,6 +68,9 @@ LOOKED_AT = 100
 TEXT_ALONE = ("labelled", "text")
 """Rows that another method learns without their labels."""
 
+Said = tuple[Message, ...] | Pair | Judgement | Question
+"""What a row says, and what is known of its last answer."""
+
 
 @dataclass(frozen=True)
 class Meaning:
@@ -109,8 +112,8 @@ class Meaning:
             content, tools = self.format.read(fields, self.tags), read_tools(fields)
             if isinstance(content, Classed):
                 return self._classed(content, record.place)
-            if isinstance(content, tuple):
-                content = show_media(content, fields, record.place, self.showing)
+            if not isinstance(content, str):
+                content = self._shown(content, fields, record.place)
         except RowFault as fault:
             return Problem(record.place, CODE.sub(self._spell_column, str(fault)))
         if isinstance(content, str):
@@ -127,6 +130,17 @@ class Meaning:
         if not record.place.column:
             fields |= {name: without_nulls(fields[name]) for name in NESTED & fields.keys()}
         return fields
+
+    def _shown(self, content: Said, fields: Mapping[str, Any], place: Place) -> Said:
+        """Give messages what their row shows; both answers of a pair go on from the same."""
+        if isinstance(content, tuple):
+            return show_media(content, fields, place, self.showing)
+        if isinstance(content, Pair):
+            both = (*content.messages, content.rejected)
+            found = show_media(both, fields, place, self.showing)
+            return Pair(found[:-1], found[-1])
+        messages = show_media(content.messages, fields, place, self.showing)
+        return replace(content, messages=messages)
 
     def _classed(self, content: Classed, place: Place) -> Labelled:
         if self.format.kind != "image":
@@ -277,8 +291,10 @@ def _check_kind(meaning: Meaning, rows: RowSet, kind: Kind) -> None:
     if {found, kind} == {"labelled", "image"}:
         raise DataError(
             f"the rows are {PLURALS[found]}, and the model reads {PLURALS[kind]}",
-            hint=f"name a model for {'images' if found == 'image' else 'text'}, or rows with "
-            f"{wanted}",
+            hint="name a model for images alone, such as vit; one that sees beside text learns "
+            "labels as answers, from questions with `images` (method.name: sft)"
+            if found == "image"
+            else f"name a model for text, or rows with {wanted}",
             where=rows.name,
         )
     raise DataError(

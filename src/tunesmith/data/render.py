@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tunesmith.data.media.places import fill_places, spell_kind, spell_media, takes_all
+from tunesmith.data.media.places import fill_places, spell_media, takes_all
 from tunesmith.data.rows import Conversation, Preference, Problem, Prompt, RowFault, media_of
 from tunesmith.errors import DataError, TunesmithError
 from tunesmith.templates import Piece, Template
@@ -39,9 +39,6 @@ def _render_shown(
     """Render a conversation that shows something, each image spelled as the model counts it."""
     assert how.template is not None
     media = media_of(row)
-    if type(row) is not Conversation:
-        what = spell_kind(media[0].kind)
-        return Problem(row.place, f"it holds {what}, which only sft and distill learn from yet")
     try:
         takes_all([medium.kind for medium in media], how.learn.senses)
         rendered = _render_text(row, how, how.template)

@@ -10,8 +10,8 @@ from pathlib import Path
 from tunesmith.data.progress import track
 from tunesmith.data.token_rows import TokenRows
 from tunesmith.errors import RunError
+from tunesmith.evaluation.answers import evaluate_answers
 from tunesmith.evaluation.classes import confuse
-from tunesmith.evaluation.gguf import evaluate_gguf
 from tunesmith.evaluation.kept import keep_scores
 from tunesmith.evaluation.rows import Asked, MeasuredRows, file_rows, held_out_rows
 from tunesmith.evaluation.scores import Measures, Scores, compare_answers, summarize
@@ -52,8 +52,8 @@ def evaluate(
 ) -> Scores:
     """Measure a run and its base, and keep the result in the run's `scores.json`.
 
-    Of a GGUF the answers alone are measured, and nothing is kept. What a checkpoint reached is
-    kept in a file of its own, such as `scores-step-000100.json`.
+    What a checkpoint reached is kept in a file of its own, such as `scores-step-000100.json`. Of
+    what is no run the answers alone are measured, on `data`, and nothing is kept.
 
     Args:
         data: files of rows to measure on; the run's held-out rows if there are none.
@@ -65,14 +65,15 @@ def evaluate(
         RunError: if the run has no trained model, or its data changed since.
     """
     file = None if isinstance(name, Subject) else find_gguf(name)
-    if file is not None:
-        return evaluate_gguf(file, data, max_rows=max_rows, max_tokens=max_tokens)
-    subject = find_subject(name)
-    run = subject.run
-    if run is None:
+    subject = None if file is not None else find_subject(name)
+    run = None if subject is None else subject.run
+    if not isinstance(name, Subject) and run is None and data:
+        return evaluate_answers(name, data, max_rows=max_rows, max_tokens=max_tokens)
+    if subject is None or run is None:
         raise RunError(
-            f"{subject.name} is a model, and only runs are evaluated beside their base",
-            hint="give the name of a run; see `tunesmith runs list`",
+            f"{subject.name if subject else name} is a model, and only runs are evaluated beside "
+            "their base",
+            hint="give the name of a run; or name questions and answers with --data FILE",
             where="command line",
         )
     recipe = run.recipe()

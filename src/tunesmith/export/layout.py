@@ -14,9 +14,9 @@ from tunesmith.runs.write import write_json, write_text
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+    from transformers import PreTrainedModel
 
-    from tunesmith.models.chat import ChatModel
+    from tunesmith.models.chat import ChatModel, RewardModel
     from tunesmith.templates import Template
 
 SHARD_SIZE = "4GB"
@@ -70,18 +70,19 @@ def write_classifier(model: PreTrainedModel, reader: AnyReader, folder: Path) ->
         _mend_tokenizer(folder, None)
 
 
-def write_scorer(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, template: Template, folder: Path
-) -> None:
+def write_scorer(model: PreTrainedModel, reward: RewardModel, folder: Path) -> None:
     """Write a reward model: weights with the head, configuration, tokenizer and template.
 
     Args:
         model: already in the precision it is to be stored in.
+        reward: whose tokenizer and template belong to it, and what images are made ready by.
     """
     model.save_pretrained(str(folder), max_shard_size=SHARD_SIZE)
-    tokenizer.save_pretrained(str(folder))
+    reward.tokenizer.save_pretrained(str(folder))
+    if reward.senses is not None:
+        reward.senses.save(folder)
     add_older_names(folder)
-    _mend_tokenizer(folder, template)
+    _mend_tokenizer(folder, reward.template)
 
 
 def add_older_names(folder: Path) -> None:

@@ -12,9 +12,9 @@ from tunesmith.export.layout import write_scorer
 from tunesmith.export.merged import count_weights, merge
 from tunesmith.export.order import Exported, Order, write_report
 from tunesmith.export.parity import NEAR_TIE, Distance, check_distance, read_probes
-from tunesmith.inference.score import score_text
+from tunesmith.inference.looked import encode_messages
+from tunesmith.inference.score import score_tokens
 from tunesmith.models.chat import RewardModel, Subject, load_reward_model
-from tunesmith.templates import BREAK
 
 if TYPE_CHECKING:
     import torch
@@ -31,23 +31,23 @@ def export_reward(order: Order, precision: str, bytes_per_weight: float) -> Expo
             where=order.subject.name,
         )
     tuned = load_reward_model(order.subject, device="cpu")
-    texts = _texts(tuned, read_probes(order.run))
+    prompts = _prompts(tuned, read_probes(order.run))
     check_room(order.to, int(count_weights(tuned) * bytes_per_weight))
-    wanted = _score(tuned, texts)
+    wanted = _score(tuned, prompts)
     merged = replace(tuned, model=merge(tuned))
-    check_distance(distance_of(_score(merged, texts), wanted), "fp32", tuned.name)
+    check_distance(distance_of(_score(merged, prompts), wanted), "fp32", tuned.name)
     dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
     with writing_aside(order.to) as aside:
         model: Any = merged.model.to(dtypes[precision])
-        write_scorer(model, merged.tokenizer, merged.template, aside)
+        write_scorer(model, merged, aside)
         written = load_reward_model(Subject(order.to.name, aside), device="cpu")
-        distance = distance_of(_score(written, texts), wanted)
+        distance = distance_of(_score(written, prompts), wanted)
         check_distance(distance, precision, str(order.to))
         exported = Exported(
             folder=order.to,
             precision=precision,
             num_bytes=size_of(aside),
-            num_probes=len(texts),
+            num_probes=len(prompts),
             near_ties=0,
             distance=distance,
             scores=True,
@@ -56,18 +56,16 @@ def export_reward(order: Order, precision: str, bytes_per_weight: float) -> Expo
     return exported
 
 
-def _texts(model: RewardModel, probes: Sequence[dict[str, Any]]) -> list[str]:
-    """Render the prompts of the run."""
-    rendered = [
-        model.template.render_prompt(probe["messages"], probe.get("tools", ())) for probe in probes
-    ]
-    return [text.replace(BREAK, "") for text in rendered]
+def _prompts(model: RewardModel, probes: Sequence[dict[str, Any]]) -> list[list[int]]:
+    """Write the prompts of the run as tokens, with what they show."""
+    read = (model.tokenizer, model.template, model.senses)
+    return [encode_messages(*read, probe["messages"], probe.get("tools", ())) for probe in probes]
 
 
-def _score(model: RewardModel, texts: Sequence[str]) -> torch.Tensor:
+def _score(model: RewardModel, prompts: Sequence[Sequence[int]]) -> torch.Tensor:
     import torch
 
-    return torch.tensor([score_text(model, text) for text in texts])
+    return torch.tensor([score_tokens(model, prompt) for prompt in prompts])
 
 
 def distance_of(scores: torch.Tensor, wanted: torch.Tensor) -> Distance:

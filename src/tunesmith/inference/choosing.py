@@ -100,14 +100,14 @@ def _told(token: int) -> Token | Exception:
         return Token(token)
     return NoOdds(
         "no token can be chosen: what the model expects is not a number",
-        hint="the model diverged while it was trained, or 16 bits are too few for it: serve it with "
+        hint="the model diverged while it was trained, or 16 bits are too few for it: answer with "
         "--precision fp32",
         where="model",
     )
 
 
 def likeliest(logits: torch.Tensor) -> list[int]:
-    """Find the likeliest token of each row, or NONE; on a CPU numpy does in a tenth of the time."""
+    """Find the likeliest token of each row, or NONE; on a CPU numpy takes a tenth of the time."""
     import torch
 
     if logits.device.type == "cpu":

@@ -58,16 +58,16 @@ class EngineModel:
         self.engine.close()
 
 
-def open_gguf(file: Path, rows: int) -> EngineModel:
-    """Let the engine that serves a GGUF answer for it.
+def open_model(name: str | Path, rows: int) -> EngineModel:
+    """Let the engine that serves a model, or a GGUF, answer for it.
 
     Args:
         rows: answers written at the same time.
 
     Raises:
-        TunesmithError: if llama.cpp is not there, or cannot load the file.
+        TunesmithError: if the engine is not there, or cannot load it.
     """
-    engine = choose_engine(file, Engines(rows=rows)).engine
+    engine = choose_engine(name, Engines(rows=rows)).engine
     try:
         return EngineModel(engine)
     except BaseException:

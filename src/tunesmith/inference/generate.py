@@ -308,7 +308,7 @@ def generate(
     device = next(model.model.parameters()).device
     ids, mask = ids.to(device), mask.to(device)
     options: dict[str, Any] = {
-        "generation_config": write_config(sampling, limit, model.stop_ids, pad),
+        "generation_config": write_config(sampling, limit, model.stop_ids, pad, unwritten(model)),
         "logits_processor": add_to_logits(sampling, width),
         **more,
     }
@@ -319,6 +319,11 @@ def generate(
         )
     rows: list[list[int]] = written[:, width:].tolist()
     return rows
+
+
+def unwritten(model: ChatModel) -> list[int]:
+    """List the tokens that stand for something shown, which an answer never does."""
+    return [] if model.senses is None else sorted(model.senses.ids)
 
 
 @contextmanager

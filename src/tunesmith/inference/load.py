@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from tunesmith.errors import RunError
-from tunesmith.inference.engine_model import EngineModel, open_gguf
+from tunesmith.inference.engine_model import EngineModel, open_model
 from tunesmith.inference.generate import template_of
 from tunesmith.inference.sampling import Sampling, default_sampling
 from tunesmith.inference.session import ChatSession
@@ -66,7 +66,7 @@ def _models(name: str | Subject, beside: str | None) -> Iterator[ChatModel | Eng
 
 def _open(name: str | Subject) -> ChatModel | EngineModel:
     file = None if isinstance(name, Subject) else find_gguf(name)
-    return _load(name) if file is None else open_gguf(file, rows=1)
+    return _load(name) if file is None else open_model(file, rows=1)
 
 
 def _load(name: str | Subject, *, base_only: bool = False) -> ChatModel:

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.data.media.medium import HERE, look_at_all, look_at_medium, open_all, open_medium
+from tunesmith.data.media.medium import (
+    HERE,
+    as_shown,
+    look_at_all,
+    look_at_medium,
+    open_all,
+    open_medium,
+)
 from tunesmith.data.media.places import fill_places, spell_shown, takes_all
 from tunesmith.data.media.senses import Senses, Shown
 from tunesmith.data.rows import Medium, RowFault
@@ -20,7 +27,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerFast
 
-    from tunesmith.models.chat import ChatModel
+    from tunesmith.models.chat import ChatModel, RewardModel
     from tunesmith.templates import Template
 
 NONE: Mapping[str, Any] = {}
@@ -84,12 +91,24 @@ def encode_messages(
     try:
         taken = takes_all([medium.kind for medium in media], senses)
         text = template.render_prompt(messages, tools, options)
-        media = look_at_all(media)
+        media = look_at_all([as_shown(each, taken.shows) for each in media])
         spelled = [spell_shown(each, taken) for each in open_all(media)]
         (row,) = encode_rows(tokenizer, [fill_places([Piece(text, learned=False)], spelled, taken)])
     except RowFault as fault:
         raise _refusal(fault) from None
     return Looked(row.ids, media)
+
+
+def refuse_too_much(messages: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse messages whose images cannot be read, or would fill the memory together.
+
+    Raises:
+        RequestError: naming the image, or their size.
+    """
+    try:
+        look_at_all([Medium.of(each) for message in messages for each in message.get("media", ())])
+    except RowFault as fault:
+        raise _refusal(fault) from None
 
 
 def _refusal(fault: RowFault) -> RequestError:
@@ -123,7 +142,7 @@ def check_shown(senses: Senses | None, kind: str, path: Path) -> list[Any]:
     try:
         taken = takes_all([kind], senses)
         found = look_at_medium(Medium(kind, str(path.absolute())), HERE)
-        spell_shown((kind, open_medium(found, HERE)), taken)
+        spell_shown((kind, open_medium(as_shown(found, taken.shows), HERE)), taken)
     except RowFault as fault:
         raise RequestError(
             str(fault), hint="name another file, or talk to a model that takes it", where=str(path)
@@ -147,7 +166,10 @@ def in_open_parts(message: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def looked_arguments(
-    model: ChatModel, prompts: Sequence[Sequence[int]], ids: torch.Tensor, mask: torch.Tensor | None
+    model: ChatModel | RewardModel,
+    prompts: Sequence[Sequence[int]],
+    ids: torch.Tensor,
+    mask: torch.Tensor | None,
 ) -> dict[str, Any]:
     """List what a model is given beside the tokens of prompts.
 
@@ -165,4 +187,4 @@ def looked_arguments(
     given = seen_arguments(model.model, ids, numbers)
     if mask is None:
         return given | seen_positions(model.model, ids, numbers)
-    return {**given, "suppress_tokens": sorted(model.senses.ids)}  # an answer shows nothing
+    return given

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-from tunesmith.data.tokens import encode_rows
+from tunesmith.data.media.places import encode_answered
 from tunesmith.errors import DataError
+from tunesmith.inference.looked import Looked, looked_arguments, refuse_too_much
 from tunesmith.models.chat import RewardModel
 from tunesmith.models.score import scores_at
 
 
-def score(model: RewardModel, messages: Sequence[Mapping[str, str]]) -> float:
+def score(model: RewardModel, messages: Sequence[Mapping[str, Any]]) -> float:
     """Score a conversation that ends with an answer; the higher, the better the answer.
 
     Scores mean something beside each other only: of two answers to one question.
@@ -20,15 +22,17 @@ def score(model: RewardModel, messages: Sequence[Mapping[str, str]]) -> float:
 
     Raises:
         DataError: if the last message is no answer, or the template cannot write them.
+        RequestError: if what they show cannot be read.
     """
     if not messages or messages[-1]["role"] != "assistant":
         raise DataError(
             "the conversation ends without an answer, so there is nothing to score",
             hint="end it with a message of the role assistant",
         )
-    rendered = model.template.render_rows([dict(one) for one in messages], learn_history=False)
-    (row,) = encode_rows(model.tokenizer, rendered)
-    return _score_tokens(model, row.ids[: row.learned[-1][1]])  # as much as is seen in training
+    refuse_too_much(messages)
+    read = (model.tokenizer, model.template, model.senses)
+    row, media = encode_answered(*read, messages)  # as much as is seen in training
+    return score_tokens(model, Looked(row.ids, media) if media else row.ids)
 
 
 def score_text(model: RewardModel, text: str) -> float:
@@ -38,10 +42,15 @@ def score_text(model: RewardModel, text: str) -> float:
         DataError: if it is empty or longer than the model takes.
     """
     ids = model.tokenizer.encode(text, add_special_tokens=False)
-    return _score_tokens(model, [int(token) for token in ids])
+    return score_tokens(model, [int(token) for token in ids])
 
 
-def _score_tokens(model: RewardModel, ids: Sequence[int]) -> float:
+def score_tokens(model: RewardModel, ids: Sequence[int]) -> float:
+    """Score what is tokens already, and what they show.
+
+    Raises:
+        DataError: if there are none, or more than the model takes.
+    """
     import torch
 
     config = model.model.config.get_text_config()  # type: ignore[union-attr,operator]
@@ -53,6 +62,8 @@ def _score_tokens(model: RewardModel, ids: Sequence[int]) -> float:
             where=model.name,
         )
     device = next(model.model.parameters()).device
-    given = {"input_ids": torch.tensor([list(ids)], device=device), "use_cache": False}
+    tokens, last = torch.tensor([list(ids)], device=device), len(ids) - 1
     with torch.no_grad():
-        return float(scores_at(model.model, given, torch.tensor([len(ids) - 1], device=device))[0])
+        shown = looked_arguments(model, [ids], tokens, None)
+        given = {"input_ids": tokens, "use_cache": False, **shown}
+        return float(scores_at(model.model, given, torch.tensor([last], device=device))[0])

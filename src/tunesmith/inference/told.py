@@ -11,8 +11,18 @@ if TYPE_CHECKING:
     import torch
 
 
-def write_config(sampling: Sampling, limit: int, stop_ids: Sequence[int], pad: int) -> Any:
-    """Write what an answer is to be like."""
+def write_config(
+    sampling: Sampling,
+    limit: int,
+    stop_ids: Sequence[int],
+    pad: int,
+    unwritten: Sequence[int] = (),
+) -> Any:
+    """Write what an answer is to be like.
+
+    Args:
+        unwritten: tokens that it does not hold.
+    """
     from transformers import GenerationConfig
 
     drawing: dict[str, Any] = {}
@@ -29,6 +39,7 @@ def write_config(sampling: Sampling, limit: int, stop_ids: Sequence[int], pad: i
         repetition_penalty=sampling.repetition_penalty,
         eos_token_id=list(stop_ids) or None,
         pad_token_id=pad,
+        suppress_tokens=list(unwritten) or None,
         **drawing,
     )
 

@@ -45,8 +45,14 @@ def gather_shown(rows: Sequence[Row], *, flat: bool) -> Batch:
     if senses is None:
         return {}
     opened = [row["shown"].open() if "shown" in row else [] for row in rows]
-    together = [[each for shown in opened for each in shown]] if flat else opened
-    return {"shown": senses.numbers(together)}
+    if flat:  # what two answers of a row share comes once
+        return {"shown": senses.numbers([[each for shown in opened for each in shown]])}
+    texts = [
+        shown
+        for row, shown in zip(rows, opened, strict=True)
+        for _ in range(2 if "answers" in row else 1)
+    ]
+    return {"shown": senses.numbers(texts)}
 
 
 def _filling(lengths: Sequence[int]) -> list[Row]:

@@ -43,7 +43,9 @@ class KTOMethod(Method):
         import torch
 
         batch = join(rows, how)
-        batch["mismatched"] = join([row["mismatched"] for row in rows], how)
+        others = join([row["mismatched"] for row in rows], how)
+        shown = {"shown": batch["shown"]} if "shown" in batch else {}  # by the same questions
+        batch["mismatched"] = others | shown
         batch["good"] = torch.tensor([row["good"] for row in rows])
         if "reference" in rows[0]:
             known = [row["reference"] for row in rows]

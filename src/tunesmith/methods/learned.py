@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.methods.method import Batch
-from tunesmith.methods.neftune import noisy_embeddings
+from tunesmith.methods.neftune import noise_on_embeddings
 
 if TYPE_CHECKING:
     import torch
@@ -96,10 +97,9 @@ def predict(model: torch.nn.Module, batch: Batch, *, noise: float = 0.0) -> Pred
     if rows > 1:
         columns, at = torch.unique(columns % seq, return_inverse=True)
     given = model_arguments(model, batch, columns)
-    if noise and model.training:
-        given["inputs_embeds"] = noisy_embeddings(model, batch, noise)
-        del given["input_ids"]
-    found = model(**given).logits if head is None else _hidden(model, head, given)
+    noisy = noise_on_embeddings(model, batch, noise) if noise and model.training else nullcontext()
+    with noisy:
+        found = model(**given).logits if head is None else _hidden(model, head, given)
     if "logits_to_keep" not in given:
         found = found[:, columns]
     picked = found[0] if rows == 1 else found[batch["predict_at"] // seq, at]

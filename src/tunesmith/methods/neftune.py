@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from tunesmith.methods.method import Batch
@@ -10,22 +12,29 @@ if TYPE_CHECKING:
     import torch
 
 
-def noisy_embeddings(model: torch.nn.Module, batch: Batch, alpha: float) -> torch.Tensor:
-    """Embed the tokens of a batch, with uniform noise of at most alpha / sqrt(length * width).
+@contextmanager
+def noise_on_embeddings(model: torch.nn.Module, batch: Batch, alpha: float) -> Iterator[None]:
+    """Let a model add uniform noise of at most alpha / sqrt(length * width) to what it embeds.
 
-    The length is that of a token's own row, however rows were joined.
-
-    Returns:
-        [batch, seq, width].
+    The length is that of a token's own row, however rows were joined. What rows show takes the
+    places of its tokens afterwards, and carries none.
     """
     import torch
 
     from tunesmith.models.inner import inner_model
 
-    embedded: torch.Tensor = inner_model(model).get_input_embeddings()(batch["input_ids"])
-    limits = alpha / (row_lengths(batch) * embedded.shape[-1]).sqrt()
-    noise = torch.empty_like(embedded).uniform_(-1.0, 1.0)
-    return embedded + noise * limits[..., None].to(embedded.dtype)
+    def add(_: torch.nn.Module, __: object, embedded: torch.Tensor) -> torch.Tensor:
+        if embedded.shape[:-1] != batch["input_ids"].shape:
+            return embedded
+        limits = alpha / (row_lengths(batch) * embedded.shape[-1]).sqrt()
+        noise = torch.empty_like(embedded).uniform_(-1.0, 1.0)
+        return embedded + noise * limits[..., None].to(embedded.dtype)
+
+    handle = inner_model(model).get_input_embeddings().register_forward_hook(add)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def row_lengths(batch: Batch) -> torch.Tensor:

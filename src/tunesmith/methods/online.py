@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tunesmith.data.rows import Learn
 from tunesmith.data.token_rows import UNLEARNED
@@ -135,7 +135,7 @@ class Given(Protocol):
 
 def make_sample(
     tokenizer: PreTrainedTokenizerFast,
-    messages: Sequence[Mapping[str, str]],
+    messages: Sequence[Mapping[str, Any]],
     prompt: Sequence[int],
     given: Given,
     reference: str | None,

@@ -11,7 +11,7 @@ from tunesmith.models.fingerprint import weights_sha256
 from tunesmith.models.inspect import is_scorer
 from tunesmith.models.load import load_config
 from tunesmith.models.locate import locate
-from tunesmith.models.reader import AnyReader, find_reader
+from tunesmith.models.reader import AnyReader, Reader, check_senses, find_reader
 from tunesmith.models.tuning import is_full
 from tunesmith.recipe.method import SFT, Distill
 from tunesmith.recipe.options import Recipe
@@ -59,14 +59,15 @@ def check_beside(recipe: Recipe, reader: AnyReader) -> Subject | None:
             hint="name a language model in method.teacher",
             where=str(subject.adapter or subject.base),
         )
-    theirs = find_reader(subject.base).tokenizer
-    assert reader.tokenizer is not None  # models of images learn to classify alone
-    if theirs.get_vocab() != reader.tokenizer.get_vocab():
+    theirs = find_reader(subject.base)
+    assert isinstance(reader, Reader)  # models of images learn to classify alone
+    if theirs.tokenizer.get_vocab() != reader.tokenizer.get_vocab():
         raise ModelError(
             "the teacher has another vocabulary than the model, so its tokens are not the same",
             hint="name a larger model of the same family in method.teacher",
             where=f"{subject.base}, {reader.folder}",
         )
+    check_senses(theirs, reader, "teacher")
     return subject
 
 

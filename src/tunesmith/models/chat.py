@@ -239,12 +239,14 @@ class RewardModel:
     Attributes:
         model: a Hugging Face model with a head of one number, or a PEFT model over one.
         template: writes conversations as they were written in training.
+        senses: how it reads what is not text; None for a model of text alone.
     """
 
     name: str
     model: torch.nn.Module
     tokenizer: PreTrainedTokenizerFast
     template: Template
+    senses: Senses | None = None
 
 
 def load_reward_model(
@@ -258,6 +260,8 @@ def load_reward_model(
     Raises:
         ModelError: if it is a language model, or has no chat template.
     """
+    from tunesmith.models.seeing import let_see
+
     weights = subject.adapter or subject.base
     reader = find_reader(subject.base, subject.template)
     if labels_of(weights) or not is_scorer(weights) or reader.template is None:
@@ -282,7 +286,9 @@ def load_reward_model(
     if adapter is not None:
         model = load_adapter(model, adapter, subject.base, beneath=beneath)
     model.eval().requires_grad_(False).to(dtype)
-    return RewardModel(subject.name, model, reader.tokenizer, reader.template)
+    if reader.senses is not None:
+        let_see(model, reader.senses)
+    return RewardModel(subject.name, model, reader.tokenizer, reader.template, reader.senses)
 
 
 def load_subject(
@@ -333,6 +339,9 @@ def load_subject(
             blend_adapters(model, subject.adapter, subject.base, subject.beneath, subject.blend)
     model.eval()
     model.requires_grad_(False)
+    if reader.senses is not None and subject.run is not None:
+        shows = subject.run.recipe().data
+        reader = replace(reader, senses=replace(reader.senses, shows=shows))
     return as_chat_model(subject.name, model, reader)
 
 

@@ -19,6 +19,7 @@ from tunesmith.models.reasons import few, reason_of
 from tunesmith.models.remote import not_built_in
 from tunesmith.models.rope import stretch
 from tunesmith.models.score import SCORE
+from tunesmith.models.scorer import scorer_class
 from tunesmith.recipe.quantize import Quantize
 from tunesmith.recipe.rope import RopeScaling
 from tunesmith.settings import forbid_network
@@ -111,11 +112,6 @@ def load_scorer(
     Raises:
         ModelError: as `load_model` does, and if the family has no such head.
     """
-    from transformers import AutoModelForSequenceClassification
-    from transformers.models.auto.modeling_auto import (
-        MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
-    )
-
     config = load_config(folder)
     refuse_packed(folder, "a reward model is not trained on quantized weights yet")
     unknown = ModelError(
@@ -123,14 +119,15 @@ def load_scorer(
         hint="train a reward model on another family, such as qwen3 or llama",
         where=str(folder / "config.json"),
     )
-    if config.model_type not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES:
+    kind = scorer_class(config, takes_more=takes_more(config.model_type))
+    if kind is None:
         raise unknown
     how: dict[str, Any] = {"dtype": dtype, **_stretched(folder, rope)}
     if "config" in how:
         how["config"].num_labels = 1
     else:
         how["num_labels"] = 1
-    model, loaded = read_weights(AutoModelForSequenceClassification, folder, how)
+    model, loaded = read_weights(kind, folder, how)
     if SCORE not in model._modules:
         raise unknown
     if new_head and not is_scorer(folder):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, get_args
 
 from tunesmith.errors import RecipeError
 from tunesmith.models.inner import inner_model, reads_images
+from tunesmith.models.score import find_score
 from tunesmith.recipe.tuning import Part, Parted
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def part_of(name: str, language: str, head: str) -> Part:
 
     Args:
         language: what the language model is called.
-        head: what its head is called.
+        head: what its head is called, which writes or scores.
     """
     if any(name == own or name.startswith(f"{own}.") for own in (language, head) if own):
         return "language"
@@ -68,15 +69,16 @@ def language_names(model: torch.nn.Module, names: Iterable[str]) -> list[str]:
 
 
 def _head_name(model: torch.nn.Module) -> str:
-    inner = inner_model(model)
-    head = inner.get_output_embeddings()
+    inner, score = inner_model(model), find_score(model)
+    head = inner.get_output_embeddings() if score is None else score
     return next((name for name, module in inner.named_modules() if module is head), "")
 
 
 def freeze_other_parts(model: torch.nn.Module, tuning: Parted) -> None:
     """Freeze the parts that a tuning does not open."""
-    names = [name for name, _ in model.named_parameters()]
+    names, score = [name for name, _ in model.named_parameters()], find_score(model)
     kept = set(keep_parts(model, names, tuning))
+    random = set() if score is None else {id(weight) for weight in score.parameters()}
     for name, weight in model.named_parameters():
-        if name not in kept:
+        if name not in kept and id(weight) not in random:
             weight.requires_grad_(False)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tunesmith.errors import ModelError
 from tunesmith.models.classifier import is_image_model
 from tunesmith.models.image_reader import ImageReader, load_image_reader
 from tunesmith.models.locate import locate
@@ -62,3 +63,19 @@ def find_reader(name: str | Path, template: str | None = None) -> Reader:
     chosen = load_template(folder, tokenizer, template)
     senses = load_senses(folder, tokenizer) if sees(folder) else None
     return Reader(folder, tokenizer, chosen, stop_ids(folder, tokenizer, chosen), senses)
+
+
+def check_senses(theirs: Reader, reader: Reader, what: str) -> None:
+    """Refuse a model beside that counts as other tokens what rows show; it may see nothing at all.
+
+    Raises:
+        ModelError: naming both folders.
+    """
+    if theirs.senses is None or reader.senses is None:
+        return
+    if theirs.senses.sha256 != reader.senses.sha256:
+        raise ModelError(
+            f"the {what} makes other tokens of images or sounds than the model does",
+            hint="name one whose preprocessor_config.json is the model's",
+            where=f"{theirs.folder}, {reader.folder}",
+        )

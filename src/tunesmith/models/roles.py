@@ -25,7 +25,8 @@ from tunesmith.models.load import (
     load_scorer,
 )
 from tunesmith.models.locate import locate
-from tunesmith.models.reader import AnyReader, Reader, find_any_reader, find_reader
+from tunesmith.models.reader import AnyReader, Reader, check_senses, find_any_reader, find_reader
+from tunesmith.models.senses import sees
 from tunesmith.models.start import check_start, find_start
 from tunesmith.models.targets import find_tokens
 from tunesmith.models.tuning import apply_tuning, is_full
@@ -97,13 +98,14 @@ def check_reference(recipe: Recipe, reader: AnyReader) -> None:
     if folder is None or not isinstance(reader, Reader):
         return
     load_config(folder)
-    theirs = find_reader(folder).tokenizer
-    if theirs.get_vocab() != reader.tokenizer.get_vocab():
+    theirs = find_reader(folder)
+    if theirs.tokenizer.get_vocab() != reader.tokenizer.get_vocab():
         raise ModelError(
             "the reference has another vocabulary than the model, so it cannot judge its tokens",
             hint="name a reference of the same family, or write method.reference: base",
             where=f"{folder}, {reader.folder}",
         )
+    check_senses(theirs, reader, "reference")
 
 
 def load_reference(
@@ -115,6 +117,7 @@ def load_reference(
         beneath: what was changed of it before training began, if it is the base.
     """
     from tunesmith.models.few_passes import use_few_passes
+    from tunesmith.models.seeing import let_see
 
     dtype = base_dtype(recipe, roles.precision)
     plain = load_model(folder, dtype=dtype, device=roles.device, rope=beneath.rope)
@@ -122,6 +125,8 @@ def load_reference(
     assert isinstance(roles.reader, Reader)
     check_vocabulary(folder, len(roles.reader.tokenizer), count_embeddings(model))
     use_few_passes(model)
+    if roles.reader.senses is not None and sees(folder):
+        let_see(model, roles.reader.senses)
     return model.requires_grad_(False)
 
 

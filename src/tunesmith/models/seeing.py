@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import torch
 
 from tunesmith.errors import ModelError
 from tunesmith.models.inner import inner_model
+from tunesmith.models.score import find_score
 
 if TYPE_CHECKING:
     from tunesmith.models.row_attention import Segment
@@ -70,7 +72,7 @@ def seen_arguments(
         numbers: what `Senses.numbers` made of all rows, in their order.
     """
     senses = _senses(model)
-    names = accepted_by(inner_model(model))
+    names = accepted_by(model)
     given = {name: value.to(ids.device) for name, value in numbers.items() if name in names}
     wanted = next((name for name in TYPES if name in names), None)
     return given | ({wanted: types_of(ids, senses.types)} if wanted else {})
@@ -112,8 +114,8 @@ def _senses(model: torch.nn.Module) -> Senses:
     if senses is None:  # the one that learns sees; one beside it may not
         raise ModelError(
             "the rows show something, and the model beside the one that learns reads text alone",
-            hint="name a teacher that sees",
-            where="method.teacher",
+            hint="name a teacher, a reference or a judge that sees",
+            where="method",
         )
     return senses
 
@@ -123,11 +125,11 @@ def has_grids(inner: Any) -> bool:
     return "get_rope_index" in dir(type(vars(inner).get("_modules", {}).get("model")))
 
 
-def accepted_by(inner: Any) -> frozenset[str]:
-    """List what a model's forward takes by name."""
-    import inspect
-
-    return frozenset(inspect.signature(inner.forward).parameters)
+def accepted_by(model: torch.nn.Module) -> frozenset[str]:
+    """List what a model's forward takes by name; one that scores hands on what it does not name."""
+    inner = inner_model(model)
+    asked = [inner] if find_score(inner) is None else [inner, inner.base_model]
+    return frozenset(name for one in asked for name in inspect.signature(one.forward).parameters)
 
 
 def types_of(ids: torch.Tensor, numbers: Mapping[int, int]) -> torch.Tensor:
@@ -145,23 +147,38 @@ def _positions_of_rows(
     grids: Mapping[str, torch.Tensor],
     segments: Sequence[Segment],
 ) -> torch.Tensor:
-    """Number the tokens of rows that lie end to end, each row for itself, [axes, 1, seq]."""
+    """Number the tokens of rows that lie end to end, each row for itself, [axes, 1, seq].
+
+    A segment that goes on from another is numbered on from there.
+    """
     side = inner.config.vision_config.spatial_merge_size
-    done = dict.fromkeys(GRIDS, 0)
+    before = {
+        name: _count_before(types[0] == number, grids[name].prod(dim=1) // side**2)
+        for name, number in GRIDS.items()
+        if name in grids
+    }
+    if PACES in grids:
+        before[PACES] = before["video_grid_thw"]
     parts = []
-    for start, end, *_ in segments:
-        kinds, own = types[:, start:end], {}
-        for name, number in GRIDS.items():
-            if name not in grids:
-                continue
-            sizes = grids[name].prod(dim=1) // side**2
-            first, last = done[name], done[name]
-            tokens = int((kinds == number).sum())
-            while tokens > 0:
-                tokens, last = tokens - int(sizes[last]), last + 1
-            own[name], done[name] = grids[name][first:last], last
-            if number == GRIDS["video_grid_thw"] and PACES in grids:
-                own[PACES] = grids[PACES][first:last]
-        found, _ = inner.model.get_rope_index(ids[:, start:end], mm_token_type_ids=kinds, **own)
-        parts.append(found)
+    for start, end, *shared in segments:
+        spans = [slice(*shared), slice(start, end)]
+        own = {
+            name: torch.cat([grids[name][at[s.start] : at[s.stop]] for s in spans])
+            for name, at in before.items()
+        }
+        row, kinds = (torch.cat([given[:, s] for s in spans], dim=1) for given in (ids, types))
+        found, _ = inner.model.get_rope_index(row, mm_token_type_ids=kinds, **own)
+        parts.append(found[..., start - end :])
     return torch.cat(parts, dim=2)
+
+
+def _count_before(marks: torch.Tensor, sizes: torch.Tensor) -> list[int]:
+    """Count what is shown before each token, the end included.
+
+    Args:
+        marks: which tokens stand for it.
+        sizes: how many do for each.
+    """
+    seen = torch.cat([marks.new_zeros(1), marks]).cumsum(0)
+    counted: list[int] = torch.searchsorted(sizes.cumsum(0), seen, right=True).tolist()
+    return counted

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerFast
 
+    from tunesmith.recipe.data import Data
+
 PROCESSORS = ("processor_config.json", "preprocessor_config.json")
 BESIDE = "video_preprocessor_config.json"
 """What others read of such a folder, kept beside."""
@@ -47,12 +49,14 @@ class Senses:
         processor: transformers' own class for the family, with the parts that can be had.
         kinds: what it reads.
         blind: why it reads nothing, if a package is missing.
+        shows: how the run that trained the model showed things; None if it is of no run.
     """
 
     folder: Path
     processor: Any
     kinds: tuple[str, ...]
     blind: str = ""
+    shows: Data | None = None
 
     @cached_property
     def tokens(self) -> Mapping[str, str]:

@@ -11,6 +11,7 @@ import numpy as np
 from tunesmith.errors import RecipeError, RunError
 from tunesmith.hardware import choose_device, choose_precision
 from tunesmith.methods.batches import split_update
+from tunesmith.models.reader import Reader
 from tunesmith.models.tuning import is_full
 from tunesmith.recipe.optimizer import AdamW
 from tunesmith.recipe.options import Recipe
@@ -104,8 +105,12 @@ def fit_once(prepared: Prepared) -> Prepared:
 def footprint_of(prepared: Prepared) -> Footprint:
     """Measure what the recipe's training takes."""
     from tunesmith.training.footprint import measure_footprint
+    from tunesmith.training.towers import find_tower
 
-    return measure_footprint(prepared.recipe, prepared.reader.folder, longest_row(prepared))
+    recipe, reader = prepared.recipe, prepared.reader
+    senses = reader.senses if isinstance(reader, Reader) else None
+    tower = find_tower(reader.folder, recipe.tuning, senses, prepared.splits.train)
+    return measure_footprint(recipe, reader.folder, longest_row(prepared), tower)
 
 
 def choose_batching(prepared: Prepared, footprint: Footprint) -> Batching:
@@ -223,10 +228,10 @@ def cheapest_change(prepared: Prepared, footprint: Footprint, free: float) -> st
     longest = longest_row(prepared)
     option, every = recipe.compute.gradient_checkpointing, checkpointings(recipe)
     leanest = every[-1] if option == "auto" else option
-    if fewer := fewer_processes(recipe, needed(footprint, longest, leanest), free):
-        return f"write compute.processes: {fewer}"
-    if rows := _fewer_rows(footprint, lambda leaner: needed(leaner, longest, leanest), free):
-        return f"write method.rollout_rows: {rows}"
+    if fewer := _fewer_at_once(
+        recipe, footprint, lambda leaner: needed(leaner, longest, leanest), free
+    ):
+        return f"write {fewer}"
     tokens = recipe.compute.tokens_per_batch or 0
     if tokens > longest and needed(footprint, longest, leanest) <= free:
         return f"write compute.tokens_per_batch: {longest}, or leave it out"
@@ -248,13 +253,17 @@ def cheapest_change(prepared: Prepared, footprint: Footprint, free: float) -> st
     return "take a smaller model, or a machine with more memory"
 
 
-def _fewer_rows(footprint: Footprint, gib: Callable[[Footprint], float], free: float) -> int:
-    """Count the answers that may be written at a time; 0 if fewer of them help nobody."""
+def _fewer_at_once(
+    recipe: Recipe, footprint: Footprint, gib: Callable[[Footprint], float], free: float
+) -> str:
+    """Say which option would let fewer processes work, or fewer answers be written, at a time."""
+    if fewer := fewer_processes(recipe, gib(footprint), free):
+        return f"compute.processes: {fewer}"
     rows = 0 if gib(footprint) <= free else footprint.rollout.rows
     while (rows := rows // 2) >= 1:
         if gib(replace(footprint, rollout=footprint.rollout.with_rows(rows))) <= free:
-            return rows
-    return 0
+            return f"method.rollout_rows: {rows}"
+    return ""
 
 
 def _shorter_rows(prepared: Prepared, gib: Callable[[int], float], free: float) -> str:

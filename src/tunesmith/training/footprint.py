@@ -45,9 +45,11 @@ from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.rules.methods import asks_the_base
 from tunesmith.recipe.section import MOST
 from tunesmith.recipe.tuning import TAKING, LoRA, Tuning
-from tunesmith.training.online.memory import RolloutMemory, count_rollout
+from tunesmith.training.online.memory import NO_ROLLOUT, RolloutMemory, count_rollout
 from tunesmith.training.optimizers.memory import Memory, count_memory
 from tunesmith.training.optimizers.weights import list_weights
+from tunesmith.training.sizes import Kept, Sizes, kept_by_sizes, read_sizes
+from tunesmith.training.towers import Tower
 
 log = logger(__name__)
 FAKE = FakeTensorMode.__module__
@@ -66,21 +68,6 @@ HOLES = 1.5
 As measured on a CPU with 4 and 3 bits; memory given back at once has none, and costs time."""
 CUDA_BYTES = 800 * 1024**2
 """What CUDA takes before the first tensor."""
-
-
-@dataclass(frozen=True)
-class Kept:
-    """What a forward pass keeps for the way back, in bytes.
-
-    Attributes:
-        fixed: however few tokens it sees, such as weights in 16 bits.
-        per_token: for each token.
-        moved: of these, what may lie in main memory meanwhile.
-    """
-
-    fixed: float
-    per_token: float
-    moved: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -111,7 +98,7 @@ class Footprint:
     logits: tuple[int, int]
     flat: bool
     holes: float = 1.0
-    rollout: RolloutMemory = RolloutMemory()
+    rollout: RolloutMemory = NO_ROLLOUT
 
     def gib(
         self, tokens: int, *, checkpointing: bool, offload: bool = False, split: bool = True
@@ -134,11 +121,14 @@ class Footprint:
         return (self.held + max(learning, self.rollout.bytes)) * UNCOUNTED / GIB
 
 
-def measure_footprint(recipe: Recipe, folder: Path, longest: int) -> Footprint:
+def measure_footprint(
+    recipe: Recipe, folder: Path, longest: int, tower: Tower | None = None
+) -> Footprint:
     """Send rows without numbers through the model of a recipe, and add up what is kept.
 
     Args:
         longest: tokens of the longest row; attention with a soft cap keeps its square.
+        tower: what learns from what rows show.
     """
     quiet_libraries()
     import tunesmith.training.trainer  # noqa: F401  what it imports is held in training too
@@ -159,8 +149,9 @@ def measure_footprint(recipe: Recipe, folder: Path, longest: int) -> Footprint:
     beside, hidden = _other_model(recipe, precision)
     image = load_image_reader(folder).shape if is_image_model(folder) else None
     flat = image is not None or _may_lie_flat(model)
-    sizes = _read_sizes(model, precision)
+    sizes = read_sizes(model, precision)
     head = _head(model)
+    kept = _trials(model, precision, sizes, _Row(longest, flat, image), device=device.type)
     if device.type == "cpu" and precision != "fp32":
         stored += COMPILED_BYTES
     return Footprint(
@@ -169,7 +160,7 @@ def measure_footprint(recipe: Recipe, folder: Path, longest: int) -> Footprint:
         held=libraries + stored + beside + optimizer.held,
         optimizer=optimizer,
         head_gradient=_summed_apart(recipe, head),
-        kept=_trials(model, precision, sizes, _Row(longest, flat, image), device=device.type),
+        kept=kept if tower is None else tower.add_to(kept, model, sizes.width),
         passing=float(sizes.width * (3 * sizes.inner + 4 * sizes.hidden + hidden)),
         logits=(
             (COMPARED_BYTES if compares(recipe) else LOGIT_BYTES) * len(head),
@@ -214,7 +205,7 @@ def _other_model(recipe: Recipe, precision: Precision) -> tuple[int, int]:
         stored += storage.quantized - storage.plain + working
     if subject.adapter is not None:
         stored += (subject.adapter / WEIGHTS).stat().st_size
-    return stored, _read_sizes(model, precision).hidden
+    return stored, read_sizes(model, precision).hidden
 
 
 def _summed_apart(recipe: Recipe, head: torch.Tensor) -> int:
@@ -271,28 +262,6 @@ def _tuning_by_shapes(tuning: Tuning, folder: Path) -> tuple[Tuning, Sequence[in
 
 
 @dataclass(frozen=True)
-class _Sizes:
-    """What a layer's activations are made of; width is bytes a number."""
-
-    hidden: int
-    inner: int
-    layers: int
-    width: int
-
-
-def _read_sizes(model: Any, precision: Precision) -> _Sizes:
-    config = model.config.get_text_config().to_dict()
-    hidden = int(config.get("hidden_size") or config.get("n_embd") or 1)
-    inner = config.get("intermediate_size") or 4 * hidden
-    return _Sizes(
-        hidden=hidden,
-        inner=max(map(int, inner)) if isinstance(inner, list) else int(inner),
-        layers=int(config.get("num_hidden_layers") or config.get("n_layer") or 1),
-        width=4 if precision == "fp32" else 2,
-    )
-
-
-@dataclass(frozen=True)
 class _Row:
     """The longest row; image is its shape if it is one."""
 
@@ -304,7 +273,7 @@ class _Row:
 def _trials(
     model: Any,
     precision: Precision,
-    sizes: _Sizes,
+    sizes: Sizes,
     row: _Row,
     *,
     device: str,
@@ -327,7 +296,7 @@ def _trials(
                 )
         except (RuntimeError, NotImplementedError, AttributeError, TypeError, ValueError) as why:
             log.debug("no tokens without numbers for this model: %s", why)
-            return _kept_by_sizes(sizes, checkpointing=checkpointing)
+            return kept_by_sizes(sizes, checkpointing=checkpointing)
         fixed, per_token = max(0.0, 2 * one - two), (two - one) / row.tokens
         if before is None:
             return Kept(fixed, per_token)
@@ -336,14 +305,6 @@ def _trials(
         return Kept(fixed, per_token + before.per_token / sizes.layers, moved)
 
     return kept
-
-
-def _kept_by_sizes(sizes: _Sizes, *, checkpointing: bool) -> Kept:
-    layer = float(sizes.width * (14 * sizes.hidden + 5 * sizes.inner))
-    if not checkpointing:
-        return Kept(0.0, sizes.layers * layer)
-    inputs = float(sizes.layers * sizes.hidden * sizes.width)
-    return Kept(0.0, layer + inputs, inputs * max(0.0, 1 - 2 / sizes.layers))
 
 
 def _give_fake_numbers(model: torch.nn.Module) -> None:

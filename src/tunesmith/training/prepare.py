@@ -31,7 +31,7 @@ from tunesmith.models.quantize.storage import find_experts
 from tunesmith.models.reader import AnyReader, Reader
 from tunesmith.models.roles import check_reference, find_reference, load_reader
 from tunesmith.models.rope import settle_rope
-from tunesmith.recipe.method import SFT, Classify, Distill, Online, Preference
+from tunesmith.recipe.method import Classify, Distill, Online, Preference
 from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.rewards import ExactMatch, NumberMatch, ScoredBy
 from tunesmith.recipe.rewards import Reward as AnyReward
@@ -43,13 +43,9 @@ from tunesmith.recipe.tuning import Adapter, Freeze, LoRA
 from tunesmith.settings import forbid_network
 from tunesmith.training.optimizers import packages_of
 from tunesmith.training.processes import num_processes
+from tunesmith.training.shown import SHOWING, check_shown
 
 log = logger(__name__)
-SHOWING = tuple(
-    f"data.{name}"
-    for name in ("media", "image_pixels", "video_fps", "video_frames", "video_pixels")
-)
-"""Options of what conversations show."""
 HIGHEST_FOR_PAIRS = 1e-4
 
 
@@ -92,7 +88,7 @@ def prepare_run(recipe: Recipe) -> Prepared:
         check_rewards(method.rewards)
     learn = learn_of(method, reader)
     splits = prepare(recipe.data, learn, reader.tokenizer, reader.template, seed=recipe.run.seed)
-    check_rows(recipe, method, splits)
+    check_rows(recipe, method, splits, beside)
     if isinstance(reader, Reader):
         written = num_answer_tokens(method)
         check_lengths(reader.folder, splits, recipe.model.rope_scaling, written)
@@ -116,10 +112,10 @@ def num_answer_tokens(method: Method) -> int:
     return method.writing.max_tokens if isinstance(method, OnlineMethod) else 0
 
 
-def check_rows(recipe: Recipe, method: Method, splits: Splits) -> None:
+def check_rows(recipe: Recipe, method: Method, splits: Splits, beside: Subject | None) -> None:
     """Refuse rows that a method cannot learn from as the recipe asks."""
     check_answers(method, splits)
-    check_noise(recipe, splits)
+    check_shown(recipe, splits, [] if beside is None else [beside.base])
 
 
 def check_answers(method: Method, splits: Splits) -> None:
@@ -140,23 +136,6 @@ def check_answers(method: Method, splits: Splits) -> None:
                     hint="give the question its answer, or leave it or the reward out",
                     where=str(row.place),
                 )
-
-
-def check_noise(recipe: Recipe, splits: Splits) -> None:
-    """Refuse noise on the embeddings of rows that show something.
-
-    Raises:
-        RecipeError: models find the places of what they see by their tokens, not by embeddings.
-    """
-    if isinstance(recipe.method, SFT) and recipe.method.neftune_alpha:
-        rows = splits.train
-        if any("shown" in rows[number] for number in range(len(rows))):
-            raise RecipeError(
-                "method.neftune_alpha cannot be had with rows that show something: models put it "
-                "in the places of tokens, and noise hides these",
-                hint="remove method.neftune_alpha",
-                where="method.neftune_alpha",
-            )
 
 
 def longest_row(prepared: Prepared) -> int:

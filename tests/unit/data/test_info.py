@@ -210,11 +210,6 @@ REFUSED: list[tuple[Any, str, str]] = [
         "the formatting alpaca_pairs has no such column as 'response'",
         "with ranking name prompt",
     ),
-    (
-        {**ENTRY, "ranking": True, "columns": {"images": "images"}},
-        "the set holds images, which only conversations",
-        "use another",
-    ),
     ({**ENTRY, "columns": {"promt": "q"}}, "'promt' is none of the columns", "mean prompt?"),
     ({**ENTRY, "columns": ["q"]}, "columns is not an object of names", "write {prompt"),
     ({**ENTRY, "columns": {"prompt": 3}}, "columns is not an object of names", "write {prompt"),

@@ -104,7 +104,7 @@ def test_tags_are_refused_where_the_format_has_none(tmp_path: Path) -> None:
 
 UNLEARNED: list[tuple[dict[str, Any], str]] = [
     ({**MESSAGES, "kto_tag": False}, "a `kto_tag` that it is good or bad (KTO)"),
-    ({"instruction": "q", "chosen": "a", "rejected": "b", "videos": "a.mp4"}, "`videos`"),
+    ({"text": "a", "images": ["a.png"]}, "`images`"),
     ({**MESSAGES, "chosen": "a", "rejected": "b"}, "a preference pair (`chosen`, `rejected`)"),
 ]
 
@@ -124,7 +124,7 @@ def test_rows_that_hold_more_than_is_learned_are_refused_unless_the_format_is_na
     )
     named = rows_of(path, format=name)
     (row,) = read_set(named, find_meaning(named, "auto"), "auto", None)
-    assert isinstance(row, Conversation)
+    assert not isinstance(row, Problem)
 
 
 HARMLESS: list[dict[str, Any]] = [

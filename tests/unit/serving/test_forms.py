@@ -97,6 +97,8 @@ def answering(kind: str, folder: Path) -> Iterator[Engine]:
     template.write_text(thoughts.sub("", named_template("chatml")), "utf-8")
     shape = SHAPES.get(kind, "qwen3")
     room = {"n_positions": 1024, "max_position_embeddings": 1024}
+    if kind == "vllm":
+        room |= {"head_dim": 64}  # it has no smaller ones
     model = tiny.make_model(folder / "m", shape, seed=5, template=str(template), **room)
     if kind == "llama.cpp":
         engine = _llama_cpp(model)

@@ -114,7 +114,10 @@ ALPACA_PAIRS = Format(
     kind="preference",
     columns={
         name: name
-        for name in ("instruction", "input", "chosen", "rejected", "system", "history", "tools")
+        for name in (
+            *("instruction", "input", "chosen", "rejected", "system", "history", "tools"),
+            *COLUMNS,
+        )
     },
     tags={},
     matches=_matches_pair,

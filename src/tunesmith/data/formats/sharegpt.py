@@ -140,7 +140,9 @@ SHAREGPT = Format(
 SHAREGPT_PAIRS = Format(
     name="sharegpt_pairs",
     kind="preference",
-    columns={name: name for name in ("conversations", "chosen", "rejected", "system", "tools")},
+    columns={
+        name: name for name in ("conversations", "chosen", "rejected", "system", "tools", *COLUMNS)
+    },
     tags=TAGS,
     matches=_matches_pair,
     read=_read_pair,

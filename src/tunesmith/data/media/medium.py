@@ -36,10 +36,13 @@ from tunesmith.data.media.videos import (
 from tunesmith.data.rows import Medium, Message, Place, RowFault, image_file, is_address, spell
 from tunesmith.errors import DataError
 from tunesmith.paths import expand
+from tunesmith.recipe.data import Data
 
 ADDRESS = re.compile(r"data:([\w.+/-]*)(?:;[\w.+-]+=[\w.+-]*)*(;base64)?,", re.ASCII)
 MOST_SENT = 1 << 32
 """Pixels of all frames of the videos that a prompt brings along: a minute of 1920 x 1080 at 30."""
+MOST_HEARD = 1 << 24
+"""Samples of all sounds of a prompt: minutes, of which few bytes may be left in a file."""
 HERE = Place("messages", 1)
 """Where prompts stand that are in no file; what they show is named by whole paths."""
 MEASURES: dict[str, Callable[[bytes, Path], object]] = {
@@ -95,6 +98,20 @@ def show_media(
         if message.media
         else message
         for message in placed
+    )
+
+
+def as_shown(medium: Medium, shows: Data | None) -> Medium:
+    """Show something as the run of a model did, where nothing else is said of it."""
+    if shows is None or medium.pixels or medium.fps or medium.kind == "audio":
+        return medium
+    if medium.kind == "image":
+        return replace(medium, pixels=shows.image_pixels or 0)
+    return replace(
+        medium,
+        pixels=shows.video_pixels or 0,
+        fps=shows.video_fps,
+        frames=shows.video_frames,
     )
 
 
@@ -177,6 +194,9 @@ def look_at_all(media: Sequence[Medium]) -> list[Medium]:
     pixels = sum(shown for _, shown, _ in sizes)
     if pixels > MOST_PIXELS:
         raise RowFault(f"all that is seen has {pixels:,} pixels together, over {MOST_PIXELS:,}")
+    heard = sum(measure_sound(*_read_all(each, HERE)[0]) for each in media if each.kind == "audio")
+    if heard > MOST_HEARD:
+        raise RowFault(f"all sounds have {heard:,} samples together, over {MOST_HEARD:,}")
     decoded = sum(
         whole
         for medium, _, whole in sizes

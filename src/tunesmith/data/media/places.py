@@ -5,18 +5,21 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from tunesmith.data.media.medium import open_medium
+from tunesmith.data.media.medium import HERE, open_medium
 from tunesmith.data.media.senses import Senses, Shown
 from tunesmith.data.rows import Conversation, Medium, Place, Problem, RowFault, media_of
-from tunesmith.data.tokens import TokenRow
+from tunesmith.data.tokens import TokenRow, encode_rows
+from tunesmith.errors import DataError
 from tunesmith.paths import expand
-from tunesmith.templates import Piece
+from tunesmith.templates import Piece, Template
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
     from tunesmith.data.meaning import Meaning
     from tunesmith.data.sources import RowSet
     from tunesmith.data.tokenizing import Tokenizing
@@ -24,11 +27,6 @@ if TYPE_CHECKING:
 KINDS = {"image": "an image", "video": "a video", "audio": "a sound"}
 Spelled = tuple[str, str]
 """A kind, and the text that stands for it."""
-
-
-def spell_kind(kind: str) -> str:
-    """Call a kind as people do."""
-    return KINDS[kind]
 
 
 def spell_media(media: Sequence[Medium], place: Place, senses: Senses | None) -> list[Spelled]:
@@ -94,6 +92,36 @@ def fill_places(
         replace(piece, text=pattern.sub(lambda at: next(waiting[tokens[at.group()]]), piece.text))
         for piece in pieces
     )
+
+
+def encode_answered(
+    tokenizer: PreTrainedTokenizerFast,
+    template: Template,
+    senses: Senses | None,
+    messages: Sequence[Mapping[str, Any]],
+) -> tuple[TokenRow, tuple[Medium, ...]]:
+    """Write a conversation that ends with an answer, up to its end, and tokenize it.
+
+    Args:
+        messages: with `media`, a list of kind, source and hash each, where something is shown.
+
+    Returns:
+        The row, and what it shows.
+
+    Raises:
+        DataError: if the template refuses the messages, or what they show cannot be read.
+    """
+    media = tuple(Medium.of(each) for message in messages for each in message.get("media", ()))
+    (pieces,) = template.render_rows([dict(each) for each in messages], learn_history=False)
+    try:
+        if media:
+            pieces = fill_places(pieces, spell_media(media, HERE, senses), senses)
+    except RowFault as fault:
+        raise DataError(
+            str(fault), hint="show something else, or ask a model that takes it"
+        ) from None
+    (row,) = encode_rows(tokenizer, [pieces])
+    return row.cut(row.learned[-1][1]), media
 
 
 def keeps_media(row: Conversation, tokens: TokenRow, limit: int, senses: Senses | None) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from tunesmith.recipe.data import Data
+
 Shown = tuple[str, Any]
 """A kind, and what was decoded: an image of Pillow, a `Video` or a `Sound`."""
 
@@ -16,7 +18,12 @@ class Senses(Protocol):
         tokens: by kind, what a chat template writes in its place.
         ids: the tokens that a model puts what it sees in the place of.
         sha256: hash of all that decides how much text something counts as.
+        shows: how the run that trained the model showed things; None if it is of no run.
     """
+
+    @property
+    def shows(self) -> Data | None:
+        """How the run that trained the model showed things; None if it is of no run."""
 
     @property
     def tokens(self) -> Mapping[str, str]:

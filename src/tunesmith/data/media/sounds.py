@@ -48,13 +48,14 @@ class _Head:
     samples: int
 
 
-def measure_sound(content: bytes, name: Path) -> None:
-    """Read how a sound begins.
+def measure_sound(content: bytes, name: Path) -> int:
+    """Read how a sound begins, and count the numbers of all its channels.
 
     Raises:
         RowFault: if it is no sound that can be read, or too long.
     """
-    _check(content, name)
+    head = _check(content, name)
+    return head.samples * head.channels
 
 
 def read_sound(content: bytes, name: Path) -> Sound:
@@ -64,7 +65,9 @@ def read_sound(content: bytes, name: Path) -> Sound:
         RowFault: if it is no sound that can be read, damaged, or too long.
     """
     head = _check(content, name)
-    values = _read_plain(content, head) if head.width else _read_other(content, name)
+    values: npt.NDArray[Any] = (
+        _read_plain(content, head) if head.width else _read_other(content, name)
+    )
     if not len(values) or len(values) < head.samples:
         raise _fault(name, "is damaged: it is shorter than it says")
     if not np.isfinite(values).all():
@@ -86,13 +89,13 @@ def _read_plain(content: bytes, head: _Head) -> npt.NDArray[np.float64]:
     return values.reshape(-1, head.channels)
 
 
-def _read_other(content: bytes, name: Path) -> npt.NDArray[np.float64]:
+def _read_other(content: bytes, name: Path) -> npt.NDArray[np.float32]:
     soundfile: Any = require("soundfile", extra="audio")
     try:
-        values, _ = soundfile.read(io.BytesIO(content), dtype="float64", always_2d=True)
+        values, _ = soundfile.read(io.BytesIO(content), dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, *FAILURES) as problem:
         raise _fault(name, f"is damaged: {problem}") from None
-    found: npt.NDArray[np.float64] = values
+    found: npt.NDArray[np.float32] = values
     return found
 
 

@@ -83,6 +83,8 @@ def _describe_tokens(content: Mapping[str, Any], size: int) -> Fields:
             kinds[place] = BYTE
     for added in content["added_tokens"]:
         place, text = added["id"], added["content"]
+        if not added["special"] and SPACE in text and not added["normalized"]:
+            continue  # no blank of a text is one yet where such are looked for: merges make it
         if kinds[place] != UNKNOWN:
             kinds[place] = CONTROL if added["special"] else OWN
         tokens[place] = text if added["special"] else text.replace(SPACE, " ")
@@ -103,9 +105,15 @@ def _describe_sentencepiece(content: Mapping[str, Any], size: int) -> Fields:
         place = vocab[left + right]
         scores[place] = max(scores[place], float(-rank))
     spaces = json.dumps([content.get("normalizer"), content.get("pre_tokenizer")])
-    prefixed = '"Prepend"' in spaces or '"prepend_scheme": "always"' in spaces
-    if '"prepend_scheme": "first"' in spaces:
-        prefixed = True
+    for scheme in ("first", "always"):
+        if f'"prepend_scheme": "{scheme}"' in spaces:
+            raise ExportError(
+                "llama.cpp puts a blank before every text and behind every special token, and this "
+                f"tokenizer only before a text that begins with none (prepend_scheme: {scheme})",
+                hint="use --format safetensors",
+                where="tokenizer.json: pre_tokenizer",
+            )
+    prefixed = '"Prepend"' in spaces
     return {"model": "llama", "pre": "default", "scores": scores, "add_space_prefix": prefixed}
 
 

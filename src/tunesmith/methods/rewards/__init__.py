@@ -15,6 +15,7 @@ from tunesmith.methods.rewards.endpoint import ask_scores, check_address
 from tunesmith.methods.rewards.function import find_file, load_function
 from tunesmith.methods.rewards.sample import Sample
 from tunesmith.recipe.rewards import Endpoint, Function, Reward, ScoredBy
+from tunesmith.templates.parts import spell_places
 
 if TYPE_CHECKING:
     import torch
@@ -188,6 +189,7 @@ def _failed(name: str, judge: Judge, samples: Sequence[Sample]) -> TrainingError
             culprit, why = sample, f"{type(problem).__name__}: {problem}"
             break
     question = culprit.messages[-1]["content"] if culprit.messages else culprit.prompt
+    question = spell_places(question)
     return TrainingError(
         f"the reward {name} failed: {why}; at the answer {_spell(culprit.completion)} "
         f"to {_spell(question)}",

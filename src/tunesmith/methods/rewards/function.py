@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,10 @@ from tunesmith.errors import RecipeError
 from tunesmith.methods.rewards.sample import Sample
 from tunesmith.paths import exists, expand
 from tunesmith.recipe.rewards import Function
+from tunesmith.templates.parts import spell_places
 
 GIVEN: dict[str, Callable[[Sample], Any]] = {
-    "messages": lambda sample: [dict(message) for message in sample.messages],
+    "messages": lambda sample: [in_words(message) for message in sample.messages],
     "completions": lambda sample: sample.completion,
     "completion_ids": lambda sample: list(sample.completion_ids),
     "references": lambda sample: sample.reference,
@@ -23,6 +24,14 @@ GIVEN: dict[str, Callable[[Sample], Any]] = {
 }
 """What a function is given by keyword, a list each with one entry a sample."""
 WHERE = "method.rewards"
+
+
+def in_words(message: Mapping[str, Any]) -> dict[str, Any]:
+    """Write a message with words where it shows something, and the files of that in `media`."""
+    if "media" not in message:
+        return dict(message)
+    files = [source for _, source, *_ in message["media"]]
+    return {**message, "content": spell_places(message["content"]), "media": files}
 
 
 def find_file(options: Function) -> Path:

@@ -6,7 +6,8 @@ import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tunesmith.data.tokens import encode_rows
+from tunesmith.data.media.medium import HERE, Shows
+from tunesmith.data.media.places import encode_answered
 from tunesmith.errors import ModelError
 from tunesmith.hardware import DeviceOption
 from tunesmith.methods.batches import join, split_update, to_device
@@ -59,12 +60,14 @@ class ModelJudge:
 
     def _row(self, sample: Sample) -> Row:
         """Tokenize up to the end of the answer: what follows is not seen in training either."""
-        answer = {"role": "assistant", "content": sample.completion}
-        messages = [*map(dict, sample.messages), answer]
-        template, tokenizer = self.judge.template, self.judge.tokenizer
-        (row,) = encode_rows(tokenizer, template.render_rows(messages, learn_history=False))
-        ids = row.ids[: row.learned[-1][1]]
-        return {"input_ids": ids, "labels": ids, "good": True}
+        judge, answer = self.judge, {"role": "assistant", "content": sample.completion}
+        read = (judge.tokenizer, judge.template, judge.senses)
+        tokens, media = encode_answered(*read, [*sample.messages, answer])
+        row: Row = {"input_ids": tokens.ids, "labels": tokens.ids, "good": True}
+        if media:
+            assert judge.senses is not None  # it has counted them
+            row["shown"] = Shows(judge.senses, media, HERE)
+        return row
 
 
 def find_judge(options: ScoredBy) -> Subject:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -11,7 +12,7 @@ class Sample:
     """An answer to be judged.
 
     Attributes:
-        messages: the conversation before it, role and content each.
+        messages: the conversation before it, role and content each, and media, what they show.
         prompt: the same as the model read it, special tokens included.
         completion: the answer, special tokens left out.
         written: the answer as the model wrote it, special tokens included.
@@ -20,7 +21,7 @@ class Sample:
         cut: whether it was cut off before it ended.
     """
 
-    messages: Sequence[Mapping[str, str]]
+    messages: Sequence[Mapping[str, Any]]
     prompt: str
     completion: str
     written: str

@@ -17,7 +17,9 @@ class Around:
     Attributes:
         processes: that share an update; theirs is one for each GPU.
         has_template: whether a model ships a chat template; None if it is not on this machine.
+        sees: whether a model takes more than text; None if it is not on this machine.
     """
 
     processes: int = 1
     has_template: Callable[[str], bool | None] = _not_known
+    sees: Callable[[str], bool | None] = _not_known

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tunesmith.recipe.llamafactory.around import Around
@@ -26,6 +26,17 @@ from tunesmith.recipe.load import build_recipe
 from tunesmith.recipe.options import Recipe
 
 TRAINING = ("model", "data", "method", "train", "megatron", "evaluate")
+OF_SENSES = (
+    "freeze_vision_tower",
+    "freeze_multi_modal_projector",
+    "freeze_language_model",
+    "media_dir",
+    "image_max_pixels",
+    "video_max_pixels",
+    "video_fps",
+    "video_maxlen",
+)
+"""Keys that mean something to models that see or hear alone."""
 OF_OTHERS = ("chat", "export", "the name of chat")
 
 
@@ -50,6 +61,7 @@ def convert(theirs: TheirFile, around: Around) -> Converted:
     check_keys(theirs, TRAINING)
     check_together(theirs)
     chosen = Choice() if theirs["stage"] == "pt" else choose_template(theirs, around)
+    theirs, spared = spare_senses(theirs, around)
     sections = {
         "model": _model(theirs, chosen),
         "data": convert_data(theirs, chosen.system),
@@ -61,7 +73,26 @@ def convert(theirs: TheirFile, around: Around) -> Converted:
         "run": convert_run(theirs),
     }
     recipe = build_recipe(sections, theirs.ours, where=str(theirs.path))
-    return Converted(recipe, _notes(theirs, chosen))
+    return Converted(recipe, _notes(theirs, chosen) | spared)
+
+
+def spare_senses(theirs: TheirFile, around: Around) -> tuple[TheirFile, dict[str, str]]:
+    """Leave out what is for images where the model reads text alone: there it does nothing either.
+
+    Returns:
+        The file without these keys, and why they are left out.
+    """
+    if (
+        not theirs.has("model_name_or_path")
+        or around.sees(theirs["model_name_or_path"]) is not False
+    ):
+        return theirs, {}
+    left_out = {name: "the model reads text alone" for name in OF_SENSES if theirs.has(name)}
+    kept = {name: value for name, value in theirs.given.items() if name not in left_out}
+    notes = {
+        name: why for name, why in left_out.items() if not is_off(list_keys()[name], theirs[name])
+    }
+    return replace(theirs, given=kept), notes
 
 
 def _model(theirs: TheirFile, chosen: Choice) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 from tunesmith.data.rows import Prompt
 from tunesmith.data.token_rows import UNLEARNED, TokenRows
 from tunesmith.errors import NoOdds, TrainingError
+from tunesmith.hardware import give_back_memory
 from tunesmith.inference.batching.build import build_writer
 from tunesmith.inference.engine import Writer
 from tunesmith.inference.generate import Answer
@@ -21,6 +22,7 @@ from tunesmith.models.autocast import number_type
 from tunesmith.models.chat import as_chat_model
 from tunesmith.models.reader import Reader
 from tunesmith.models.roles import Roles
+from tunesmith.training.online.asked import prompt_of, shown_by
 from tunesmith.training.session import explain_memory
 
 log = logger(__name__)
@@ -50,7 +52,7 @@ class Answers:
         """
         if not asked:
             return []
-        prompts = [rows[row]["input_ids"] for row in asked]
+        prompts = [prompt_of(rows[row]) for row in asked]
         answers = self._write(prompts, sampling)
         samples = [
             self._sample(rows.conversation(row), prompt, given)
@@ -59,9 +61,9 @@ class Answers:
         scores = self.rewards.score(samples)
         known = dict(zip(self.rewards.names, scores.T.tolist(), strict=True))
         written = [
-            {**_row(prompt, given), "reward": total}
-            for prompt, given, total in zip(
-                prompts, answers, self.rewards.total(scores).tolist(), strict=True
+            {**_row(prompt, given), **shown_by(rows, row), "reward": total}
+            for row, prompt, given, total in zip(
+                asked, prompts, answers, self.rewards.total(scores).tolist(), strict=True
             )
         ]
         more = self.method.own_rewards(written)
@@ -76,7 +78,7 @@ class Answers:
         Raises:
             TrainingError: if no token can be chosen any more, or memory runs out.
         """
-        with answering(self.policy):
+        with answering(self.policy), giving_back():
             try:
                 return self.writer.write(prompts, sampling)
             except (NoOdds, RuntimeError, MemoryError) as problem:
@@ -118,6 +120,19 @@ def answering(policy: Any) -> Iterator[None]:
         yield
     finally:
         policy.train()
+
+
+@contextmanager
+def giving_back() -> Iterator[None]:
+    """Let what learning and writing take lie in the same memory, though in pieces of other sizes.
+
+    On a CPU freed memory is kept, and one large piece finds no room between many small ones.
+    """
+    give_back_memory()
+    try:
+        yield
+    finally:
+        give_back_memory()
 
 
 def _row(prompt: Sequence[int], given: Answer) -> Row:

@@ -9,6 +9,8 @@ from tunesmith.models.tuning import is_full
 from tunesmith.recipe.method import GRPO, Online
 from tunesmith.recipe.options import Recipe
 
+AT_HAND = 8
+"""Questions whose keys and values are kept for those that are answered several times."""
 LOGIT_BYTES = 28
 """For each logit of an answer's next token: itself, colder or hotter, its odds, and their sums."""
 
@@ -20,7 +22,7 @@ class RolloutMemory:
     Attributes:
         rows: answers that are written at the same time.
         per_row: bytes of keys, values and logits of one.
-        fixed: bytes of what learns, laid out to be written with.
+        fixed: bytes of what learns, laid out to be written with, and of questions kept at hand.
     """
 
     rows: int = 0
@@ -37,6 +39,9 @@ class RolloutMemory:
         return replace(self, rows=min(rows, self.rows))
 
 
+NO_ROLLOUT = RolloutMemory()
+
+
 def count_rollout(recipe: Recipe, model: Any, longest: int, width: int) -> RolloutMemory:
     """Count what answering takes; nothing where the method writes no answers.
 
@@ -47,15 +52,16 @@ def count_rollout(recipe: Recipe, model: Any, longest: int, width: int) -> Rollo
     """
     method = recipe.method
     if not isinstance(method, Online):
-        return RolloutMemory()
+        return NO_ROLLOUT
     group = method.group_size if isinstance(method, GRPO) else 1
     answers = recipe.optimizer.batch_size * recipe.optimizer.accumulation * group
     config = model.config.get_text_config()
+    text = longest * cache_numbers(config) * width
     learned = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     return RolloutMemory(
         rows=min(method.rollout_rows, answers),
-        per_row=longest * cache_numbers(config) * width + config.vocab_size * LOGIT_BYTES,
-        fixed=learned * width if is_full(recipe.tuning) else 0,
+        per_row=text + config.vocab_size * LOGIT_BYTES,
+        fixed=AT_HAND * text + (learned * width if is_full(recipe.tuning) else 0),
     )
 
 

@@ -19,6 +19,7 @@ from tunesmith.methods.ranks import ALONE, Share
 from tunesmith.models.roles import Roles
 from tunesmith.runs.write import write_bytes
 from tunesmith.training.online.answers import Answers, answering
+from tunesmith.training.online.asked import with_shown, without_shown
 from tunesmith.training.online.figures import figures_of, sum_up
 from tunesmith.training.online.groups import in_groups, is_flat
 from tunesmith.training.online.reference import build_reference
@@ -133,7 +134,7 @@ class Rollouts:
         kept = self.kept if step % self.method.writing.updates else None
         content: dict[str, Any] = {"memory": self.memory}
         if kept is not None:
-            content |= {"number": kept.number, "rows": kept.rows}
+            content |= {"number": kept.number, "rows": without_shown(kept.rows)}
         folder.mkdir(parents=True, exist_ok=True)
         write_bytes(folder / FILE, orjson.dumps(content))
 
@@ -141,7 +142,8 @@ class Rollouts:
         """Take up what was remembered, and the answers that a checkpoint was made amidst."""
         content = orjson.loads((folder / FILE).read_bytes())
         self.memory = content["memory"]
-        self.kept = Rollout(content["number"], content["rows"]) if "rows" in content else None
+        rows = with_shown(content.get("rows", ()), self.train)
+        self.kept = Rollout(content["number"], rows) if "rows" in content else None
 
     def _roll_out(self, number: int, questions: Sequence[int]) -> list[Row]:
         """Write, reward and compare the answers to our questions."""

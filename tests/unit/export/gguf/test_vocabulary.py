@@ -8,7 +8,16 @@ from typing import Any
 
 import gguf
 import pytest
-from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import (
+    AddedToken,
+    Regex,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    trainers,
+)
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
@@ -95,7 +104,7 @@ def _train(
 
 
 def make_chat(folder: Path, tokenizer: Tokenizer, **tokens: str) -> Any:
-    tiny.make_model(folder, vocab_size=800, num_hidden_layers=1, template=None)
+    tiny.make_model(folder, vocab_size=820, num_hidden_layers=1, template=None)
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, **tokens).save_pretrained(str(folder))
     return load_chat_model(folder, precision="fp32", device="cpu")
 
@@ -125,12 +134,48 @@ def test_tokenizers_like_sentencepiece_are_read_alike(tmp_path: Path, prefixed: 
     chat = make_chat(
         tmp_path, sentencepiece(prefixed), bos_token="<s>", eos_token="</s>", unk_token="<unk>"
     )
-    check(chat, tmp_path / "model.gguf", (*SAMPLE, "one</s>two <s> three"))
+    check(chat, tmp_path / "model.gguf", (*SAMPLE, *HARD, "one</s>two <s> three"))
     fields = gguf.GGUFReader(str(tmp_path / "model.gguf")).fields
     assert fields["tokenizer.ggml.add_bos_token"].contents() is True
     assert fields["tokenizer.ggml.add_eos_token"].contents() is False
     kinds = fields["tokenizer.ggml.token_type"].contents()
     assert kinds[:4] == [2, 3, 3, 6]
+
+
+HARD = (
+    "",
+    " ",
+    "\n",
+    "a\n\n\nb",
+    f"x{' ' * 40}y",
+    "trail   ",
+    "\r\n \r\n",
+    "𠮷野家 𓀀 ⌨️ 海螺\u3000汉堡",
+    "one</s> two",
+    "</s>x",
+    "\t\tq  <table> <turn>user\nhi",
+)
+
+
+@pytest.mark.parametrize("normalized", [False, True])
+def test_a_tokenizer_like_gemmas_is_read_alike(tmp_path: Path, normalized: bool) -> None:
+    tokenizer = sentencepiece(prefixed=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
+    own = ["\n\n", "\n\n\n", "▁▁", "▁▁▁▁", "<table>"]
+    tokenizer.add_tokens([AddedToken(text, normalized=normalized) for text in own])
+    tokenizer.add_special_tokens([AddedToken("<turn>", normalized=False, special=True)])
+    named = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    check(make_chat(tmp_path, tokenizer, **named), tmp_path / "model.gguf", (*SAMPLE, *HARD))
+
+
+@pytest.mark.parametrize("scheme", ["first", "always"])
+def test_a_blank_that_comes_only_where_none_is_cannot_be_said(tmp_path: Path, scheme: Any) -> None:
+    tokenizer = sentencepiece(prefixed=False)
+    tokenizer.normalizer = None
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme, split=False)
+    chat = make_chat(tmp_path, tokenizer, unk_token="<unk>", eos_token="</s>")
+    with pytest.raises(ExportError, match=f"prepend_scheme: {scheme}"):
+        write_gguf(chat, tmp_path / "model.gguf", "f16")
 
 
 def test_known_regular_expressions_have_the_hashes_that_are_listed() -> None:

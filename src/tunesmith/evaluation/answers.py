@@ -1,4 +1,4 @@
-"""Measure the answers of a GGUF, with the engine that serves it."""
+"""Measure the answers of a model that is no run, with the engine that serves it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from contextlib import closing
 from pathlib import Path
 
 from tunesmith.data.progress import track
-from tunesmith.errors import RunError
 from tunesmith.evaluation.rows import Asked, questions_of, spell_files
 from tunesmith.evaluation.scores import Scores, compare_answers, summarize
-from tunesmith.inference.engine_model import EngineModel, open_gguf
+from tunesmith.inference.engine_model import EngineModel, open_model
 from tunesmith.inference.sampling import Sampling
 from tunesmith.logs import logger
 
@@ -18,23 +17,17 @@ AT_ONCE = 4
 log = logger(__name__)
 
 
-def evaluate_gguf(
-    file: Path, data: Sequence[Path], *, max_rows: int | None, max_tokens: int | None
+def evaluate_answers(
+    name: str | Path, data: Sequence[Path], *, max_rows: int | None, max_tokens: int | None
 ) -> Scores:
-    """Measure answers against expected ones; llama.cpp tells no loss, and a file has no base.
+    """Measure answers against expected ones; a model that is no run has no base beside it.
 
     Raises:
-        RunError: if no rows are named.
         DataError: if rows are bad.
-        TunesmithError: if llama.cpp cannot load the file.
+        ModelError: if it has no chat template.
+        TunesmithError: if no engine can answer with it.
     """
-    if not data:
-        raise RunError(
-            "a GGUF has held out no rows to measure on",
-            hint="name a file of questions and answers: --data FILE",
-            where="--data",
-        )
-    with closing(open_gguf(file, AT_ONCE)) as model:
+    with closing(open_model(name, AT_ONCE)) as model:
         asked = questions_of(data, model.speech.template)
         num_rows = len(asked)
         asked = asked[:max_rows]
