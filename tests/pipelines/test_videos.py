@@ -158,6 +158,9 @@ def test_fewer_and_smaller_frames_take_fewer_tokens(
 def test_a_run_shows_as_it_learned(tmp_path: Path, model: Path, rows: Path) -> None:
     image = rows.with_name("seen.png")
     seeing.make_picture("red").save(image)
+    shows = {"instruction": "<image>which colour?", "output": "red", "images": [image.name]}
+    with rows.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(shows) + "\n")
     run = train_seeing(
         tmp_path,
         model,
