@@ -141,7 +141,9 @@ def test_groups_that_teach_nothing_make_room_for_others(
     assert len(set(asked)) == 3  # an update's groups stay whole
 
 
-@pytest.mark.parametrize(("tuning", "rate"), [("lora", 0.3), ("full", 0.02)])
+@pytest.mark.parametrize(
+    ("tuning", "rate"), [("lora", 0.3), pytest.param("full", 0.02, marks=pytest.mark.proof)]
+)
 def test_every_rollout_is_written_with_the_weights_of_that_moment(
     tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, tuning: str, rate: float
 ) -> None:
