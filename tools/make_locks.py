@@ -24,7 +24,7 @@ PINNED = (
 INDEX = "https://pypi.org/simple/torch/"
 TORCH_LOCK = "locks/torch.sha256"
 """Apart from the rest: a machine may hold a build for the CPU or take one for CUDA."""
-EXTRAS = ("optim", "quant", "serve", "gguf", "video", "audio", "dev", "docs")
+EXTRAS = ("optim", "quant", "torchao", "serve", "gguf", "video", "audio", "dev", "docs")
 PYTHONS = ("cp311", "cp312", "cp313")
 
 

@@ -14,6 +14,7 @@ from tests import tiny
 from tests.gpu.test_training import stop_at
 from tests.pipelines.test_online import learn
 from tests.pipelines.test_ppo import all_weights, trained
+from tests.pipelines.test_quantized import adapter
 from tunesmith.errors import TrainingError
 from tunesmith.recipe.load import load_recipe
 from tunesmith.runs.run import Run
@@ -38,11 +39,11 @@ def begins_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Scaling, "__init__", begin_too_large)
 
 
-def train(folder: Path, model: Path, tuning: str, **sections: Any) -> Run:
+def train(folder: Path, model: Path, kind: str, **sections: Any) -> Run:
     options: dict[str, Any] = {
-        "tuning": {"kind": tuning},
+        "tuning": {"kind": kind},
         "compute": FP16,
-        "optimizer": {"learning_rate": 1e-3 if tuning == "full" else 1e-2, "warmup": 0},
+        "optimizer": {"learning_rate": 1e-3 if kind == "full" else 1e-2, "warmup": 0},
         "run": {"steps": 14, "save_every_steps": 5},
     }
     return tiny.train_run(folder, model, **{**options, **sections})
@@ -84,6 +85,37 @@ def test_updates_that_overflow_are_left_out_and_a_resume_goes_on_to_the_bit(
         assert told(run, name) == told(whole, name)
     kept = tiny.weights(whole)
     assert all(torch.equal(weight, kept[name]) for name, weight in tiny.weights(run).items())
+
+
+RANKS: dict[str, Any] = {
+    "tuning": {"kind": "adalora", "rank": 2, "first_rank": 4},
+    "optimizer": {"learning_rate": 3e-2, "warmup": 0},
+    "run": {"steps": 16},
+}
+
+
+@pytest.mark.proof
+def test_what_is_added_to_gradients_is_scaled_as_they_are(tmp_path: Path, tiny_model: Path) -> None:
+    half = train(tmp_path, tiny_model, "adalora", **RANKS)
+    exact = train(
+        tmp_path, tiny_model, "adalora", **RANKS, compute={"precision": "fp32", "threads": 1}
+    )
+    for name in ("loss", "grad_norm"):
+        assert told(half, name) == pytest.approx(told(exact, name), rel=5e-2)
+    ours, theirs = adapter(half), adapter(exact)
+    for name, weight in ours.items():
+        assert torch.equal(weight == 0, theirs[name] == 0), name  # the same ranks are left
+        assert torch.allclose(weight, theirs[name], atol=0.02), name
+    assert any("lora_E" in name and (one == 0).any() for name, one in ours.items())
+
+
+@pytest.mark.usefixtures("begins_too_large")
+def test_ranks_learn_nothing_of_updates_that_are_left_out(tmp_path: Path, tiny_model: Path) -> None:
+    run = train(tmp_path, tiny_model, "adalora", **RANKS)
+    assert 3 < sum(told(run, "updates_left_out")) < 13
+    assert all(bool(weight.isfinite().all()) for weight in adapter(run).values())
+    with pytest.raises(TrainingError, match="no update was made before"):
+        train(tmp_path, tiny_model, "adalora", **{**RANKS, "run": {"steps": 4}})
 
 
 @pytest.mark.usefixtures("begins_too_large")

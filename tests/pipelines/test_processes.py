@@ -9,6 +9,7 @@ from typing import Any
 import psutil
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from tests import packed, tiny
 from tests.command import Command
@@ -115,6 +116,22 @@ def test_models_of_other_kinds_learn_alike_too(tmp_path: Path, shape: str) -> No
     dropped = dict.fromkeys(("attn_pdrop", "embd_pdrop", "resid_pdrop"), 0.0)
     model = tiny.make_model(tmp_path / shape, shape, **(dropped if shape == "gpt2" else {}))
     one, two = (train_by(count, tmp_path, model, **FULL) for count in (1, 2))
+    for name, expected in tiny.weights(one).items():
+        torch.testing.assert_close(tiny.weights(two)[name], expected, rtol=1e-6, atol=2e-6)
+
+
+@pytest.mark.proof
+@pytest.mark.parametrize("init", ["eva", "loftq"])
+def test_adapters_begin_alike(tmp_path: Path, tiny_model: Path, init: str) -> None:
+    quantize = {"kind": "hqq", "bits": 3} if init == "loftq" else None
+    tuning = {"kind": "lora", "rank": 4, "init": init}
+    sections: dict[str, Any] = {"model": {"quantize": quantize}, "tuning": tuning}
+    one, two = (train_by(count, tmp_path, tiny_model, **sections) for count in (1, 2))
+    found = {run: load_file(run.beginning_file) for run in (one, two)}
+    for name, expected in found[one].items():
+        assert torch.equal(found[two][name], expected)
+    for name in ("loss", "eval_loss", "grad_norm"):
+        assert figures(two, name) == pytest.approx(figures(one, name), rel=1e-5)
     for name, expected in tiny.weights(one).items():
         torch.testing.assert_close(tiny.weights(two)[name], expected, rtol=1e-6, atol=2e-6)
 

@@ -15,7 +15,7 @@ from tunesmith.export.export import export
 from tunesmith.models.chat import load_chat_model
 from tunesmith.models.load import load_model
 from tunesmith.models.tuning import apply_tuning
-from tunesmith.recipe.quantize import NF4, Int8, Quantize
+from tunesmith.recipe.quantize import HQQ, NF4, Int8, Quantize
 from tunesmith.recipe.tuning import IA3, OFT, AdaLoRA, Adapter, VeRA
 from tunesmith.training.train import resume
 
@@ -59,7 +59,7 @@ def gradients(folder: Path, tuning: Adapter, quantize: Quantize, *, whole: bool)
     return {name: w.grad for name, w in tuned.named_parameters() if w.grad is not None}
 
 
-@pytest.mark.parametrize("quantize", [NF4(), Int8()], ids=["nf4", "int8"])
+@pytest.mark.parametrize("quantize", [NF4(), Int8(), HQQ(bits=3)], ids=["nf4", "int8", "hqq"])
 @pytest.mark.parametrize("kind", TUNINGS)
 def test_gradients_are_those_on_what_the_bits_say(
     tiny_model: Path, kind: str, quantize: Quantize
@@ -73,7 +73,7 @@ def test_gradients_are_those_on_what_the_bits_say(
 
 
 @pytest.mark.proof
-@pytest.mark.parametrize("bits", ["nf4", "int8"])
+@pytest.mark.parametrize("bits", ["nf4", "int8", "hqq"])
 @pytest.mark.parametrize("kind", TUNINGS)
 def test_it_is_trained_resumed_asked_and_exported(
     tmp_path: Path, tiny_model: Path, kind: str, bits: str

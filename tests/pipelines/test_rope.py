@@ -40,6 +40,7 @@ def run_on(folder: Path, model: Path, rope: Any, /, **sections: Any) -> Run:
     ("tuning", "rope"),
     [
         ("lora", {"kind": "yarn"}),
+        ("lora", {"kind": "dynamic"}),
         pytest.param("full", {"kind": "llama3", "factor": 4}, marks=pytest.mark.proof),
         pytest.param("lora", {"kind": "linear"}, marks=pytest.mark.proof),
     ],
@@ -60,7 +61,7 @@ def test_longer_rows_are_learned_and_the_export_says_how(
     assert close(logits(loaded.model), seen["logits"])
     exported = export(run.path, tmp_path / "out")
     plain = AutoModelForCausalLM.from_pretrained(str(exported.folder), dtype=torch.float32)
-    assert plain.config.max_position_embeddings == 64
+    assert plain.config.max_position_embeddings == (16 if rope["kind"] == "dynamic" else 64)
     assert plain.config.rope_parameters["rope_type"] == rope["kind"]
     assert close(logits(plain), seen["logits"])
     assert evaluate(run.path) is not None
@@ -69,13 +70,14 @@ def test_longer_rows_are_learned_and_the_export_says_how(
 
 
 @pytest.mark.proof
+@pytest.mark.parametrize("kind", ["yarn", "dynamic"])
 def test_a_stop_and_a_resume_leave_the_same_bits(
-    tmp_path: Path, short: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, short: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = run_on(tmp_path, short, {"kind": "yarn"})
+    whole = run_on(tmp_path, short, {"kind": kind})
     with monkeypatch.context() as patch:
         stop_at(patch, 4)
-        stopped = run_on(tmp_path, short, {"kind": "yarn"})
+        stopped = run_on(tmp_path, short, {"kind": kind})
     resume(stopped)
     one, other = tiny.weights(whole), tiny.weights(stopped)
     assert all(torch.equal(one[name], other[name]) for name in one)

@@ -19,9 +19,9 @@ from tunesmith.inference.generate import BATCH_ROWS, Answer, answer, encode_prom
 from tunesmith.inference.sampling import Sampling
 from tunesmith.logs import logger
 from tunesmith.methods import Method, build_method
+from tunesmith.methods.batches import joining_of
 from tunesmith.methods.classify import learn_of
 from tunesmith.methods.held_out import measure_held_out
-from tunesmith.methods.method import Joining
 from tunesmith.methods.online import OnlineMethod, make_sample
 from tunesmith.methods.rewards import build_rewards
 from tunesmith.models.chat import (
@@ -147,7 +147,6 @@ def _with_reference(run: Run, method: Method, rows: TokenRows) -> TokenRows:
         RunError: if it is another model than the run learned with.
     """
     from tunesmith.methods.reference import reference_logps
-    from tunesmith.models.layout import find_layout
 
     folder = find_reference(run.recipe())
     if folder and weights_sha256(folder) != run.environment().get("reference_weights"):
@@ -158,7 +157,7 @@ def _with_reference(run: Run, method: Method, rows: TokenRows) -> TokenRows:
         )
     subject = Subject("reference", folder) if folder else find_subject(run.path, base_only=True)
     base = load_subject(subject, precision="fp32").model
-    how = Joining(find_layout(base).is_flat)
+    how = joining_of(base)
     most = BATCH_ROWS * int(rows.lengths.max())
     reference = reference_logps(base, method, rows, how=how, tokens=most)
     assert reference is not None  # nobody asked it to give up
@@ -173,8 +172,6 @@ def _measure(
     sampling: Sampling,
     label: str,
 ) -> tuple[Measures, list[str]]:
-    from tunesmith.models.layout import find_layout
-
     scorer = is_scorer(subject.adapter or subject.base)
     model = (load_reward_model if scorer else load_subject)(subject, precision="fp32")
     if isinstance(method, OnlineMethod):
@@ -183,7 +180,7 @@ def _measure(
         said = [_text(one) for one in given]
         reward = _reward(model, method, asked, given)
         return replace(summarize(asked, said), reward=reward), said
-    how = Joining(find_layout(model.model).is_flat)
+    how = joining_of(model.model)
     found = measure_held_out(model.model, method, rows.tokens, how=how, batch_size=BATCH_ROWS)
     assert found is not None  # a row of which nothing is learned is never kept
     answers = _answers(model, asked, sampling, label) if isinstance(model, ChatModel) else []

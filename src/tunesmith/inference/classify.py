@@ -12,6 +12,8 @@ from tunesmith.data.tokens import encode_labelled
 from tunesmith.errors import DataError
 from tunesmith.models.classes import Classifier
 from tunesmith.models.image_reader import ImageReader
+from tunesmith.models.inner import inner_model
+from tunesmith.models.rope import longest_text
 from tunesmith.models.score import scores_at
 from tunesmith.paths import expand
 from tunesmith.recipe.section import MOST
@@ -54,8 +56,7 @@ def token_scores(model: Classifier, ids: Sequence[int]) -> torch.Tensor:
     """
     import torch
 
-    config = model.model.config.get_text_config()  # type: ignore[union-attr,operator]
-    most = config.to_dict().get("max_position_embeddings")
+    most = longest_text(inner_model(model.model).config)
     if most and len(ids) > most:
         raise DataError(
             f"the text has {len(ids):,} tokens, the model takes {most:,}",

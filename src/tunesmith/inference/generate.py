@@ -280,11 +280,10 @@ def check_room(model: ChatModel, prompt: Sequence[int]) -> int:
 
 def max_positions(model: ChatModel) -> int:
     """Return the longest text the model takes, prompt and answer together."""
-    config: Any = model.model.config
-    try:
-        return int(config.get_text_config().max_position_embeddings)
-    except AttributeError:  # architectures without positions take any length
-        return 1 << 30
+    from tunesmith.models.inner import inner_model
+    from tunesmith.models.rope import longest_text
+
+    return longest_text(inner_model(model.model).config) or 1 << 30
 
 
 def generate(

@@ -9,6 +9,8 @@ from tunesmith.data.media.places import encode_answered
 from tunesmith.errors import DataError
 from tunesmith.inference.looked import Looked, looked_arguments, refuse_too_much
 from tunesmith.models.chat import RewardModel
+from tunesmith.models.inner import inner_model
+from tunesmith.models.rope import longest_text
 from tunesmith.models.score import scores_at
 
 
@@ -53,8 +55,7 @@ def score_tokens(model: RewardModel, ids: Sequence[int]) -> float:
     """
     import torch
 
-    config = model.model.config.get_text_config()  # type: ignore[union-attr,operator]
-    most = config.to_dict().get("max_position_embeddings") or len(ids)
+    most = longest_text(inner_model(model.model).config) or len(ids)
     if not 0 < len(ids) <= most:
         raise DataError(
             f"the conversation has {len(ids):,} tokens, the model takes 1 to {most:,}",

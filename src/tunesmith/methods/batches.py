@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from tunesmith.models.row_attention import Segment
 
 PAD_TO = 8
+COMPARED = frozenset({"good", "reward", "answer"})
+"""What rows have whose one answer is compared with those of others."""
 
 
 def join(rows: Sequence[Row], how: Joining) -> Batch:
@@ -27,15 +29,25 @@ def join(rows: Sequence[Row], how: Joining) -> Batch:
         whose answer they are, counted through all rows, [learned], and num_answers; what tells
         the model its rows; and shown, the tensors of what they show, if they show something.
     """
-    shown = gather_shown(rows, flat=how.flat)
+    shown = gather_shown(rows, flat=how.flat, shared=how.shared)
     if not how.flat:
         return pad(rows) | shown
+    if not how.shared:
+        rows = [text for row in rows for text in split_answers(row)]
     if how.coarse:
         rows = [*rows, *_filling([len(row["input_ids"]) for row in rows])]
     return lay_end_to_end(rows) | shown
 
 
-def gather_shown(rows: Sequence[Row], *, flat: bool) -> Batch:
+def joining_of(model: torch.nn.Module) -> Joining:
+    """Find out how rows become a batch for a model."""
+    from tunesmith.models.layout import find_layout
+
+    layout = find_layout(model)
+    return Joining(flat=layout.is_flat, shared=layout.shared)
+
+
+def gather_shown(rows: Sequence[Row], *, flat: bool, shared: bool = True) -> Batch:
     """Decode what rows show.
 
     Returns:
@@ -45,14 +57,13 @@ def gather_shown(rows: Sequence[Row], *, flat: bool) -> Batch:
     if senses is None:
         return {}
     opened = [row["shown"].open() if "shown" in row else [] for row in rows]
-    if flat:  # what two answers of a row share comes once
-        return {"shown": senses.numbers([[each for shown in opened for each in shown]])}
     texts = [
         shown
         for row, shown in zip(rows, opened, strict=True)
-        for _ in range(2 if "answers" in row else 1)
+        for _ in range(2 if "answers" in row and not (flat and shared) else 1)
     ]
-    return {"shown": senses.numbers(texts)}
+    together = [[each for shown in texts for each in shown]] if flat else texts
+    return {"shown": senses.numbers(together)}
 
 
 def _filling(lengths: Sequence[int]) -> list[Row]:
@@ -171,7 +182,7 @@ def count_learned(batch: Batch) -> float:
 
 def count_answers(row: Row) -> int:
     """Count the answers of a row that are compared with others."""
-    return 2 if "answers" in row else int("good" in row or "reward" in row)
+    return 2 if "answers" in row else int(not COMPARED.isdisjoint(row))
 
 
 def split_answers(row: Row) -> Iterator[Row]:
@@ -181,11 +192,11 @@ def split_answers(row: Row) -> Iterator[Row]:
         return
     first, second = row["answers"]
     parts = {name: row[name] for name in ("input_ids", "labels")}
-    yield {name: values[:second] for name, values in parts.items()}
-    yield {name: values[:first] + values[second:] for name, values in parts.items()}
+    yield {name: values[:second] for name, values in parts.items()} | {"answer": 0}
+    yield {name: values[:first] + values[second:] for name, values in parts.items()} | {"answer": 1}
 
 
-def count_tokens(row: Row, *, flat: bool) -> int:
+def count_tokens(row: Row, how: Joining) -> int:
     """Count the tokens that a row takes in a batch, padding between its answers included.
 
     A row with another one's answer beside its own takes as many as the longer of the two, since
@@ -193,9 +204,10 @@ def count_tokens(row: Row, *, flat: bool) -> int:
     """
     if "mismatched" in row:
         return max(len(row["input_ids"]), len(row["mismatched"]["input_ids"]))
-    if flat or "answers" not in row:
+    if "answers" not in row or (how.flat and how.shared):
         return len(row["input_ids"])
-    return 2 * max(len(text["input_ids"]) for text in split_answers(row))
+    lengths = [len(text["input_ids"]) for text in split_answers(row)]
+    return sum(lengths) if how.flat else 2 * max(lengths)
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:

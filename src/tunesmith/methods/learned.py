@@ -155,6 +155,8 @@ def model_arguments(
     Args:
         columns: positions of which it is to compute logits, where it can choose; None for all.
     """
+    from tunesmith.models.layout import find_layout
+
     accepted = forward_names(model)
     rest: dict[str, Any] = {"use_cache": False} if "use_cache" in accepted else {}
     if "logits_to_keep" in accepted and columns is not None:
@@ -165,7 +167,9 @@ def model_arguments(
         mask = as_mask(batch["segments"])
         rest |= {"position_ids": batch["position_ids"], "attention_mask": mask}
     else:
-        rest["attention_mask"] = batch["attention_mask"]
+        mask = rest["attention_mask"] = batch["attention_mask"]
+        if not find_layout(model).shared:  # it asks how long each row is
+            rest["position_ids"] = (mask.cumsum(dim=1) - 1).clamp(min=0)
     if "shown" in batch:
         from tunesmith.models.seeing import seen_arguments, seen_positions
 

@@ -26,10 +26,12 @@ class Joining:
         flat: end to end in one sequence, else below each other, padded.
         coarse: fill the sequence up to one of few sizes, by at most a sixteenth. Where each new
             size is compiled anew, as bf16 products on a CPU are, that is far cheaper.
+        shared: two answers behind one question, which is computed once.
     """
 
     flat: bool
     coarse: bool = False
+    shared: bool = True
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ def reference_logps(
 
     device = next(model.parameters()).device
     order = np.argsort(-rows.lengths, kind="stable")
-    lengths = [count_tokens(rows[int(row)], flat=how.flat) for row in order]
+    lengths = [count_tokens(rows[int(row)], how) for row in order]
     found = np.zeros((len(rows), 2))
     was_training, gave_up = model.training, True
     model.eval()

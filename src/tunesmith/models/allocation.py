@@ -11,7 +11,7 @@ from typing import Any
 
 from safetensors.torch import load_file, save_file
 
-from tunesmith.errors import RecipeError
+from tunesmith.errors import RecipeError, TrainingError
 from tunesmith.recipe.tuning import AdaLoRA
 
 FILE = "allocation.safetensors"
@@ -40,8 +40,12 @@ class Allocation:
                 where="run.steps",
             )
 
-    def penalize(self) -> None:
-        """Add to the gradients what keeps the directions of each matrix at right angles."""
+    def penalize(self, scale: float = 1.0) -> None:
+        """Add to the gradients what keeps the directions of each matrix at right angles.
+
+        Args:
+            scale: what the gradients of the loss are multiplied with until they are used.
+        """
         import torch
 
         pairs = [
@@ -50,19 +54,39 @@ class Allocation:
             if ".lora_A." in name or ".lora_B." in name
         ]
         far = [torch.linalg.norm(pair - torch.eye(len(pair)).to(pair)) for pair in pairs]
-        (self.weight * torch.stack(far).mean()).backward()
+        (scale * self.weight * torch.stack(far).mean()).backward()
 
-    def update(self, step: int) -> None:
-        """Learn from the gradients of an update, the first being 1, and set ranks to zero."""
-        config, inner = self.allocator.peft_config, self.adapted.base_model.model
+    def update(self, step: int, *, learn: bool = True) -> None:
+        """Learn from the gradients of an update, the first being 1, and set ranks to zero.
+
+        Args:
+            learn: whether the gradients are numbers.
+
+        Raises:
+            TrainingError: if the last ranks are taken away, and nothing was learned of any yet.
+        """
+        allocator, inner = self.allocator, self.adapted.base_model.model
+        config = allocator.peft_config
         last = config.total_step - config.tfinal
         if step > last:
-            self.allocator.mask_using_rank_pattern(inner, masks_of(self.adapted))
+            allocator.mask_using_rank_pattern(inner, masks_of(self.adapted))
             return
-        _, masks = self.allocator.update_and_allocate(inner, step, force_mask=step == last)
+        if learn and step < last:
+            allocator.update_ipt(inner)
+        budget, due = allocator.budget_schedule(step)
+        knows = bool(allocator.exp_avg_ipt)
+        if step < last and not (due and knows):
+            return
+        if not knows:
+            raise TrainingError(
+                f"adalora takes the last ranks away at step {step}, and no update was made before",
+                hint="write compute.precision: bf16 or fp32, or more run.steps",
+                where="compute.precision",
+            )
+        masks = allocator.mask_to_budget(inner, budget)
         if step == last:
-            self.allocator.reset_ipt()
-            vars(self.allocator)[MASK] = masks
+            allocator.reset_ipt()
+            vars(allocator)[MASK] = masks
 
 
 def masks_of(model: Any) -> dict[str, list[bool]]:

@@ -116,19 +116,24 @@ def labelled_config(folder: Path, labels: Sequence[str]) -> PreTrainedConfig:
     Raises:
         ModelError: if transformers knows no such model of the family.
     """
-    from transformers.models.auto.modeling_auto import (
-        MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
-    )
-
     forbid_network()
     images = is_image_model(folder)
     config = read_architecture(folder) if images else load_config(folder)
-    if not images and config.model_type not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES:
+    if not images and not is_scored(config):
         raise _no_head(folder, config)
     config.num_labels = len(labels)
     config.id2label = dict(enumerate(labels))
     config.label2id = {label: number for number, label in enumerate(labels)}
     return config
+
+
+def is_scored(config: PreTrainedConfig) -> bool:
+    """Whether transformers has a model of texts with such a head for an architecture."""
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
+    )
+
+    return config.model_type in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
 
 
 def auto_class(*, images: bool) -> Any:

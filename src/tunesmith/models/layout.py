@@ -12,6 +12,7 @@ import torch
 
 from tunesmith.models.head import Head, find_head, is_head_of
 from tunesmith.models.inner import inner_model
+from tunesmith.models.rope_by_length import turns_by_length
 from tunesmith.models.row_attention import (
     CannotLieFlat,
     as_mask,
@@ -25,8 +26,6 @@ FIRST, OTHER, SECOND = (1, 2, 3, 4, 5, 6, 7), (7, 6, 5, 4, 3, 2, 1), (3, 1, 4, 1
 """Rows of token ids to try a model with; every vocabulary has that many."""
 FAILURES = (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
 """How models fail at what they are not made for."""
-STRETCHED = frozenset({"dynamic", "longrope"})
-"""Rotary embeddings that change with the length of what is computed at once."""
 KNOWN_LAYERS = frozenset({"full_attention", "sliding_attention"})
 
 
@@ -38,10 +37,13 @@ class Layout:
         padded_because: why rows must stand below each other, padded; empty if they may lie end to
             end.
         head: what turns hidden states into logits; None if only the model itself can.
+        shared: whether two answers may lie behind one question: not where its tokens turn by how
+            long the answer is.
     """
 
     padded_because: str
     head: Head | None
+    shared: bool = True
 
     @property
     def is_flat(self) -> bool:
@@ -61,7 +63,9 @@ def find_layout(model: torch.nn.Module) -> Layout:
         was_training = model.training
         model.eval()
         with torch.no_grad():
-            _FOUND[model] = Layout(_why_padded(model), _head(model))
+            _FOUND[model] = Layout(
+                _why_padded(model), _head(model), shared=not turns_by_length(model)
+            )
         model.train(was_training)
     return _FOUND[model]
 
@@ -144,11 +148,6 @@ def check_architecture(inner: Any) -> None:
     strange = set(options.get("layer_types") or ()) - KNOWN_LAYERS
     if strange:
         raise CannotLieFlat(f"it has layers of {', '.join(sorted(strange))}")
-    rope = options.get("rope_parameters") or options.get("rope_scaling") or {}
-    kinds = {str(rope.get("rope_type") or rope.get("type"))}
-    kinds |= {str(each.get("rope_type")) for each in rope.values() if isinstance(each, dict)}
-    if kinds & STRETCHED:
-        raise CannotLieFlat("its rotary embedding depends on the longest row beside")
     if not inner._supports_attention_backend or not inner._supports_flash_attn:
         raise CannotLieFlat("its attention cannot be replaced")
     if options.get("sliding_window") is not None and not _hands_on_window(inner):

@@ -18,6 +18,7 @@ from tunesmith.models.quantize.whole import make_whole
 from tunesmith.models.reasons import few, reason_of
 from tunesmith.models.remote import not_built_in
 from tunesmith.models.rope import stretch
+from tunesmith.models.rope_by_length import turn_by_own_length
 from tunesmith.models.score import SCORE
 from tunesmith.models.scorer import scorer_class
 from tunesmith.recipe.quantize import Quantize
@@ -180,6 +181,7 @@ def read_weights(
             hint="copy the model folder again and compare its checksums",
             where=str(folder),
         ) from problem
+    turn_by_own_length(found[0])
     return found[0], found[1]
 
 
@@ -210,6 +212,7 @@ def build_random_model(
     config = load_config(folder)
     refuse_packed(folder, "and random weights are trained whole")
     model: PreTrainedModel = language_class(config).from_config(config, dtype=dtype)
+    turn_by_own_length(model)
     return move(model, device)
 
 
@@ -271,6 +274,15 @@ def takes_more(kind: str) -> bool:
 
     processed = vars(processing_auto)["PROCESSOR_MAPPING_NAMES"]
     return kind in MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES and kind in processed
+
+
+def scoring_class(config: PreTrainedConfig) -> Any:
+    """Return the class of a family's models that score; where there is none, of those that write.
+
+    Whoever loads refuses the latter.
+    """
+    found = scorer_class(config, takes_more=takes_more(config.model_type))
+    return language_class(config) if found is None else found
 
 
 def language_class(config: PreTrainedConfig) -> Any:

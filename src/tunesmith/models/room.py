@@ -16,5 +16,11 @@ def take_room(like: torch.Tensor, rows: int, width: int) -> torch.Tensor | None:
 def multiply_into(
     room: torch.Tensor | None, left: torch.Tensor, right: torch.Tensor
 ) -> torch.Tensor:
-    """Multiply [rows, any] by [any, width] into the first rows of the room, if there is one."""
-    return left @ right if room is None else torch.mm(left, right, out=room[: len(left)])
+    """Multiply [rows, any] by [any, width] into the first rows of the room, if there is one.
+
+    A room that is filled is returned itself: what is no view of another may be added to in place.
+    """
+    if room is None:
+        return left @ right
+    taken = room if len(room) == len(left) else room[: len(left)]
+    return torch.mm(left, right, out=taken)

@@ -6,7 +6,7 @@ from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.errors import RecipeError
-from tunesmith.recipe.rope import Llama3, RopeScaling
+from tunesmith.recipe.rope import Dynamic, Llama3, RopeScaling, Yarn
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -60,13 +60,27 @@ def stretch(config: PreTrainedConfig, rope: RopeScaling) -> None:
     assert turns is not None
     assert rope.factor is not None
     assert rope.original_length is not None
-    text.max_position_embeddings = int(rope.factor * rope.original_length)
+    longest = rope.original_length
+    if not isinstance(rope, Dynamic):  # there it says from which length on texts are stretched
+        longest = int(rope.factor * longest)
+    text.max_position_embeddings = longest
     turns.update({"rope_type": rope.kind, "factor": rope.factor})
-    if rope.kind != "linear":
+    if isinstance(rope, Yarn | Llama3):
         turns["original_max_position_embeddings"] = rope.original_length
     if isinstance(rope, Llama3):
         turns["low_freq_factor"] = rope.low_frequency_factor
         turns["high_freq_factor"] = rope.high_frequency_factor
+
+
+def longest_text(config: PreTrainedConfig) -> int | None:
+    """Count the tokens of the longest text that a model takes; None if it takes any."""
+    text: Any = config.get_text_config()
+    name = text.attribute_map.get("max_position_embeddings", "max_position_embeddings")
+    longest = text.to_dict().get(name)
+    turns = _main(text) or {}
+    if longest and turns.get("rope_type") == "dynamic":
+        return int(longest * turns["factor"])
+    return int(longest) if longest else None
 
 
 def _main(text: Any) -> dict[str, Any] | None:

@@ -25,6 +25,12 @@ class Linear(_Stretch):
     kind: Literal["linear"] = "linear"
 
 
+class Dynamic(_Stretch):
+    """Stretch slow rotations the more the longer a text is, and short texts not at all."""
+
+    kind: Literal["dynamic"] = "dynamic"
+
+
 class Yarn(_Stretch):
     """Stretch slow rotations alone, and sharpen attention (arXiv:2309.00071)."""
 
@@ -41,4 +47,4 @@ class Llama3(_Stretch):
     """Rotations with more turns over the original length are left alone."""
 
 
-RopeScaling = Annotated[Linear | Yarn | Llama3, Field(discriminator="kind")]
+RopeScaling = Annotated[Linear | Dynamic | Yarn | Llama3, Field(discriminator="kind")]

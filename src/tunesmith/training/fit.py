@@ -119,7 +119,8 @@ def choose_batching(prepared: Prepared, footprint: Footprint) -> Batching:
     device = choose_device(recipe.compute.device)
     processes = num_processes(recipe)
     free = free_gib(recipe, device, processes)
-    largest = _batch_sizes(prepared, processes, flat=footprint.flat)
+    shared = footprint.shared or not is_paired(prepared)
+    largest = _batch_sizes(prepared, processes, flat=footprint.flat and shared)
 
     def sized(tokens: int, checkpointing: Checkpointing) -> Batching:
         most, split = largest(tokens)

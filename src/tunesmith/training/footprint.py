@@ -15,9 +15,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 
 from tunesmith.hardware import GIB, Precision, choose_device, choose_precision
 from tunesmith.logs import logger, without_word_of
-from tunesmith.models.adapter import WEIGHTS
-from tunesmith.models.autocast import mixing, number_type
-from tunesmith.models.beside import compares, find_beside
+from tunesmith.models.autocast import mixing
+from tunesmith.models.beside import compares
 from tunesmith.models.chat import find_beneath
 from tunesmith.models.classifier import auto_class, is_image_model
 from tunesmith.models.few_passes import as_on_a_gpu, use_few_passes
@@ -25,17 +24,25 @@ from tunesmith.models.head import chunk_size
 from tunesmith.models.image_reader import load_image_reader
 from tunesmith.models.inner import inner_model, token_ends
 from tunesmith.models.layout import check_architecture
-from tunesmith.models.load import language_class, load_config, quiet_libraries, read_architecture
+from tunesmith.models.load import (
+    language_class,
+    load_config,
+    quiet_libraries,
+    read_architecture,
+    scoring_class,
+)
 from tunesmith.models.quantize.packed import find_packed
 from tunesmith.models.quantize.storage import Storage, measure_storage
 from tunesmith.models.reader import find_reader
 from tunesmith.models.roles import base_dtype
+from tunesmith.models.rope_by_length import turn_as_short_texts, turns_by_length
 from tunesmith.models.row_attention import (
     CannotLieFlat,
     as_mask,
     one_after_another,
     use_row_attention,
 )
+from tunesmith.models.score import find_score
 from tunesmith.models.shifted_attention import check_shiftable
 from tunesmith.models.start import check_start, find_start
 from tunesmith.models.targets import find_tokens
@@ -45,6 +52,7 @@ from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.rules.methods import asks_the_base
 from tunesmith.recipe.section import MOST
 from tunesmith.recipe.tuning import TAKING, LoRA, Tuning
+from tunesmith.training.beside import held_at_first, held_beside, hidden_beside
 from tunesmith.training.online.memory import NO_ROLLOUT, RolloutMemory, count_rollout
 from tunesmith.training.optimizers.memory import Memory, count_memory
 from tunesmith.training.optimizers.weights import list_weights
@@ -53,8 +61,8 @@ from tunesmith.training.towers import Tower
 
 log = logger(__name__)
 FAKE = FakeTensorMode.__module__
-ENDING = {"use_cache": False, "logits_to_keep": 1}
-"""How a language model is asked for no more than is needed."""
+BRIEF = {"use_cache": False}
+"""How a model is asked for no more than is needed; one that writes for one logit too."""
 UNCOUNTED = 1.05
 """What is not counted, as measured on models of 5 and 109 million weights."""
 COMPILED_BYTES = 80 * 1024**2
@@ -84,6 +92,8 @@ class Footprint:
         kept: finds out what a forward pass keeps, told whether activations are computed twice.
         passing: what passes by, for each token, on the way back through a layer.
         flat: whether rows may lie end to end, as far as shapes tell.
+        shared: whether two answers may lie behind one question.
+        at_first: what is held before the first update only, when there is no optimizer yet.
         holes: by what activations take more where freed memory is kept.
         rollout: what writing answers takes, between updates.
     """
@@ -97,6 +107,8 @@ class Footprint:
     passing: float
     logits: tuple[int, int]
     flat: bool
+    shared: bool = True
+    at_first: int = 0
     holes: float = 1.0
     rollout: RolloutMemory = NO_ROLLOUT
 
@@ -118,7 +130,9 @@ class Footprint:
         working = forward + self.optimizer.gradients if split else max(forward, backward)
         working += tokens * self.passing
         learning = working * (1 if checkpointing else self.holes)
-        return (self.held + max(learning, self.rollout.bytes)) * UNCOUNTED / GIB
+        at_last = self.held + max(learning, self.rollout.bytes)
+        at_first = self.held - self.optimizer.held + self.at_first
+        return max(at_last, at_first + tokens * self.passing + logits) * UNCOUNTED / GIB
 
 
 def measure_footprint(
@@ -136,6 +150,8 @@ def measure_footprint(
     device = choose_device(recipe.compute.device)
     precision = choose_precision(recipe.compute.precision, device)
     model, storage = _without_numbers(recipe, folder, precision)
+    shared = not turns_by_length(model)
+    turn_as_short_texts(model)
     weights, trained = list(model.parameters()), num_trainable(model)
     optimizer = count_memory(
         recipe, list_weights(model, recipe), 2 if precision == "pure_bf16" else 4
@@ -146,7 +162,7 @@ def measure_footprint(
         working = storage.working(half=precision != "fp32")
         stored += storage.quantized - storage.plain + working
     libraries = psutil.Process().memory_info().rss if device.type == "cpu" else CUDA_BYTES
-    beside, hidden = _other_model(recipe, precision)
+    beside, hidden = held_beside(recipe, precision), hidden_beside(recipe)
     image = load_image_reader(folder).shape if is_image_model(folder) else None
     flat = image is not None or _may_lie_flat(model)
     sizes = read_sizes(model, precision)
@@ -167,6 +183,8 @@ def measure_footprint(
             _logits_at_once(recipe, head),
         ),
         flat=flat,
+        shared=shared,
+        at_first=held_at_first(recipe, model, precision, device.type),
         holes=HOLES if device.type == "cpu" and storage is not None else 1.0,
         rollout=count_rollout(recipe, model, longest, sizes.width),
     )
@@ -187,25 +205,6 @@ def _beside(model: torch.nn.Module, recipe: Recipe, trained: int) -> int:
     weights = model.parameters() if copied and is_full(recipe.tuning) else ()
     copy = sum(weight.numel() * weight.element_size() for weight in weights)
     return sum(kept.values()) + (4 * trained if begins else 0) + copy
-
-
-def _other_model(recipe: Recipe, precision: Precision) -> tuple[int, int]:
-    """Count the bytes of the model that is held beside, and the numbers that it leaves a token."""
-    subject = find_beside(recipe)
-    if subject is None:
-        return 0, 0
-    dtype = number_type(precision)
-    with torch.device("meta"):
-        config = load_config(subject.base)
-        model = language_class(config).from_config(config, dtype=dtype)
-        storage = measure_storage(model, subject.quantize, find_packed(subject.base))
-    stored = sum(weight.numel() * weight.element_size() for weight in model.parameters())
-    if storage is not None:
-        working = storage.working(half=precision != "fp32")
-        stored += storage.quantized - storage.plain + working
-    if subject.adapter is not None:
-        stored += (subject.adapter / WEIGHTS).stat().st_size
-    return stored, read_sizes(model, precision).hidden
 
 
 def _summed_apart(recipe: Recipe, head: torch.Tensor) -> int:
@@ -238,13 +237,14 @@ def _without_numbers(
     with torch.device("meta"):
         rope = recipe.model.rope_scaling
         config = read_architecture(folder) if images else load_config(folder, rope)
-        kind = auto_class(images=True) if images else language_class(config)
+        scores = isinstance(recipe.method, Reward | Classify)
+        texts = scoring_class if scores else language_class
+        kind = auto_class(images=True) if images else texts(config)
         base = kind.from_config(config, dtype=dtype)
         packed = None if images else find_packed(folder)
         storage = measure_storage(base, recipe.model.quantize, packed)
         model: torch.nn.Module = apply_tuning(base, *_tuning_by_shapes(recipe.tuning, folder))
     start = find_start(recipe)
-    scores = isinstance(recipe.method, Reward | Classify)
     if start is not None and not scores:  # before a run is made for it
         check_start(model, start, folder, find_beneath(recipe.model))
     if recipe.model.shifted_attention is not None:
@@ -344,8 +344,9 @@ def _rows(model: Any, row: _Row, count: int) -> dict[str, Any]:
     """Lay some rows end to end, or below each other."""
     if row.image is not None:
         return {"pixel_values": torch.zeros(count, *row.image)}
+    brief = BRIEF if find_score(model) else BRIEF | {"logits_to_keep": 1}
     if not row.flat:
-        return {"input_ids": torch.zeros(count, row.tokens, dtype=torch.long), **ENDING}
+        return {"input_ids": torch.zeros(count, row.tokens, dtype=torch.long), **brief}
     use_row_attention(inner_model(model))
     with unset_fake_temporarily():  # the segments are numbers
         mask = as_mask(one_after_another([row.tokens] * count))
@@ -353,5 +354,5 @@ def _rows(model: Any, row: _Row, count: int) -> dict[str, Any]:
         "input_ids": torch.zeros(1, count * row.tokens, dtype=torch.long),
         "position_ids": torch.arange(row.tokens).repeat(count)[None],
         "attention_mask": mask,
-        **ENDING,
+        **brief,
     }

@@ -30,7 +30,7 @@ from tunesmith.models.quantize.packed import find_packed, refuse_twice
 from tunesmith.models.quantize.storage import find_experts
 from tunesmith.models.reader import AnyReader, Reader
 from tunesmith.models.roles import check_reference, find_reference, load_reader
-from tunesmith.models.rope import settle_rope
+from tunesmith.models.rope import longest_text, settle_rope
 from tunesmith.recipe.method import Classify, Distill, Online, Preference
 from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.rewards import ExactMatch, NumberMatch, ScoredBy
@@ -308,9 +308,7 @@ def check_lengths(
     Args:
         written: tokens that rows may grow by when they are answered.
     """
-    config = load_config(folder, rope).get_text_config()
-    theirs = config.attribute_map.get("max_position_embeddings", "max_position_embeddings")
-    positions = config.to_dict().get(theirs)
+    positions = longest_text(load_config(folder, rope))
     parts = [rows for rows in (splits.train, splits.validation) if rows is not None and len(rows)]
     longest = max(rows.reach for rows in parts)
     if positions and written and longest + written > positions:

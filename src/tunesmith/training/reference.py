@@ -15,6 +15,7 @@ import numpy as np
 from tunesmith.data.token_rows import TokenRows
 from tunesmith.errors import RunError
 from tunesmith.logs import logger
+from tunesmith.methods.batches import joining_of
 from tunesmith.methods.method import Joining
 from tunesmith.methods.ranks import Ranks, Share
 from tunesmith.methods.reference import Logps, reference_logps
@@ -95,15 +96,13 @@ def _compute(
     give_up: Callable[[], bool],
 ) -> Logps | None:
     """Ask the reference: the policy as it is, or another model, loaded for this only."""
-    from tunesmith.models.layout import find_layout
-
     tokens = prepared.recipe.compute.tokens_per_batch
     assert tokens is not None  # settled before the run began
     folder = find_reference(prepared.recipe)
     model = roles.policy
     if folder is not None:
         model = load_reference(folder, prepared.recipe, roles)
-        how = replace(how, flat=find_layout(model).is_flat)
+        how = replace(joining_of(model), coarse=how.coarse)
     with mixing(roles.precision, roles.device.type):
         return reference_logps(
             model,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LambdaLR
 
-    from tunesmith.training.trainer import RunTrainer
+    from tunesmith.training.order import UpdateOrder
 
 MEMORY = ("k", "lr_max", "scheduled_lr", "train_mode", "updates", "weight_sum")
 """What optimizers remember of a group of weights; the rest of a group the recipe says."""
@@ -38,16 +38,19 @@ def keeping_options(optimizer: Optimizer, scheduler: LambdaLR) -> Iterator[None]
 
 
 class Resumed(TrainerCallback):
-    """Put right what the loop underneath does not know after a resume."""
+    """Put right what the loop underneath does not know after a resume.
 
-    def __init__(self, trainer: RunTrainer) -> None:
-        self.trainer = trainer
+    Attributes:
+        history: tells what was measured so far, if a measurement was made up for.
+    """
+
+    def __init__(self, order: UpdateOrder, history: Callable[[], list[dict[str, Any]]]) -> None:
+        self.order, self.history = order, history
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Remember the measurement that was made up for."""
-        state.log_history = self.trainer.history or state.log_history
+        state.log_history = self.history() or state.log_history
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Tell the order which epoch begins; after a resume it is not the first."""
-        order = self.trainer.order
-        order.epoch = state.global_step // len(order)
+        self.order.epoch = state.global_step // len(self.order)

@@ -22,7 +22,12 @@ TOO_LARGE = "write compute.precision: bf16 or fp32, since fp16 holds no more tha
 
 
 class Scaling:
-    """The scale of one run, which the loop underneath keeps with its checkpoints."""
+    """The scale of one run, which the loop underneath keeps with its checkpoints.
+
+    Attributes:
+        left_out: updates that overflowed since this was asked last.
+        newest: the last of them, 0 for none.
+    """
 
     def __init__(self, accelerator: Any) -> None:
         import torch
@@ -31,19 +36,25 @@ class Scaling:
             accelerator.scaler = torch.amp.GradScaler("cpu")
             accelerator.native_amp = True
         self.scaler: torch.amp.GradScaler = accelerator.scaler
-        self.left_out = 0
+        self.left_out = self.newest = 0
+
+    @property
+    def scale(self) -> float:
+        """What losses are multiplied with now."""
+        return self.scaler.get_scale()
 
     def leave_out(self, step: int) -> bool:
         """Count an update that overflowed, and say whether a smaller scale may help the next."""
-        scale = self.scaler.get_scale()
-        if scale <= LEAST:
+        if self.scale <= LEAST:
             return False
-        self.left_out += 1
-        log.info("update %d left out: at a scale of %g its gradients overflow fp16", step, scale)
+        self.left_out, self.newest = self.left_out + 1, step
+        log.info(
+            "update %d left out: at a scale of %g its gradients overflow fp16", step, self.scale
+        )
         return True
 
     def take(self) -> dict[str, float]:
         """Tell the scale, and how many updates were left out since this was asked last."""
-        found = {"loss_scale": self.scaler.get_scale(), "updates_left_out": float(self.left_out)}
+        found = {"loss_scale": self.scale, "updates_left_out": float(self.left_out)}
         self.left_out = 0
         return found

@@ -200,6 +200,7 @@ def check_alike(roles: Roles, ranks: Ranks) -> None:
 
 def build_trainer(run: Run, prepared: Prepared, roles: Roles, stop: StopRequest) -> RunTrainer:
     """Build the borrowed loop around our parts."""
+    from tunesmith.methods.batches import joining_of
     from tunesmith.methods.method import Joining
     from tunesmith.models.layout import find_layout
     from tunesmith.training.arguments import build_arguments
@@ -211,12 +212,12 @@ def build_trainer(run: Run, prepared: Prepared, roles: Roles, stop: StopRequest)
     recipe = prepared.recipe
     check_disk(run, roles, recipe)
     coarse = roles.device.type == "cpu" and roles.precision != "fp32"
-    flat = True  # images are all of one size
+    how = Joining(flat=True)  # images are all of one size
     if not isinstance(roles.reader, ImageReader):
-        layout = find_layout(roles.policy)
-        tell_layout(roles, layout)
-        flat = layout.is_flat and (roles.beside is None or find_layout(roles.beside).is_flat)
-    how = Joining(flat=flat, coarse=coarse and not isinstance(roles.reader, ImageReader))
+        tell_layout(roles, find_layout(roles.policy))
+        ways = [joining_of(model) for model in (roles.policy, roles.beside) if model is not None]
+        flat, shared = all(way.flat for way in ways), all(way.shared for way in ways)
+        how = Joining(flat=flat, coarse=coarse, shared=shared)
     prepared = replace(prepared, method=prepared.method.beside(roles.beside))
     prepared = with_reference(
         prepared,
@@ -297,7 +298,8 @@ def let_ranks_move(trainer: RunTrainer) -> None:
     tuning = trainer.recipe.tuning
     if isinstance(tuning, AdaLoRA):
         allocation = Allocation(trainer.roles.policy, tuning, trainer.num_steps)
-        trainer.add_callback(Allocating(allocation, is_first=trainer.ranks.is_first))
+        first = trainer.ranks.is_first
+        trainer.add_callback(Allocating(allocation, trainer.scaling, is_first=first))
 
 
 def find_step(run: Run, ranks: Ranks) -> int:

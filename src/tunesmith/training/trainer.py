@@ -95,7 +95,7 @@ class RunTrainer(Trainer):
         self.scaling = Scaling(self.accelerator) if roles.precision == "fp16" else None
         for callback in (PrinterCallback, ProgressCallback):
             self.remove_callback(callback)
-        self.add_callback(Resumed(self))
+        self.add_callback(Resumed(self.order, lambda: self.history))
 
     def is_over(self) -> bool:
         """Whether all updates were made, or the held-out loss asks for no more of them."""

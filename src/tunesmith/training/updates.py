@@ -26,7 +26,7 @@ class UpdateBatches:
         import torch
 
         num_tokens = sum(len(row["input_ids"]) for row in rows)
-        sizes = [count_tokens(row, flat=self.how.flat) for row in rows]
+        sizes = [count_tokens(row, self.how) for row in rows]
         ours = deal(sizes, self.ranks.count)[self.ranks.rank]
         rows, sizes = [rows[row] for row in ours], [sizes[row] for row in ours]
         parts = split_update(sizes, tokens=self.tokens, flat=self.how.flat) if rows else []

@@ -31,7 +31,6 @@ SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "yarn": ("qwen3", {"rope_parameters": {**STRETCHED, "rope_type": "yarn", "factor": 8.0}}),
     "linear": ("qwen3", {"rope_parameters": {**STRETCHED, "rope_type": "linear", "factor": 8.0}}),
-    "dynamic": ("qwen2", {"rope_parameters": {**STRETCHED, "rope_type": "dynamic", "factor": 8.0}}),
     "llama3": (
         "llama",
         {

@@ -85,7 +85,7 @@ def test_two_answers_are_two_padded_rows() -> None:
     assert batch["predict_at"].tolist() == [1, 2, 9, 10]
     assert batch["targets"].tolist() == [3, 4, 5, 6]
     assert batch["owner"].tolist() == [0, 0, 1, 1]
-    assert (count_tokens(PAIR, flat=True), count_tokens(PAIR, flat=False)) == (6, 8)
+    assert [count_tokens(PAIR, Joining(flat=flat)) for flat in (True, False)] == [6, 8]
 
 
 @pytest.mark.parametrize(("longest", "width"), [(1, 8), (8, 8), (9, 16), (24, 24)])

@@ -128,7 +128,7 @@ def test_pairs_in_any_batches_give_the_same_gradient(
 ) -> None:
     model, rows, how = models["mistral"].eval(), pairs(tuple(sizes)), Joining(flat=flat)
     whole = METHOD.loss(model, METHOD.collate(rows, Joining(flat=True))).total
-    lengths = [count_tokens(row, flat=flat) for row in rows]
+    lengths = [count_tokens(row, how) for row in rows]
     parts = [rows[part] for part in split_update(lengths, tokens=tokens, flat=flat)]
     split = sum(METHOD.loss(model, METHOD.collate(part, how)).total for part in parts)
     check_same(gradients(model, split), gradients(model, whole))

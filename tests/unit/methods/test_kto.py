@@ -100,7 +100,7 @@ def test_rows_in_any_batches_give_the_same_kl_and_gradient(
     whole = METHOD.collate(rows, FLAT)
     ahead = METHOD.look_ahead(model, [whole])
     at_once = METHOD.loss(model, {**whole, **ahead})
-    sizes_ = [count_tokens(row, flat=flat) for row in rows]
+    sizes_ = [count_tokens(row, how) for row in rows]
     parts = split_update(sizes_, tokens=tokens, flat=flat)
     batches = [METHOD.collate(rows[part], how) for part in parts]
     again = METHOD.look_ahead(model, batches)
@@ -182,7 +182,7 @@ def test_a_taken_answer_is_cut_to_the_longest_row(tmp_path: Path, folder: Path) 
     rows = make_rows(tmp_path, folder, long)
     longest = int(rows.lengths.max())
     assert len(rows[1]["mismatched"]["input_ids"]) == longest
-    assert count_tokens(rows[1], flat=True) == longest
+    assert count_tokens(rows[1], FLAT) == longest
 
 
 def test_one_row_alone_is_refused(tmp_path: Path, folder: Path) -> None:

@@ -118,7 +118,7 @@ def test_pairs_in_any_batches_give_the_same_gradient(
 ) -> None:
     method, rows, how = build_method(METHODS[name]), pairs(tuple(sizes)), Joining(flat=flat)
     whole = method.loss(model, method.collate(rows, FLAT))
-    lengths = [count_tokens(row, flat=flat) for row in rows]
+    lengths = [count_tokens(row, how) for row in rows]
     parts = [rows[part] for part in split_update(lengths, tokens=tokens, flat=flat)]
     split = [method.loss(model, method.collate(part, how)) for part in parts]
     assert sum(each.count for each in split) == whole.count == len(rows)

@@ -99,7 +99,7 @@ def test_pairs_in_any_batches_give_the_same_gradient(
 ) -> None:
     model, rows, how = models["mistral"], pairs(tuple(sizes)), Joining(flat=flat)
     whole = METHOD.loss(model, METHOD.collate(rows, Joining(flat=True)))
-    lengths = [count_tokens(row, flat=flat) for row in rows]
+    lengths = [count_tokens(row, how) for row in rows]
     parts = split_update(lengths, tokens=tokens, flat=flat)
     split = sum(METHOD.loss(model, METHOD.collate(rows[part], how)).total for part in parts)
     check_same(gradients(model, split), gradients(model, whole.total), floor=1e-6)

@@ -21,6 +21,7 @@ from tunesmith.recipe.rope import Linear, RopeScaling, Yarn
 IDS = torch.arange(3, 203)[None]
 KINDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "linear": ({"factor": 4}, {"rope_type": "linear", "factor": 4.0}),
+    "dynamic": ({"factor": 4}, {"rope_type": "dynamic", "factor": 4.0}),
     "yarn": (
         {"factor": 2, "original_length": 32},
         {"rope_type": "yarn", "factor": 2.0, "original_max_position_embeddings": 32},
@@ -36,7 +37,7 @@ KINDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         },
     ),
 }
-LENGTHS = {"linear": 256, "yarn": 64, "llama3": 256}
+LENGTHS = {"linear": 256, "dynamic": 64, "yarn": 64, "llama3": 256}
 
 
 def given(kind: str, **options: Any) -> RopeScaling:

@@ -181,6 +181,11 @@ def test_what_is_not_given_has_their_default() -> None:
             "model",
             {"rope_scaling": {"kind": "yarn", "factor": None, "original_length": None}},
         ),
+        (
+            {"rope_scaling": "dynamic"},
+            "model",
+            {"rope_scaling": {"kind": "dynamic", "factor": None, "original_length": None}},
+        ),
         ({"adapter_name_or_path": "a,b"}, "tuning", {"from_adapter": "b"}),
         ({"adapter_name_or_path": "a,b"}, "model", {"adapters": ["a"]}),
         (

@@ -35,7 +35,6 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"do_train": None}, "do_train"),
     ({"bf16": True, "fp16": True}, "fp16"),
     ({"use_llama_pro": True}, "use_llama_pro"),
-    ({"rope_scaling": "dynamic"}, "rope_scaling"),
     ({"create_new_adapter": True}, "create_new_adapter"),
     (
         {"finetuning_type": "full", "adapter_name_or_path": "a", "create_new_adapter": True},

@@ -36,7 +36,6 @@ def build(*overrides: str):  # type: ignore[no-untyped-def]
             "model.quantize",
         ),
         (["model.quantize.kind=fp4", "compute.precision=pure_bf16"], "compute.precision"),
-        (["compute.precision=fp16", "tuning.kind=adalora"], "compute.precision"),
         (
             [
                 "compute.precision=fp16",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
@@ -63,7 +64,9 @@ def choice_logps(
 
     from tunesmith.models.layout import find_layout
 
-    lay, split = (_lay, _flat_batches) if find_layout(model).is_flat else (_pad, _padded_batches)
+    layout = find_layout(model)
+    lay = _lay if layout.is_flat else _pad
+    split = partial(_flat_batches, shared=layout.shared) if layout.is_flat else _padded_batches
     device = next(model.parameters()).device
     edges = list(accumulate((len(one.answers) for one in posed), initial=0))
     firsts, num_tokens = set(edges), 0
@@ -101,11 +104,11 @@ def _common(group: Group) -> int:
     return next((at for at, (one, other) in pairs if one != other), min(len(first), len(last)))
 
 
-def _flat_batches(questions: Iterable[Sequence[Text]]) -> Iterator[list[Group]]:
-    """Gather texts that share a start, and groups of them until a batch is full."""
+def _flat_batches(questions: Iterable[Sequence[Text]], *, shared: bool) -> Iterator[list[Group]]:
+    """Gather texts that share a start, if they may, and groups of them until a batch is full."""
     batch: list[Group] = []
     held = 0
-    for group, size in _groups(questions):
+    for group, size in _groups(questions, shared=shared):
         if batch and held + size > TOKENS:
             yield batch
             batch, held = [], 0
@@ -115,7 +118,7 @@ def _flat_batches(questions: Iterable[Sequence[Text]]) -> Iterator[list[Group]]:
         yield batch
 
 
-def _groups(questions: Iterable[Sequence[Text]]) -> Iterator[tuple[Group, int]]:
+def _groups(questions: Iterable[Sequence[Text]], *, shared: bool) -> Iterator[tuple[Group, int]]:
     """Yield texts that share their start, which is computed once, and how many tokens they take."""
     group: list[Text] = []
     common = size = 0
@@ -124,7 +127,7 @@ def _groups(questions: Iterable[Sequence[Text]]) -> Iterator[tuple[Group, int]]:
         now = min(now, common)
         saved = len(group) * now - (len(group) - 1) * common
         fits = size + len(text.ids) - saved <= TOKENS
-        if group and saved >= WORTH_SHARING and fits:
+        if group and shared and saved >= WORTH_SHARING and fits:
             size += len(text.ids) - saved
             group, common = [*group, text], now
             continue

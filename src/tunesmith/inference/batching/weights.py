@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from tunesmith.models.rope_by_length import turns_by_length
 from tunesmith.models.value import ValueHead
 
 KINDS = ("llama", "mistral", "qwen2", "qwen3")
@@ -237,7 +238,7 @@ def check_model(model: nn.Module, adapted: Collection[str] = ()) -> None:
     config = inner.config
     turns = config.rope_parameters or {}
     kind, turned = turns.get("rope_type"), 2 * len(inner.model.rotary_emb.inv_freq)
-    if kind == "longrope" or turned != inner.model.layers[0].self_attn.head_dim:
+    if turns_by_length(model) or turned != inner.model.layers[0].self_attn.head_dim:
         raise OtherModel(f"its positions turn by {kind}, or turn a part of each head only")
     for name in ("attn_logit_softcapping", "final_logit_softcapping", "logit_scale"):
         if vars(config).get(name) is not None:

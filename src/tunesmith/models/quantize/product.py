@@ -29,27 +29,27 @@ class Whole(torch.nn.Module):
         """Compute x W' + bias; [..., in] to [..., out]."""
         dtype, bias = product_type(x), self.bias
         product: Callable[..., torch.Tensor] = _Product.apply
-        return product(x.to(dtype), None if bias is None else bias.to(dtype), self)
+        flat = x.to(dtype).reshape(-1, x.shape[-1])
+        out = product(flat, None if bias is None else bias.to(dtype), self)
+        return out.view(*x.shape[:-1], out.shape[-1])
 
 
 class _Product(torch.autograd.Function):
-    """Keeps neither x nor W for the way back."""
+    """Keeps neither x nor W for the way back; what comes out may be added to in place."""
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, bias: Any, layer: Whole) -> torch.Tensor:
         ctx.layer = layer
-        flat = x.reshape(-1, x.shape[-1])
         with torch.autocast(x.device.type, enabled=False):
-            out = multiply(flat, layer.whole, layer.out_features, transposed=True)
+            out = multiply(x, layer.whole, layer.out_features, transposed=True)
         if bias is not None:
             out.add_(bias)
-        return out.view(*x.shape[:-1], out.shape[-1])
+        return out
 
     @staticmethod
     def backward(ctx: Any, *upper: torch.Tensor) -> Any:
-        flat = upper[0].reshape(-1, upper[0].shape[-1])
-        to_x = multiply(flat, ctx.layer.whole, ctx.layer.in_features, transposed=False)
-        return to_x.view(*upper[0].shape[:-1], to_x.shape[-1]), None, None
+        to_x = multiply(upper[0], ctx.layer.whole, ctx.layer.in_features, transposed=False)
+        return to_x, None, None
 
 
 def multiply(x: torch.Tensor, put: Put, width: int, *, transposed: bool) -> torch.Tensor:

@@ -138,12 +138,6 @@ WHY_NOT = {
 
 def convert_rope(theirs: TheirFile) -> dict[str, Any]:
     """Describe how positions are stretched: as much as rows need, there too."""
-    if theirs["rope_scaling"] == "dynamic":
-        raise theirs.refusal(
-            "rope_scaling",
-            "dynamic rope depends on what was computed before, and no run would be repeatable",
-            "write rope_scaling: yarn",
-        )
     return {"kind": theirs["rope_scaling"]}
 
 

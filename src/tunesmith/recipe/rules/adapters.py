@@ -152,16 +152,6 @@ def few_kinds_are_computed_in_bf16_alone(recipe: Recipe) -> None:
         )
 
 
-def what_pulls_at_ranks_is_not_scaled(recipe: Recipe) -> None:
-    """What adalora adds to the gradients does not come from the loss."""
-    if isinstance(recipe.tuning, AdaLoRA) and recipe.compute.precision == "fp16":
-        raise RecipeError(
-            "compute.precision: fp16 scales the loss, and adalora adds to its gradients",
-            hint="write compute.precision: bf16 or fp32",
-            where="compute.precision",
-        )
-
-
 def references_are_whole(recipe: Recipe) -> None:
     """The model before training is the base only where nothing was taken out of it."""
     tuning, method = recipe.tuning, recipe.method
@@ -198,7 +188,6 @@ RULES: tuple[Callable[[Recipe], None], ...] = (
     ranks_move_while_training_does,
     weights_are_whole_where_they_are_looked_at,
     few_kinds_are_computed_in_bf16_alone,
-    what_pulls_at_ranks_is_not_scaled,
     references_are_whole,
     references_begin_where_training_does,
 )

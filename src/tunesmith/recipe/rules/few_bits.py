@@ -7,12 +7,12 @@ from collections.abc import Callable
 from tunesmith.errors import RecipeError
 from tunesmith.recipe.method import Classify, Reward
 from tunesmith.recipe.options import Recipe
-from tunesmith.recipe.quantize import FP4, HQQ, NF4, Int8
+from tunesmith.recipe.quantize import FP4, HQQ, NF4
 from tunesmith.recipe.schema import QUANTIZE
 from tunesmith.recipe.tuning import IA3, OFT, AdaLoRA, Adapter, LoRA, VeRA
 
 OVER_FEW_BITS = (LoRA, AdaLoRA, VeRA, OFT, IA3)
-"""Kinds that ask a frozen layer for its outputs only, and were tried over bitsandbytes."""
+"""Kinds that ask a frozen layer for its outputs only."""
 
 
 def quantized_stays_frozen(recipe: Recipe) -> None:
@@ -41,11 +41,10 @@ def check_few_bits(recipe: Recipe, *, where: str, otherwise: str) -> None:
             hint=f"{otherwise}, and load the base in compute.precision: bf16",
             where=where,
         )
-    by_theirs = isinstance(recipe.model.quantize, NF4 | FP4 | Int8)
-    if not isinstance(recipe.tuning, OVER_FEW_BITS if by_theirs else LoRA):
+    if not isinstance(recipe.tuning, OVER_FEW_BITS):
         kind, adapts = recipe.tuning.kind, isinstance(recipe.tuning, Adapter)
         raise RecipeError(
-            f"{kind} does not go with weights that are kept in few bits so"
+            f"{kind} computes with the weights themselves, and few bits hold none"
             if adapts
             else f"quantized weights cannot be trained, as tuning.kind {kind} would",
             hint=f"write tuning.kind: lora, or {otherwise}",
