@@ -92,6 +92,23 @@ def test_the_cheapest_change_that_fits_is_named(
     assert dry_run(load_recipe(path)).change == caught.value.hint
 
 
+def test_fewer_answers_at_a_time_are_advised_where_those_are_too_many(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Footprint, "gib", lambda self, *_, **__: self.rollout.rows / 12)
+    method = {"name": "grpo", "rewards": "json", "group_size": 8, "answer_tokens": 9}
+    path = write(
+        tmp_path,
+        tiny_model,
+        method=method,
+        optimizer={"batch_size": 4},
+        compute={"memory_gib": 1, "processes": 1},
+    )
+    with pytest.raises(RunError, match=r"2\.7 GiB") as caught:
+        fit.fit(prepare_run(load_recipe(path)))
+    assert caught.value.hint == "write method.rollout_rows: 8"
+
+
 def test_smaller_batches_are_tried_before_activations_are_computed_twice(
     tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

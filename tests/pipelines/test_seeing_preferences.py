@@ -258,13 +258,15 @@ def test_a_file_of_theirs_learns_pairs_with_images(
     theirs = {
         "model_name_or_path": str(model), "stage": "dpo", "do_train": True, "dataset": "rlhf_v",
         "dataset_dir": str(rows.parent), "finetuning_type": "lora", "lora_rank": 2,
-        "pref_beta": 0.1, "image_max_pixels": 200, "output_dir": str(tmp_path / "saved"),
+        "pref_beta": 0.1, "image_max_pixels": 200,
+        "video_max_pixels": 200, "output_dir": str(tmp_path / "saved"),
         "max_steps": 2, "per_device_train_batch_size": 2, "template": "qwen2_vl",
     }  # fmt: skip
     path = tmp_path / "theirs.json"
     path.write_text(json.dumps(theirs), "utf-8")
     told = command("train", path)
     assert told.code == 0, told.err
+    assert "data.video_pixels has no effect" in told.out + told.err
     blind = tiny.make_model(tmp_path / "blind")
     text = {**theirs, "model_name_or_path": str(blind), "freeze_vision_tower": False}
     text["output_dir"] = str(tmp_path / "other")

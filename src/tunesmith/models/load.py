@@ -276,6 +276,15 @@ def takes_more(kind: str) -> bool:
     return kind in MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES and kind in processed
 
 
+def scoring_class(config: PreTrainedConfig) -> Any:
+    """Return the class of a family's models that score; where there is none, of those that write.
+
+    Whoever loads refuses the latter.
+    """
+    found = scorer_class(config, takes_more=takes_more(config.model_type))
+    return language_class(config) if found is None else found
+
+
 def language_class(config: PreTrainedConfig) -> Any:
     """Return transformers' class of models that go on with text, and see if theirs do."""
     from transformers import AutoModelForCausalLM, AutoModelForMultimodalLM

@@ -42,4 +42,10 @@ def scorer_class(config: PreTrainedConfig, *, takes_more: bool) -> Any:
     stored_as = get_checkpoint_conversion_mapping(writer.__name__)
     if stored_as is not None:  # else it is told by the family
         register_checkpoint_conversion_mapping(name, stored_as, overwrite=True)
-    return type(name, (GenericForSequenceClassification, family), {"__module__": writer.__module__})
+    own = {"__module__": writer.__module__, "from_config": classmethod(_from_config)}
+    return type(name, (GenericForSequenceClassification, family), own)
+
+
+def _from_config(kind: Any, /, config: PreTrainedConfig, **options: Any) -> Any:
+    """Build a model as transformers' own classes of classes do."""
+    return kind._from_config(config, **options)

@@ -27,7 +27,7 @@ STATUS = {
     "NoOdds": 500,
 }
 RETRY = (429, 503)
-CHOICE = re.compile(r"str|int|list\[.*|function-.*|constrained-.*|TextPart|ImagePart")
+CHOICE = re.compile(r"str|int|list\[.*|function-.*|constrained-.*|[A-Z]\w*Part")
 """How pydantic names the kinds of value that a field may have."""
 
 

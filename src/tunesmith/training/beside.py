@@ -12,9 +12,8 @@ from tunesmith.models.adapter import WEIGHTS
 from tunesmith.models.autocast import number_type
 from tunesmith.models.beside import find_beside
 from tunesmith.models.chat import Subject
-from tunesmith.models.classifier import auto_class
 from tunesmith.models.inspect import is_scorer
-from tunesmith.models.load import language_class, load_config
+from tunesmith.models.load import language_class, load_config, scoring_class
 from tunesmith.models.quantize.packed import find_packed
 from tunesmith.models.quantize.storage import find_frozen, measure_storage
 from tunesmith.models.roles import base_dtype, find_reference
@@ -82,7 +81,7 @@ def _build(subject: Subject, dtype: torch.dtype) -> PreTrainedModel:
     """Build a model from shapes alone: one that answers, or one that scores."""
     config = load_config(subject.base)
     scores = is_scorer(subject.adapter or subject.base)
-    kind = auto_class(images=False) if scores else language_class(config)
+    kind = scoring_class(config) if scores else language_class(config)
     with torch.device("meta"):
         model: PreTrainedModel = kind.from_config(config, dtype=dtype)
     return model

@@ -18,13 +18,19 @@ from tunesmith.logs import logger, without_word_of
 from tunesmith.models.autocast import mixing
 from tunesmith.models.beside import compares
 from tunesmith.models.chat import find_beneath
-from tunesmith.models.classifier import auto_class, is_image_model, is_scored
+from tunesmith.models.classifier import auto_class, is_image_model
 from tunesmith.models.few_passes import as_on_a_gpu, use_few_passes
 from tunesmith.models.head import chunk_size
 from tunesmith.models.image_reader import load_image_reader
 from tunesmith.models.inner import inner_model, token_ends
 from tunesmith.models.layout import check_architecture
-from tunesmith.models.load import language_class, load_config, quiet_libraries, read_architecture
+from tunesmith.models.load import (
+    language_class,
+    load_config,
+    quiet_libraries,
+    read_architecture,
+    scoring_class,
+)
 from tunesmith.models.quantize.packed import find_packed
 from tunesmith.models.quantize.storage import Storage, measure_storage
 from tunesmith.models.reader import find_reader
@@ -232,8 +238,8 @@ def _without_numbers(
         rope = recipe.model.rope_scaling
         config = read_architecture(folder) if images else load_config(folder, rope)
         scores = isinstance(recipe.method, Reward | Classify)
-        scores = scores and (images or is_scored(config))
-        kind = auto_class(images=images) if scores else language_class(config)
+        texts = scoring_class if scores else language_class
+        kind = auto_class(images=True) if images else texts(config)
         base = kind.from_config(config, dtype=dtype)
         packed = None if images else find_packed(folder)
         storage = measure_storage(base, recipe.model.quantize, packed)

@@ -8,6 +8,7 @@ from pathlib import Path
 from tunesmith.data.prepare import Splits
 from tunesmith.data.rows import Conversation, media_of
 from tunesmith.errors import ModelError, RecipeError
+from tunesmith.logs import logger
 from tunesmith.methods.rewards.model import find_judge
 from tunesmith.models.roles import find_reference
 from tunesmith.models.senses import sees
@@ -16,6 +17,7 @@ from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.rewards import ScoredBy
 from tunesmith.recipe.rules.defaults import has_default
 
+log = logger(__name__)
 SHOWING: Mapping[str, frozenset[str]] = {
     "data.media": frozenset({"image", "video", "audio"}),
     "data.image_pixels": frozenset({"image"}),
@@ -47,17 +49,25 @@ def check_shown(recipe: Recipe, splits: Splits, beside: Sequence[Path]) -> None:
     shown = kinds_shown(splits)
     for option, kinds in asked.items():
         if not shown & kinds:
-            raise RecipeError(
-                f"{option} has no effect: no row shows anything that it is for",
-                hint="remove it, or name rows that show such",
-                where=option,
-            )
+            _say_idle(recipe, option)
     if blind and shown:
         raise ModelError(
             "the rows show something, and the model beside the one that learns reads text alone",
             hint="name a teacher, a reference or a judge that sees",
             where=str(blind[0]),
         )
+
+
+def _say_idle(recipe: Recipe, option: str) -> None:
+    """Refuse an option that nothing is there for; in files of others all kinds have theirs.
+
+    Raises:
+        RecipeError: naming it.
+    """
+    what = f"{option} has no effect: no row shows anything that it is for"
+    if not recipe.run.compatible_outputs:
+        raise RecipeError(what, hint="remove it, or name rows that show such", where=option)
+    log.warning("%s", what)
 
 
 def kinds_shown(splits: Splits) -> set[str]:

@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from tests.command import Command
+from tests.unit.inference.elsewhere.test_llama_cpp import write_adapter
 from tests.unit.serving.running import Running, serving, wait_for
 from tests.unit.serving.watching import SECRET, SECRETS
 from tunesmith.export.gguf.write import write_gguf
@@ -105,6 +106,17 @@ def test_options_that_mean_nothing_are_refused(
     outcome = command("serve", file, "--port", "0", *options)
     assert outcome.code == 2
     assert f"where: {where}" in outcome.err
+
+
+@pytest.mark.parametrize("called", [("--served-model-name", "x"), ()])
+def test_two_models_of_one_name_are_refused(
+    command: Command, file: Path, tmp_path: Path, called: tuple[str, ...]
+) -> None:
+    write_adapter(tmp_path / "a.gguf")
+    name = called[1] if called else "small"
+    adapter = f"{name}={tmp_path / 'a.gguf'}"
+    outcome = command("serve", file, "--port", "0", *called, "--adapter", adapter)
+    assert (outcome.code, f"called {name}" in outcome.err) == (2, True)
 
 
 def test_a_client_is_printed_under_the_name_it_will_have(command: Command, file: Path) -> None:

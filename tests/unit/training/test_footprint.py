@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tests import tiny
+from tunesmith.inference.batching.weights import take_weights
 from tunesmith.models.few_passes import use_few_passes
 from tunesmith.models.layout import find_layout
 from tunesmith.models.load import load_config, load_model
@@ -17,6 +18,7 @@ from tunesmith.models.tuning import apply_tuning, num_trainable
 from tunesmith.recipe.load import load_recipe
 from tunesmith.training import footprint as footprint_module
 from tunesmith.training.footprint import Footprint, measure_footprint
+from tunesmith.training.online.memory import LOGIT_BYTES
 
 LONGEST = 70
 
@@ -122,3 +124,14 @@ def test_a_gpu_keeps_no_wide_copy_of_what_a_norm_is_given(
     wide = 4 * config.hidden_size * 2 * config.num_hidden_layers  # two norms a layer, in fp32
     assert here.kept(False).per_token - there.kept(False).per_token >= wide
     assert here.kept(True).per_token >= there.kept(True).per_token
+
+
+@pytest.mark.parametrize("shape", ["qwen3", "llama"])
+def test_what_answers_hold_is_what_the_engine_keeps_of_a_text(tmp_path: Path, shape: str) -> None:
+    folder = tiny.make_model(tmp_path / "model", shape)
+    method = {"name": "grpo", "rewards": "json", "group_size": 4, "rollout_rows": 10}
+    found = footprint(tmp_path, folder, method=method, optimizer={"batch_size": 2}).rollout
+    weights = take_weights(load_model(folder, dtype=torch.float32, device=torch.device("cpu")))
+    assert found.rows == 8  # no more are asked for
+    assert found.per_row == LONGEST * weights.token_bytes + 400 * LOGIT_BYTES
+    assert footprint(tmp_path, folder).rollout.bytes == 0

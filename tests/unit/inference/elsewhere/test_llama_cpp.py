@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from contextlib import closing as closing_of
 from pathlib import Path
 
 import gguf
 import numpy as np
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 from tests import tiny
+from tests.unit.export.gguf.test_vocabulary import make_chat, sentencepiece
 from tests.unit.inference.hearing import hear, start
 from tunesmith.errors import EngineError, ModelError, RequestError
 from tunesmith.export.gguf.write import write_gguf
@@ -19,7 +23,10 @@ from tunesmith.inference.engine import Request
 from tunesmith.inference.llama_cpp import LlamaCpp, LlamaCppOptions
 from tunesmith.inference.own_model import OwnModel
 from tunesmith.inference.sampling import Sampling
+from tunesmith.inference.structured import Outline, Wanted
+from tunesmith.inference.thinking import Thinking
 from tunesmith.models.chat import ChatModel, load_chat_model
+from tunesmith.models.tokenizer import load_tokenizer
 
 RANK, ALPHA = 2, 8
 PROMPT = [30, 40, 50, 60]
@@ -154,3 +161,36 @@ def test_a_gguf_is_served_by_it_and_nothing_else_is(file: Path, tiny_model: Path
         choose_engine(str(tiny_model), Engines(url="http://127.0.0.1:1/v1"))
     with pytest.raises(RequestError, match="no remote server"):
         choose_engine("far", Engines("remote"))
+
+
+def test_special_tokens_are_a_part_of_a_form(tmp_path: Path) -> None:
+    folder = tiny.make_model(tmp_path / "thinks")
+    tokenizer = load_tokenizer(folder)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<think>", "</think>"]})
+    tokenizer.save_pretrained(str(folder))
+    grown = AutoModelForCausalLM.from_pretrained(str(folder))
+    grown.resize_token_embeddings(len(tokenizer))
+    grown.save_pretrained(str(folder))
+    write_gguf(load_chat_model(folder, precision="fp32", device="cpu"), tmp_path / "m.gguf", "f32")
+    thinking = (Thinking("<think>", "</think>"), True)
+    closing = int(tokenizer.convert_tokens_to_ids("</think>"))  # type: ignore[arg-type]
+    engine = LlamaCpp(tmp_path / "m.gguf", LlamaCppOptions(slots=1, threads=1))
+    with closing_of(engine):
+        speech = engine.models()["m"]
+        assert speech.manner.specials["</think>"] == closing
+        outline = Outline(Wanted("regex", "[a-z]{3}", "x"), thinking=thinking)
+        (form,) = speech.forms(outline, 1)
+        sampling = Sampling(max_tokens=40, logit_bias={closing: 100.0})
+        kept = frozenset(speech.manner.specials.values())
+        said = hear(engine, Request(PROMPT, sampling, form=form, keep=kept))
+    assert re.fullmatch(r"</think>\n{0,2}[a-z]{3}", said.text)
+    assert said.finish == "stop"
+
+
+def test_a_vocabulary_that_it_would_read_otherwise_is_held_to_no_form(tmp_path: Path) -> None:
+    named = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    chat = make_chat(tmp_path / "m", sentencepiece(prefixed=True), **named)
+    write_gguf(chat, tmp_path / "m.gguf", "f16")
+    engine = LlamaCpp(tmp_path / "m.gguf", LlamaCppOptions(slots=1, threads=1))
+    with closing_of(engine), pytest.raises(RequestError, match="to no form"):
+        engine.models()["m"].forms(Outline(Wanted("choice", ["a"], "x")), 1)
