@@ -7,6 +7,8 @@ STARTER := build/starter
 # Folder with real data for `make proof`; empty where there is none.
 TUNESMITH_SHARED ?=
 export TUNESMITH_SHARED
+# What `make wheelhouse` takes in besides what is always needed.
+EXTRAS ?= serve
 
 .PHONY: setup fmt check test proof test-gpu bench bench-gpu bench-serving demo docs starter wheelhouse lock clean
 
@@ -83,10 +85,10 @@ starter: $(READY)
 wheelhouse: $(READY)
 	rm -rf wheelhouse
 	$(BIN)/python -m pip wheel --quiet --constraint constraints.txt --wheel-dir wheelhouse \
-		torch==2.13.0 '.[serve]'
+		torch==2.13.0 '.[$(EXTRAS)]'
 	cd wheelhouse && sha256sum *.whl > SHA256SUMS
 	@echo "on the other machine: sha256sum -c SHA256SUMS, then"
-	@echo "pip install --no-index --find-links wheelhouse 'tunesmith[serve]'"
+	@echo "pip install --no-index --find-links wheelhouse 'tunesmith[$(EXTRAS)]'"
 
 lock:
 	$(PYTHON) tools/make_locks.py

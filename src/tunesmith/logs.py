@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,17 @@ errors_console = Console(stderr=True)
 def logger(name: str) -> logging.Logger:
     """Return the logger of a module, by its `__name__`."""
     return logging.getLogger(name)
+
+
+def hush() -> None:
+    """Keep packages from regretting aloud what they do not have; call before their import.
+
+    transformers and PEFT import bitsandbytes and torchao wherever they are installed.
+    """
+    for name in ("bitsandbytes", "torchao", "torch.utils._pytree"):
+        logger(name).setLevel(logging.ERROR)
+    # What was quantized looks like another layer to PEFT, and comes out right.
+    warnings.filterwarnings("ignore", message="fan_in_fan_out is set to")
 
 
 @contextmanager

@@ -44,8 +44,6 @@ def needed() -> None:
 
 
 def write(folder: Path, model: Path, kind: str, **sections: Any) -> Path:
-    if kind == "torchao":
-        pytest.importorskip("torchao", reason="torchao is in no lock")
     data = tiny.write_pairs(folder / "pairs.jsonl")
     quantized = {"name": str(model), "quantize": {"kind": kind}}
     return tiny.write_recipe(folder / "r.json", model, data, model=quantized, **sections)

@@ -24,6 +24,7 @@ from tunesmith.cli import (
 )
 from tunesmith.cli.failure import show_crash, show_error, show_usage
 from tunesmith.errors import TunesmithError
+from tunesmith.logs import hush
 
 app = typer.Typer(
     name="tunesmith",
@@ -66,6 +67,7 @@ def root(
 def main() -> None:
     """Run the command line; every error a person can mend ends in three lines and code 2."""
     arguments = sys.argv[1:]
+    hush()
     try:
         code = app(arguments, standalone_mode=False)
     except TunesmithError as problem:

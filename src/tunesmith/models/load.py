@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.errors import ModelError
+from tunesmith.logs import hush
 from tunesmith.models.inspect import check_files, is_scorer, labels_of
-from tunesmith.models.quantize import check_package, find_misfits, hush, loading_options, settle
+from tunesmith.models.quantize import check_package, find_misfits, loading_options, settle
 from tunesmith.models.quantize.packed import Packed, find_packed, refuse_packed, refuse_twice
 from tunesmith.models.quantize.packed import loading_options as packed_options
 from tunesmith.models.quantize.packed import settle as fill

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tunesmith.errors import RunError, TunesmithError
 from tunesmith.hardware import choose_device
-from tunesmith.logs import logger, remembering, telling, writing_log_to
+from tunesmith.logs import hush, logger, remembering, telling, writing_log_to
 from tunesmith.methods.ranks import Lost, Ranks, hearing
 from tunesmith.recipe.options import Recipe
 from tunesmith.runs.run import Run
@@ -39,6 +39,7 @@ PATIENCE = timedelta(days=30)
 def main() -> None:
     """Train as told on the command line; end with the one who started us."""
     folder, rank, count = sys.argv[1:]
+    hush()
     _end_with_parent()
     for number in SIGNALS:  # they go to the one who started us
         signal.signal(number, signal.SIG_IGN)

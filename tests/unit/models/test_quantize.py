@@ -316,7 +316,6 @@ def test_half_quadratic_errors_are_those_of_its_authors_package(options: HQQ, er
 
 @pytest.mark.parametrize("options", [TorchAO(), TorchAO(bits=4)], ids=str)
 def test_torchao_chooses_what_it_would_keep_itself(tiny_model: Path, options: TorchAO) -> None:
-    pytest.importorskip("torchao", reason="torchao is in no lock")
     from torchao.quantization import IntxWeightOnlyConfig, quantize_
     from torchao.quantization.granularity import PerAxis, PerGroup
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.errors import require
+from tunesmith.logs import hush
 from tunesmith.recipe.quantize import Quantize
 
 if TYPE_CHECKING:
@@ -48,17 +47,6 @@ def check_package(quantize: Quantize) -> None:
     package = package_of(quantize)
     if package is not None:
         require(package, extra=EXTRAS[package])
-
-
-def hush() -> None:
-    """Keep packages from regretting aloud what they do not have; call before their import.
-
-    PEFT imports bitsandbytes wherever it is installed.
-    """
-    for name in ("bitsandbytes", "torchao", "torch.utils._pytree"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    # What was quantized looks like another layer to PEFT, and comes out right.
-    warnings.filterwarnings("ignore", message="fan_in_fan_out is set to")
 
 
 def loading_options(
