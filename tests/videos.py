@@ -51,6 +51,20 @@ def write_film(path: Path, frames: Frames, *, fps: Fraction | int = 10) -> Path:
     return path
 
 
+def cut_film(path: Path, to: Path, *, seconds: float) -> Path:
+    """Let a film begin later without encoding it anew: what comes before is kept, and not shown."""
+    with av.open(str(path)) as source, av.open(str(to), "w") as file:
+        copied = file.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.pts is None or packet.dts is None:
+                continue
+            later = int(seconds / packet.time_base)
+            packet.pts, packet.dts = packet.pts - later, packet.dts - later
+            packet.stream = copied
+            file.mux(packet)
+    return to
+
+
 def write_animation(path: Path, frames: Frames, *, seconds: float = 0.1) -> Path:
     """Write an animated image, of whose frames each is shown as long."""
     first, *rest = (Image.fromarray(frame) for frame in frames)

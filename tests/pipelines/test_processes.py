@@ -121,7 +121,7 @@ def test_models_of_other_kinds_learn_alike_too(tmp_path: Path, shape: str) -> No
 
 
 @pytest.mark.proof
-@pytest.mark.parametrize("init", ["eva"])
+@pytest.mark.parametrize("init", ["eva", "loftq"])
 def test_adapters_begin_alike(tmp_path: Path, tiny_model: Path, init: str) -> None:
     quantize = {"kind": "hqq", "bits": 3} if init == "loftq" else None
     tuning = {"kind": "lora", "rank": 4, "init": init}

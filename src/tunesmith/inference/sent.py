@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 from tunesmith.errors import EngineError, require
+from tunesmith.inference.text_stream import UNFINISHED
 
 
 class Sent:
@@ -24,15 +25,18 @@ class Sent:
         self.fields = fields
         matcher = require("llguidance", extra="serve").LLMatcher
         self._matcher = matcher(_bytes(), grammar, log_level=0)
+        self._marked = ""
 
     def take(self, text: str) -> None:
-        """Go on by a text.
+        """Go on by a text; the mark of an unfinished character counts if anything follows.
 
         Raises:
             EngineError: if it leaves the form.
         """
-        if text and not self._matcher.consume_tokens([*text.encode()]):
-            raise _left("what it writes leaves the form")
+        text = self._marked + text
+        whole = text.rstrip(UNFINISHED)
+        self._marked = text[len(whole) :]
+        self._read(whole)
 
     def end(self) -> None:
         """Note that the answer is over by itself.
@@ -40,12 +44,17 @@ class Sent:
         Raises:
             EngineError: if the form is not complete.
         """
+        self._read(self._marked)
         if not self._matcher.is_accepting():
             raise _left("it ends before the form is complete")
 
     def is_over(self) -> bool:
         """Whether nothing may follow but the end."""
-        return bool(self._matcher.is_stopped())
+        return not self._marked and bool(self._matcher.is_stopped())
+
+    def _read(self, text: str) -> None:
+        if text and not self._matcher.consume_tokens([*text.encode()]):
+            raise _left("what it writes leaves the form")
 
 
 def _left(how: str) -> EngineError:

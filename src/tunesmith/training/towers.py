@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tunesmith.models.inner import inner_model
 from tunesmith.models.load import load_config
 from tunesmith.models.parts import language_prefix, part_of
+from tunesmith.models.seeing import GRIDS
 from tunesmith.recipe.tuning import Parted
 
 if TYPE_CHECKING:
@@ -94,9 +95,9 @@ def find_tower(
 
 
 def count_patches(numbers: Mapping[str, Any], tower: Mapping[str, Any]) -> int:
-    """Count what a tower reads of what it is given: patches of images, stretches of sounds."""
-    if "image_grid_thw" in numbers:
-        return int(numbers["image_grid_thw"].prod(dim=1).sum())
+    """Count what a tower reads: patches of images and videos, stretches of sounds."""
+    if grids := [numbers[name] for name in GRIDS if name in numbers]:
+        return sum(int(grid.prod(dim=1).sum()) for grid in grids)
     if "input_features" in numbers:
         return len(numbers["input_features"]) * int(tower["max_source_positions"])
     if "pixel_values" not in numbers:

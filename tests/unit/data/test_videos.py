@@ -95,6 +95,14 @@ def test_a_video_that_was_filmed_lying_is_shown_upright(tmp_path: Path) -> None:
     assert found[0, :6].mean() < 40 < found[0, 12:].mean()  # what was left is above
 
 
+def test_frames_that_a_film_was_cut_before_are_not_counted(tmp_path: Path) -> None:
+    path = videos.write_film(tmp_path / "a.mp4", videos.make_frames(40))
+    cut = videos.cut_film(path, tmp_path / "cut.mp4", seconds=1.2)
+    found = read_video(cut.read_bytes(), cut, Frames())
+    assert found.total == 28
+    assert abs(int(found.frames[0, 0, 0, 0]) - 224) <= 6  # the thirteenth, 200 and 12 times 2
+
+
 def read(folder: Path, row: dict[str, Any], **options: Any) -> Conversation | str:
     """Return a row as it was read, or what is wrong with it."""
     path = write_rows(folder / "rows.jsonl", [row])

@@ -6,6 +6,7 @@ import gc
 import random
 import weakref
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +198,16 @@ def test_a_question_that_is_answered_several_times_is_read_once(
         assert len({one.tokens for one in said[place : place + 8]}) == 1
         theirs = answers(OwnModel(model, rows=4), [asked[place]])[0][:2]
         assert_same(model, asked[place], list(said[place].tokens), theirs)
+
+
+def test_a_question_that_is_answered_by_nothing_is_asked_again_all_the_same(tmp_path: Path) -> None:
+    model = policy(tmp_path / "model")
+    (first, *_), *_ = answers(OwnModel(model, rows=4))
+    model = replace(model, stop_ids=(first,))
+    writer = PolicyWriter(model, torch.float32, rows=4)
+    asked = [PROMPTS[0]] * 3
+    told = [(given.tokens, given.finish, given.end) for given in writer.write(asked, GREEDY)]
+    assert told == [((), "stop", first)] * 3
 
 
 @pytest.mark.parametrize(

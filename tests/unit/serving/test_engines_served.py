@@ -83,6 +83,7 @@ def test_an_engine_that_died_is_no_fault_of_the_client_and_tells_no_secret(
         os.kill(engine.pid, signal.SIGKILL)
         wait_for(lambda: server.post(CHAT, {"messages": MESSAGES}).status == 502)
         reply = server.post(CHAT, {"messages": [{"role": "user", "content": canary}]})
+        assert reply.error["type"] == "server_error"
         said = log.read_text("utf-8")
         assert "said last" in said, "what the engine wrote is in the log"
         for secret in (canary, SECRET):

@@ -33,16 +33,19 @@ def measure_film(content: bytes, name: Path) -> Clip:
         stream = file.streams.video[0]
         width, height = stream.codec_context.width, stream.codec_context.height
         check_size(name, stream.frames, width, height)
-        total, ends = 0, 0.0
+        there = total = 0
+        ends = 0.0
         for packet in file.demux():
             if packet.size and packet.pts is not None:
                 ends = max(ends, float((packet.pts + (packet.duration or 0)) * packet.time_base))
-            total += packet.size > 0 and packet.stream is stream
+            if packet.size and packet.stream is stream:
+                there += 1
+                total += not packet.is_discard  # shown by none, as before where a film was cut
         lasts, begins = (file.duration or 0) / MICRO, (file.start_time or 0) / MICRO
         rate = stream.average_rate or stream.guessed_rate
     if not total or not rate or not width or not height:
         raise fault(name, "holds no pictures")
-    if total < stream.frames or ends - begins < lasts * SHORT:
+    if there < stream.frames or ends - begins < lasts * SHORT:
         raise fault(name, "is damaged: it is shorter than it says")
     check_size(name, total, width, height)
     return Clip(total, float(rate), width, height)

@@ -146,7 +146,11 @@ def write_out(batch: Batch, rows: Sequence[Row]) -> Iterator[None]:
     behind = [(first, again) for first, *again in alike.values() if again]
     while batch.waiting or batch.slots:
         batch.step()
-        read = [again for first, again in behind if len(first.tokens) > first.num_prompt]
+        read = [
+            again
+            for first, again in behind
+            if first.is_over or len(first.tokens) > first.num_prompt
+        ]
         behind = [pair for pair in behind if pair[1] not in read]
         for again in reversed(read):
             batch.waiting.extendleft(reversed(again))

@@ -28,6 +28,9 @@ params.port = 0
 params.ui = False
 params.endpoint_slots = False  # it shows prompts
 params.verbosity = 2
-server = xllamacpp.Server(params)
+try:
+    server = xllamacpp.Server(params)
+except RuntimeError as problem:  # llama.cpp has said why; where it was called from tells nobody
+    raise SystemExit(str(problem)) from None
 print("listening", server.listening_address, flush=True)  # noqa: T201
 threading.Event().wait()

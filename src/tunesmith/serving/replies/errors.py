@@ -13,7 +13,11 @@ CODES = {
     "NotReady": "server_loading",
 }
 """What OpenAI's clients look for, by the names of our errors."""
-KINDS = {"Busy": "rate_limit_error", "Stopping": "server_error", "NotReady": "server_error"}
+KINDS = {
+    "Busy": "rate_limit_error",
+    **dict.fromkeys(("Stopping", "NotReady", "EngineError", "NoOdds"), "server_error"),
+}
+"""Whose fault it is, where not the request's; in a stream nothing else tells."""
 
 
 def error_body(
@@ -34,7 +38,7 @@ def error_body(
 
 
 def body_of(problem: TunesmithError) -> dict[str, Any]:
-    """Spell an error a client can mend."""
+    """Spell an error of ours."""
     name = type(problem).__name__
     return error_body(
         problem.message,

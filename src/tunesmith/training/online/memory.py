@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from tunesmith.inference.batching.policy import AT_HAND
 from tunesmith.models.tuning import is_full
 from tunesmith.recipe.method import GRPO, Online
 from tunesmith.recipe.options import Recipe
 
-AT_HAND = 8
-"""Questions whose keys and values are kept for those that are answered several times."""
 LOGIT_BYTES = 28
 """For each logit of an answer's next token: itself, colder or hotter, its odds, and their sums."""
 

@@ -143,6 +143,15 @@ def test_an_answer_that_was_cut_has_the_beginning_of_its_form() -> None:
     assert over.finish == "stop"
 
 
+def test_an_answer_may_be_cut_within_a_character() -> None:
+    choice = Outline(Wanted("choice", ["海螺"], "x"))
+    assert told(choice, ["海", "\ufffd"], "length").finish == "length"
+    for texts, says in ((["海", "\ufffd", "螺"], "leaves"), (["海螺", "\ufffd"], "leaves")):
+        with pytest.raises(EngineError, match=says):
+            told(choice, texts)
+    assert told(Outline(Wanted("choice", ["\ufffd"], "x")), ["\ufffd"]).text == "\ufffd"
+
+
 def test_bytes_of_a_character_may_come_apart() -> None:
     form = Sent({}, 'start: "海螺"\n')
     for text in ("", "海", "螺"):

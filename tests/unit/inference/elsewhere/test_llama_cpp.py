@@ -141,8 +141,10 @@ def test_a_model_without_template_only_continues_text(tmp_path: Path) -> None:
 def test_a_file_that_it_cannot_load_is_told_in_its_words(file: Path, tmp_path: Path) -> None:
     cut = tmp_path / "cut.gguf"
     cut.write_bytes(file.read_bytes()[:-4096])
-    with pytest.raises(EngineError, match="after it said"):
+    with pytest.raises(EngineError, match="after it said") as caught:
         LlamaCpp(cut)
+    assert "file bounds" in caught.value.message
+    assert "line " not in caught.value.message, "of our code"
 
 
 def test_keys_and_values_that_have_no_room_are_refused(file: Path) -> None:
