@@ -47,7 +47,8 @@ def takes_all(kinds: Sequence[str], senses: Senses | None) -> Senses:
         RowFault: naming the kind and the reason.
     """
     if senses is None:
-        raise RowFault(f"it holds {KINDS[kinds[0]]}, and the model reads text alone")
+        what = KINDS[kinds[0]]
+        raise RowFault(f"it holds {what}, and the model reads text alone: name one that takes it")
     for kind in kinds:
         if reason := senses.why_not(kind):
             raise RowFault(f"it holds {KINDS[kind]}, and {reason}")
