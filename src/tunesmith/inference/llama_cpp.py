@@ -201,6 +201,7 @@ class LlamaCpp(Engine):
             Path(sys.executable),
             [str(SERVER)],
             environment=environment_offline(),
+            serves=str(path),
             told=json.dumps(told),
         )
         address = child.wait_until(lambda: _listening(child.lines), SECONDS_TO_LOAD)

@@ -161,7 +161,12 @@ class Vllm(Engine):
             VLLM_DO_NOT_TRACK="1",
             VLLM_ALLOW_RUNTIME_LORA_UPDATING="1" if self._adapters else "0",
         )
-        child = Child(python, [MODULE, *self._arguments(address.port)], environment=environment)
+        child = Child(
+            python,
+            [MODULE, *self._arguments(address.port)],
+            environment=environment,
+            serves=str(self._subject.base),
+        )
         asked = replace(address, seconds=SECONDS_TO_ASK)
         longest = child.wait_until(lambda: self._longest(asked), self.options.seconds)
         return child, replace(address, said=lambda: child.lines), longest

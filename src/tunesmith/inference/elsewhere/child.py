@@ -29,6 +29,7 @@ class Child:
     Args:
         python: what it runs in, an environment of its own perhaps.
         command: a module or a file, and its arguments.
+        serves: what its errors are about; the command's name if empty.
         told: one line for it that nobody else may read, such as a key.
 
     Raises:
@@ -41,9 +42,10 @@ class Child:
         command: Sequence[str],
         *,
         environment: Mapping[str, str],
+        serves: str = "",
         told: str = "",
     ) -> None:
-        self._name = command[0]
+        self._serves = serves or command[0]
         self._lines: deque[str] = deque(maxlen=LINES_KEPT)
         try:
             self._process = subprocess.Popen(  # noqa: S603  no shell, and what a person named
@@ -108,7 +110,7 @@ class Child:
             raise EngineError(
                 f"the engine ended with code {self._process.returncode}",
                 hint="start the server again",
-                where=self._name,
+                where=self._serves,
             )
 
     def close(self) -> None:
@@ -129,7 +131,7 @@ class Child:
         return EngineError(
             f"the engine {how}" + (", after it said:\n" + "\n".join(said) if said else ""),
             hint="mend what it says, or choose another engine with --engine",
-            where=self._name,
+            where=self._serves,
         )
 
     def _read(self, output: IO[str]) -> None:

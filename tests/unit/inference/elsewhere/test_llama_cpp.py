@@ -145,6 +145,7 @@ def test_a_file_that_it_cannot_load_is_told_in_its_words(file: Path, tmp_path: P
         LlamaCpp(cut)
     assert "file bounds" in caught.value.message
     assert "line " not in caught.value.message, "of our code"
+    assert caught.value.where == str(cut)
 
 
 def test_keys_and_values_that_have_no_room_are_refused(file: Path) -> None:
