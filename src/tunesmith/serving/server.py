@@ -97,6 +97,7 @@ def build_server(app: ASGIApp, queue: Queue) -> DrainingServer:
         http=PatientProtocol,
         ws="none",
         lifespan="off",
+        log_config=None,  # its own would close what others log to
         log_level="error",
         access_log=False,
         proxy_headers=False,
