@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import signal
 import socket
 import threading
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 
 from tests.unit.serving import inside, running
 from tests.unit.serving.running import Client, wait_for
@@ -23,6 +25,7 @@ from tunesmith.serving.guard import Guard
 from tunesmith.serving.loading import Loading
 from tunesmith.serving.request_log import RequestLog
 from tunesmith.serving.serve import Address, Doors, Ready, serve
+from tunesmith.serving.server import build_server
 
 CHAT = "/v1/chat/completions"
 BODY = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
@@ -130,3 +133,20 @@ def free_port() -> int:
 def is_open(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_what_others_log_to_stays_open() -> None:
+    class Theirs(logging.Handler):
+        is_closed = False
+
+        def close(self) -> None:
+            self.is_closed = True
+            super().close()
+
+    theirs = Theirs()
+    logging.getLogger("theirs").addHandler(theirs)
+    try:
+        build_server(FastAPI(), Loading())
+        assert not theirs.is_closed
+    finally:
+        logging.getLogger("theirs").removeHandler(theirs)
