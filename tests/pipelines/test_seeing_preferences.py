@@ -185,7 +185,8 @@ def test_a_reward_model_scores_images_and_judges_answers_about_them(
     assert run.status().state == "done"
 
 
-@pytest.mark.parametrize("name", ["grpo", pytest.param("ppo", marks=pytest.mark.proof)])
+@pytest.mark.proof
+@pytest.mark.parametrize("name", ["grpo", "ppo"])
 def test_answers_to_questions_about_images_are_rewarded(
     tmp_path: Path, model: Path, rows: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:

@@ -155,6 +155,7 @@ def test_fewer_and_smaller_frames_take_fewer_tokens(
     assert smaller < usual
 
 
+@pytest.mark.proof
 def test_a_run_shows_as_it_learned(tmp_path: Path, model: Path, rows: Path) -> None:
     image = rows.with_name("seen.png")
     seeing.make_picture("red").save(image)

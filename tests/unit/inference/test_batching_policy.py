@@ -121,7 +121,7 @@ def test_every_family_writes_with_an_adapter(tmp_path: Path, shape: str) -> None
         assert_same(model, prompt, ours, other)
 
 
-@pytest.mark.parametrize("tuning", ["lora", "full"])
+@pytest.mark.parametrize("tuning", ["lora", pytest.param("full", marks=pytest.mark.proof)])
 def test_training_goes_on_with_the_weights_that_write(tmp_path: Path, tuning: str) -> None:
     model = policy(tmp_path / "model", tuning=TUNINGS[tuning])
     weights = dict(model.model.named_parameters())
