@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,18 +12,9 @@ import torch
 from PIL import Image
 
 from tests import seeing, tiny, videos
+from tests.golden.shown import assert_learned_alike, read_rows
 from tunesmith.data.media.videos import Video
-from tunesmith.data.prepare import prepare
-from tunesmith.data.token_rows import TokenRows
-from tunesmith.methods import build_method
-from tunesmith.methods.classify import learn_of
-from tunesmith.methods.method import Joining
-from tunesmith.models.layout import find_layout
-from tunesmith.models.load import load_model
 from tunesmith.models.reader import Reader, find_reader
-from tunesmith.models.seeing import let_see
-from tunesmith.recipe.data import Data
-from tunesmith.recipe.method import SFT
 
 QWEN = ("Qwen 2.5 VL", "Qwen 3 VL", "Qwen 2 VL", "Qwen 3.5")
 SOME = [*QWEN[:2], *(pytest.param(name, marks=pytest.mark.proof) for name in QWEN[2:])]
@@ -48,12 +38,6 @@ def write_rows(folder: Path) -> Path:
             videos.write_film(folder / name, videos.make_noise(count, seed=count), fps=fps)
         rows.append(row)
     return tiny.write_rows(folder / "rows.jsonl", rows)
-
-
-def read_rows(reader: Reader, folder: Path) -> TokenRows:
-    learn = learn_of(build_method(SFT()), reader)
-    data = Data(train=(str(write_rows(folder)),), max_tokens=512)
-    return prepare(data, learn, reader.tokenizer, reader.template, seed=0).train
 
 
 def taken(count: int, fps: int) -> list[int]:
@@ -97,42 +81,8 @@ def theirs_of(reader: Reader, number: int) -> Any:
 def test_tokens_loss_and_gradients_are_those_of_transformers(tmp_path: Path, family: str) -> None:
     folder = seeing.make_seeing_model(tmp_path / "model", family)
     reader = find_reader(folder)
-    assert reader.senses is not None
-    rows = read_rows(reader, tmp_path)
-    device = torch.device("cpu")
-    mine = load_model(folder, dtype=torch.float32, device=device).eval()
-    theirs: Any = copy.deepcopy(mine)
-    let_see(mine, reader.senses)
-    layout = find_layout(mine)
-    assert bool(layout.padded_because) == (family in PADDED), layout.padded_because
-
-    losses, learned = [], 0
-    for number in range(len(rows)):
-        given, row = theirs_of(reader, number), rows[number]
-        ids = given["input_ids"][0].tolist()
-        assert row["input_ids"] == ids[: len(row["input_ids"])]  # the template writes a newline
-        labels = torch.full_like(given["input_ids"], -100)
-        labels[0, : len(row["labels"])] = torch.tensor(row["labels"])
-        count = sum(label != -100 for label in row["labels"])
-        losses.append(theirs(**given, labels=labels).loss * count)
-        learned += count
-    expected = torch.stack(losses).sum() / learned
-    expected.backward()
-
-    method = build_method(SFT())
-    for flat in {layout.is_flat, False}:
-        mine.zero_grad()
-        batch = method.collate([rows[n] for n in range(len(rows))], Joining(flat=flat))
-        summed = method.loss(mine, batch)
-        (summed.total / summed.count).backward()
-        assert summed.total.item() / summed.count == pytest.approx(expected.item(), abs=1e-6)
-        found = {n: p.grad for n, p in mine.named_parameters() if p.grad is not None}
-        wanted = {n: p.grad for n, p in theirs.named_parameters() if p.grad is not None}
-        assert found.keys() == wanted.keys()
-        assert any("vis" in name for name in found)
-        for name, gradient in found.items():
-            allowed = max(1e-6, 1e-5 * float(wanted[name].abs().max()))
-            torch.testing.assert_close(gradient, wanted[name], rtol=1e-4, atol=allowed, msg=name)
+    rows = read_rows(reader, write_rows(tmp_path), 512)
+    assert_learned_alike(folder, reader, rows, theirs_of, padded=family in PADDED)
 
 
 def show(frames: Any, fps: float = 2.0) -> tuple[str, Video]:
