@@ -17,6 +17,10 @@ from tokenizers import AddedToken, Tokenizer
 from transformers import AutoConfig, AutoModelForMultimodalLM
 
 from tests import tiny
+from tunesmith.inference.generate import answer, encode_prompt
+from tunesmith.inference.sampling import Sampling
+from tunesmith.models.chat import ChatModel
+from tunesmith.templates import PLACES
 
 SIDE, PATCH = 16, 4
 QWEN = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
@@ -289,6 +293,14 @@ def as_address(image: Image.Image) -> str:
     content = io.BytesIO()
     image.save(content, "PNG")
     return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()
+
+
+def ask(model: ChatModel, colour: str) -> str:
+    """Ask for the colour of an image that nobody has learned from."""
+    media = [["image", as_address(make_picture(colour, 20)), ""]]
+    question = {"role": "user", "content": PLACES["image"] + "which colour?", "media": media}
+    (given,) = answer(model, [encode_prompt(model, [question])], Sampling(max_tokens=6))
+    return given.text
 
 
 def write_rows(folder: Path, count: int = 8) -> Path:

@@ -19,10 +19,10 @@ from tunesmith.errors import DataError, ExportError, ModelError, RecipeError, Re
 from tunesmith.evaluation.evaluate import evaluate
 from tunesmith.export.export import export
 from tunesmith.export.order import Form
-from tunesmith.inference.generate import answer, encode_prompt
+from tunesmith.inference.generate import encode_prompt
 from tunesmith.inference.sampling import Sampling
 from tunesmith.inference.session import ChatSession
-from tunesmith.models.chat import ChatModel, load_chat_model
+from tunesmith.models.chat import load_chat_model
 from tunesmith.models.roles import load_roles
 from tunesmith.models.senses import load_senses
 from tunesmith.models.tokenizer import load_tokenizer
@@ -54,14 +54,6 @@ def train_seeing(folder: Path, model: Path, rows: Path, /, **sections: Any) -> R
     return train(load_recipe(path))
 
 
-def ask(model: ChatModel, colour: str) -> str:
-    """Ask for the colour of an image that nobody has learned from."""
-    media = [["image", seeing.as_address(seeing.make_picture(colour, 20)), ""]]
-    prompt = encode_prompt(model, [{"role": "user", "content": QUESTION, "media": media}])
-    (given,) = answer(model, [prompt], Sampling(max_tokens=6))
-    return given.text
-
-
 def test_it_comes_to_tell_colours_and_is_exported_with_all_that_sees(
     tmp_path: Path, model: Path, rows: Path, command: Command
 ) -> None:
@@ -69,7 +61,7 @@ def test_it_comes_to_tell_colours_and_is_exported_with_all_that_sees(
         tmp_path, model, rows, tuning={"kind": "full", "parts": ALL}, run={"steps": 45}
     )
     tuned = load_chat_model(run.name, precision="fp32", device="cpu")
-    assert [ask(tuned, colour) for colour in seeing.COLOURS] == list(seeing.COLOURS)
+    assert [seeing.ask(tuned, colour) for colour in seeing.COLOURS] == list(seeing.COLOURS)
     scores = evaluate(run.name, data=[rows])
     assert scores.tuned.exact_match == 1.0
     assert scores.base is not None

@@ -16,10 +16,8 @@ from tests.pipelines.test_going_on import stop_at
 from tunesmith.errors import ModelError, RecipeError
 from tunesmith.evaluation.evaluate import evaluate
 from tunesmith.export.export import export
-from tunesmith.inference.generate import answer, encode_prompt
-from tunesmith.inference.sampling import Sampling
 from tunesmith.inference.score import score
-from tunesmith.models.chat import ChatModel, find_subject, load_chat_model, load_reward_model
+from tunesmith.models.chat import find_subject, load_chat_model, load_reward_model
 from tunesmith.recipe.load import load_recipe
 from tunesmith.runs.run import Run
 from tunesmith.templates import PLACES
@@ -81,13 +79,6 @@ def weights(run: Run) -> dict[str, torch.Tensor]:
     return load_file(run.model / "adapter_model.safetensors")
 
 
-def ask(model: ChatModel, colour: str) -> str:
-    media = [["image", seeing.as_address(seeing.make_picture(colour, 20)), ""]]
-    prompt = encode_prompt(model, [{"role": "user", "content": QUESTION, "media": media}])
-    (given,) = answer(model, [prompt], Sampling(max_tokens=6))
-    return given.text
-
-
 @pytest.mark.proof
 def test_dpo_comes_to_prefer_what_an_image_shows_and_is_exported(
     tmp_path: Path, model: Path, rows: Path
@@ -101,7 +92,7 @@ def test_dpo_comes_to_prefer_what_an_image_shows_and_is_exported(
         run={"steps": 45},
     )
     tuned = load_chat_model(run.name, precision="fp32", device="cpu")
-    said = [ask(tuned, colour)[:3] for colour in seeing.COLOURS]
+    said = [seeing.ask(tuned, colour)[:3] for colour in seeing.COLOURS]
     assert said == [colour[:3] for colour in seeing.COLOURS]
     scores = evaluate(run.name, data=[rewritten(rows, "pairs")])
     assert scores.tuned.pair_accuracy == 1.0

@@ -11,16 +11,16 @@ from PIL import Image
 
 from tests import seeing
 from tests.tiny import write_rows
+from tests.unit.data.shown import asked, read
 from tunesmith.data.meaning import find_meaning, read_set
 from tunesmith.data.media import images
 from tunesmith.data.media.sounds import measure_sound
 from tunesmith.data.repetitions import Repetitions
-from tunesmith.data.rows import Conversation, Problem, RowFault, media_of
+from tunesmith.data.rows import Conversation, RowFault, media_of
 from tunesmith.data.sources import RowSet
 from tunesmith.templates import PLACES
 
 SEEN = PLACES["image"]
-ANSWER = {"role": "assistant", "content": "red"}
 ADDRESS = seeing.as_address(seeing.make_picture("blue"))
 
 
@@ -30,22 +30,6 @@ def folder(tmp_path: Path) -> Path:
     seeing.make_picture("red").save(tmp_path / "a.png")
     seeing.make_picture("green").save(tmp_path / "sub" / "b.jpg")
     return tmp_path
-
-
-def read(folder: Path, row: dict[str, Any], **options: Any) -> Conversation | str:
-    """Return a row as it was read, or what is wrong with it."""
-    path = write_rows(folder / "rows.jsonl", [row])
-    rows = RowSet(path.name, (path,), **options)
-    (found,) = read_set(rows, find_meaning(rows, "auto"), "auto", None)
-    if isinstance(found, Problem):
-        assert str(found).startswith(f"{path}:1:1: ")
-        return found.reason
-    assert isinstance(found, Conversation)
-    return found
-
-
-def asked(*parts: object) -> dict[str, Any]:
-    return {"messages": [{"role": "user", "content": list(parts)}, ANSWER]}
 
 
 def alpaca(question: str, *files: object) -> dict[str, Any]:

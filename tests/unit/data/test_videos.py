@@ -12,18 +12,15 @@ import pytest
 from PIL import Image
 
 from tests import videos
-from tests.tiny import write_rows
-from tunesmith.data.meaning import find_meaning, read_set
+from tests.unit.data.shown import asked, read
 from tunesmith.data.media import clip, films, images, medium
 from tunesmith.data.media import videos as reading
 from tunesmith.data.media.videos import Frames, read_video
-from tunesmith.data.rows import Conversation, Medium, Problem, RowFault, media_of
-from tunesmith.data.sources import RowSet
+from tunesmith.data.rows import Conversation, Medium, RowFault, media_of
 from tunesmith.errors import MissingPackage
 from tunesmith.templates import PLACES
 
 SHOWN = PLACES["video"]
-ANSWER = {"role": "assistant", "content": "red"}
 
 
 @pytest.mark.parametrize(
@@ -101,22 +98,6 @@ def test_frames_that_a_film_was_cut_before_are_not_counted(tmp_path: Path) -> No
     found = read_video(cut.read_bytes(), cut, Frames())
     assert found.total == 28
     assert abs(int(found.frames[0, 0, 0, 0]) - 224) <= 6  # the thirteenth, 200 and 12 times 2
-
-
-def read(folder: Path, row: dict[str, Any], **options: Any) -> Conversation | str:
-    """Return a row as it was read, or what is wrong with it."""
-    path = write_rows(folder / "rows.jsonl", [row])
-    rows = RowSet(path.name, (path,), **options)
-    (found,) = read_set(rows, find_meaning(rows, "auto"), "auto", None)
-    if isinstance(found, Problem):
-        assert str(found).startswith(f"{path}:1:1: ")
-        return found.reason
-    assert isinstance(found, Conversation)
-    return found
-
-
-def asked(*parts: object) -> dict[str, Any]:
-    return {"messages": [{"role": "user", "content": list(parts)}, ANSWER]}
 
 
 def alpaca(question: str, *files: object) -> dict[str, Any]:
