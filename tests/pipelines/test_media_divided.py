@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from tests.theirs import become, write_sets
 from tunesmith.recipe.load import load_recipe
 from tunesmith.runs.run import Run
 from tunesmith.settings import read_settings
-from tunesmith.training.train import train
+from tunesmith.training.checkpoints import list_checkpoints, step_of
+from tunesmith.training.train import resume, train
 
 ROWS, HELD_OUT = 9, 3
 SHOWN = {"image": "images", "video": "videos", "audio": "audios"}
@@ -130,3 +132,35 @@ def test_a_set_with_images_that_is_streamed_is_learned_as_any_other(
     streamed = become(**keys, streaming=True, buffer_size=9)
     assert streamed.recipe == become(**keys).recipe
     assert set(streamed.notes) >= {"streaming", "buffer_size"}
+
+
+@pytest.mark.proof
+def test_two_processes_share_questions_about_images_and_go_on_to_the_same_weights(
+    tmp_path: Path,
+) -> None:
+    model = seeing.make_seeing_model(tmp_path / "model", "Qwen 2 VL")
+    rows = []
+    for number in range(7):
+        write_media(tmp_path, "image", number)
+        rows.append({"prompt": "<image>which colour?", "images": [f"{number}.png"]})
+    rewards = {"kind": "length", "limit": 3}
+    method = {"name": "grpo", "rewards": rewards, "answer_tokens": 6, "group_size": 2}
+    recipe = tiny.write_recipe(
+        tmp_path / "recipe.json",
+        model,
+        tiny.write_rows(tmp_path / "questions.jsonl", rows),
+        method={**method, "iterations": 2},
+        tuning=ALL,
+        optimizer={"learning_rate": 1e-3, "batch_size": 3},
+        compute={"processes": 2},
+        run={"steps": 5, "save_every_steps": 3},
+    )
+    whole = train(load_recipe(recipe))
+    expected = tiny.weights(whole)
+    before = load_file(model / "model.safetensors")
+    assert any(not torch.equal(before[name], expected[name]) for name in before if "vis" in name)
+    for folder in list_checkpoints(whole.checkpoints):
+        if step_of(folder) > 3:  # in the middle of answers that are still learned from
+            shutil.rmtree(folder)
+    again = tiny.weights(resume(Run(whole.path)))
+    assert all(torch.equal(again[name], one) for name, one in expected.items())
