@@ -13,7 +13,9 @@ from tunesmith.inference.batching.build import Built, build_engine
 from tunesmith.inference.generate import BATCH_ROWS
 from tunesmith.inference.own_model import OwnModel
 from tunesmith.models.chat import Subject, find_subject, load_subject
+from tunesmith.models.encoder import load_encoder
 from tunesmith.models.gguf_file import find_gguf
+from tunesmith.models.pooling import is_embedder
 from tunesmith.paths import expand
 
 EngineName = Literal["own", "generate", "llama.cpp", "vllm", "remote"]
@@ -92,10 +94,26 @@ def _is_known(name: str) -> TypeGuard[EngineName]:
 
 
 def _own(name: Name, how: Engines) -> Built:
-    built = build_engine(name, precision=how.precision, rows=how.rows)
+    subject = find_subject(name)
+    if subject.adapter is None and subject.run is None and is_embedder(subject.base):
+        return _embedding(subject, how)
+    built = build_engine(subject, precision=how.precision, rows=how.rows)
     for called, run in how.adapters.items():
         built.engine.add(called, run)
     return built
+
+
+def _embedding(subject: Subject, how: Engines) -> Built:
+    from tunesmith.inference.embedding import EmbeddingEngine
+
+    if how.rows is not None or how.adapters:
+        raise RequestError(
+            "an embedding model writes no answers, with adapters or without",
+            hint="leave it out, or serve it as a model that writes with --engine generate",
+            where="--adapter" if how.adapters else "--max-active",
+        )
+    engine = EmbeddingEngine(load_encoder(subject.name, subject.base, how.precision))
+    return Built(engine, "embedding", "an embedding model: points of texts, and no answers")
 
 
 def _generate(name: Name, how: Engines) -> Built:
