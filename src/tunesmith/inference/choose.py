@@ -14,9 +14,8 @@ from tunesmith.inference.generate import BATCH_ROWS
 from tunesmith.inference.own_model import OwnModel
 from tunesmith.models.chat import Subject, find_subject, load_subject
 from tunesmith.models.encoder import load_encoder
-from tunesmith.models.gguf_file import find_gguf
+from tunesmith.models.gguf_file import find_gguf, find_gguf_adapter
 from tunesmith.models.pooling import is_embedder
-from tunesmith.paths import expand
 
 EngineName = Literal["own", "generate", "llama.cpp", "vllm", "remote"]
 Name = str | Path | Subject
@@ -132,7 +131,7 @@ def _llama_cpp(name: Name, how: Engines) -> Built:
     assert file is not None  # which_engine has seen it
     if how.precision not in ("auto", "fp32"):
         raise _without_precision("the numbers of a GGUF are those of its file")
-    adapters = {called: expand(path) for called, path in how.adapters.items()}
+    adapters = {called: find_gguf_adapter(path) for called, path in how.adapters.items()}
     cache: Literal["f16", "f32"] = "f32" if how.precision == "fp32" else "f16"
     options = LlamaCppOptions(adapters, slots=how.rows or SLOTS, cache=cache)
     return Built(LlamaCpp(file, options), "llama.cpp", f"llama.cpp serves {file.name}")
