@@ -356,7 +356,7 @@ def _explain(fields: Mapping[str, Any]) -> tuple[str, str]:
     if "chosen" in fields and "rejected" in fields:
         return (
             f"the rows hold two answers, but no question; the columns are {names}",
-            "name the question's column: `columns: {prompt: question}`",
+            "name the question's column: `columns: {prompt: question}`, or give both as messages",
         )
     if len(lists) == len(fields) > 1:
         return (
@@ -364,11 +364,12 @@ def _explain(fields: Mapping[str, Any]) -> tuple[str, str]:
             "write a list of objects, one a row",
         )
     if len(lists) == 1 and isinstance(next(iter(fields[lists[0]]), None), dict):
+        ours = "messages" if "role" in fields[lists[0]][0] else "conversations"
         return (
             f"the rows look like no format; the columns are {names}",
             (
                 f"if the rows lie under `{spell(lists[0])}`, write that list alone; if they are "
-                f"messages, name it: `columns: {{conversations: {spell(lists[0])}}}`"
+                f"messages, name it: `columns: {{{ours}: {spell(lists[0])}}}`"
             ),
         )
     return (

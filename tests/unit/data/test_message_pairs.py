@@ -116,6 +116,23 @@ def test_sft_names_what_learns_from_pairs(reader: Reader, tmp_path: Path, form: 
         prepare_files(reader, path)
 
 
+@pytest.mark.parametrize(
+    ("row", "hint"),
+    [
+        ({"talk": [ASKED, GOOD]}, "columns: {messages: talk}"),
+        ({"conversations": [ASKED, GOOD]}, "columns: {messages: conversations}"),
+        ({"talk": [{"from": "human", "value": "why?"}]}, "columns: {conversations: talk}"),
+        ({"chosen": "Human: why? Assistant: so", "rejected": "no"}, "give both as messages"),
+    ],
+)
+def test_rows_of_other_names_get_the_names_to_write(
+    reader: Reader, tmp_path: Path, row: dict[str, Any], hint: str
+) -> None:
+    with pytest.raises(DataError) as caught:
+        prepare_files(reader, write_rows(tmp_path / "a.jsonl", [row]))
+    assert hint in caught.value.hint
+
+
 @pytest.mark.parametrize("row", [
     {"prompt": "why?", "completion": "because"},
     {"prompt": [ASKED], "completion": [GOOD]},
