@@ -97,12 +97,15 @@ def serve(
     print_client: PrintClient = "",
 ) -> None:
     """Serve a model in the form that OpenAI's clients speak."""
+    from tunesmith.cli.show_notes import show_notes
     from tunesmith.models.given import find_given
     from tunesmith.serving.answers import Answering, served_name
     from tunesmith.serving.serve import Address, Doors
     from tunesmith.serving.serve import serve as serve_model
+    from tunesmith.serving.usual import Usual
 
-    given = find_given(name, [one for one in others or () if "=" in one])
+    given = find_given(name, [one for one in others or () if "=" in one], "serve")
+    show_notes(given.use.notes if given.use else {})
     doors = Doors(Address(host, port), api_key_file, is_open, log_prompts)
     if print_client:
         found = _name_of(given.name, engine)
@@ -119,6 +122,7 @@ def serve(
         precision=precision,
         url=remote_url,
         key_file=remote_key_file,
+        usual=Usual(given.use.sampling, given.use.system) if given.use else Usual(),
     )
     serve_model(given.name, how, doors, ready=_say_ready)
 

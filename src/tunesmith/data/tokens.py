@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 Span = tuple[int, int]
+LEADS = ("\n", ".", "a")
+"""One of them makes no common token with the start of a text."""
 
 
 @dataclass(frozen=True)
@@ -273,12 +275,9 @@ class _Joiner:
     instead, whose tokens are taken away again.
     """
 
-    LEADS = ("\n", ".", "a")
-    """One of them makes no common token with the start of a text."""
-
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
         self.backend = tokenizer.backend_tokenizer
-        leads = {lead: ids for lead in self.LEADS if (ids := self._plain(lead).ids)}
+        leads = {lead: ids for lead in LEADS if (ids := self._plain(lead).ids)}
         alone = self._plain("a").ids
         spaced = any(self._rest(lead, ids, "a") not in (None, alone) for lead, ids in leads.items())
         self._leads = leads if spaced else {}

@@ -21,6 +21,7 @@ from tunesmith.serving.guard import read_key
 from tunesmith.serving.judge import Judge
 from tunesmith.serving.limits import MAX_WAITING
 from tunesmith.serving.service import Service
+from tunesmith.serving.usual import Usual
 from tunesmith.serving.workspace import find_workspace
 
 log = logger(__name__)
@@ -41,6 +42,7 @@ class Answering:
         precision: numbers that it counts in.
         url: where the paths of a remote server begin.
         key_file: holds the key that it asks for.
+        usual: how it answers where a request does not say it.
     """
 
     called: str = ""
@@ -52,6 +54,7 @@ class Answering:
     precision: PrecisionOption = "auto"
     url: str = ""
     key_file: Path | None = None
+    usual: Usual = field(default_factory=Usual)
 
 
 def open_answers(name: str | Path | Subject, how: Answering) -> Service | Judge:
@@ -87,6 +90,7 @@ def open_answers(name: str | Path | Subject, how: Answering) -> Service | Judge:
         main,
         max_waiting=how.max_waiting,
         tools=tools,
+        usual=how.usual,
         workspace=find_workspace(beside),
     )
 

@@ -21,6 +21,7 @@ from tunesmith.serving.limits import (
 )
 from tunesmith.serving.queue import Made, Queue, in_time
 from tunesmith.serving.timed import TimedPool
+from tunesmith.serving.usual import Usual
 from tunesmith.serving.workspace import Workspace, find_workspace
 
 
@@ -46,6 +47,7 @@ class Service(Queue):
     Attributes:
         name: what clients call the main model.
         workspace: where adapters may lie that clients name.
+        usual: how it answers where a request does not say it.
     """
 
     def __init__(
@@ -56,10 +58,12 @@ class Service(Queue):
         max_waiting: int = MAX_WAITING,
         tools: ToolFormat | None = None,
         workspace: Workspace | None = None,
+        usual: Usual | None = None,
     ) -> None:
         super().__init__(max_waiting=max_waiting)
         self._tokenizer = TimedPool(1, "tokenizer")
         self._tools = tools
+        self.usual = usual or Usual()
         self.engine, self.name = engine, name
         self.workspace = workspace or find_workspace()
         self._post = Post()
@@ -135,6 +139,7 @@ class Service(Queue):
                 refuses the messages, or the text is longer than the model takes.
         """
         speech, options = speaker.speech, options or {}
+        messages = self.usual.begun(messages)
         if not speech.can_chat:
             raise RequestError(
                 "the model has no chat template, so it can only continue text",
@@ -251,14 +256,14 @@ class Service(Queue):
         self.engine.close()
 
 
-def choose_sampling(speech: Speech, options: Mapping[str, Any]) -> Sampling:
-    """Take a model's own way of sampling, but for the options that are given.
+def choose_sampling(speech: Speech, usual: Usual, options: Mapping[str, Any]) -> Sampling:
+    """Take the usual way of sampling, but for the options that are given.
 
     Raises:
         RequestError: if one means nothing.
     """
     given = {name: value for name, value in options.items() if value is not None}
-    chosen = replace(speech.defaults, **given)
+    chosen = replace(usual.sampled(speech.defaults), **given)
     chosen.check()
     return chosen
 

@@ -16,7 +16,7 @@ from pydantic import (
 )
 
 from tunesmith.errors import RequestError
-from tunesmith.serving.limits import LONGEST_ANSWER, MAX_BIASES, MAX_STOPS
+from tunesmith.serving.limits import MAX_BIASES, MAX_STOPS
 
 
 class Body(BaseModel):
@@ -110,7 +110,7 @@ class SamplingOptions(Body):
         """
         stop = [self.stop] if isinstance(self.stop, str) else self.stop
         return {
-            "max_tokens": LONGEST_ANSWER if self.max_tokens is None else self.max_tokens,
+            "max_tokens": self.max_tokens,
             "temperature": self.temperature,
             "top_p": self.top_p,
             "top_k": self.top_k,
