@@ -107,8 +107,8 @@ def serve(
     given = find_given(name, [one for one in others or () if "=" in one], "serve")
     doors = Doors(Address(host, port), api_key_file, is_open, log_prompts)
     if print_client:
-        called = served_model_name or _name_of(given.name, engine)
-        _print_client(print_client, called, doors)
+        found = _name_of(given.name, engine)
+        _print_client(print_client, served_model_name or found, doors)
         return
     show_notes(given.use.notes if given.use else {})
     beside = [f"{served_name(one)}={one}" for one in others or () if "=" not in one]
@@ -146,13 +146,22 @@ def _name_of(name: str | Subject, engine: str) -> str:
     from tunesmith.inference.choose import which_engine
     from tunesmith.models.chat import find_subject
     from tunesmith.models.gguf_file import find_gguf, name_of_gguf
-    from tunesmith.serving.answers import served_name
+    from tunesmith.serving.answers import address_of, served_name
 
     chosen = which_engine(name, engine)
     if isinstance(name, str) and chosen == "remote":
         return served_name(name)
     file = find_gguf(name) if isinstance(name, str) else None
-    return served_name(find_subject(name).name if file is None else name_of_gguf(file))
+    if file is not None:
+        return served_name(name_of_gguf(file))
+    subject = find_subject(name)
+    if only := address_of(subject):
+        raise RequestError(
+            f"the model writes no answers, and these clients ask for one; it is asked at {only}",
+            hint=f"send your texts with POST to {only}; /docs of the server shows the fields",
+            where="--print-client",
+        )
+    return served_name(subject.name)
 
 
 def _print_client(kind: str, called: str, doors: Doors) -> None:
@@ -175,8 +184,8 @@ def _say_ready(ready: Ready) -> None:
     for name in ready.models[1:]:
         typer.echo(f"  also:   {name}")
     typer.echo(f"  docs:   {ready.address}/docs")
-    if ready.scores:
-        typer.echo(f"  score:  POST {ready.address}/score")
+    if ready.only:
+        typer.echo(f"  ask:    POST {ready.address}{ready.only}")
     else:
         typer.echo(f"  ask:    curl '{ready.address}/generate?prompt=hello'")
         typer.echo(f"  openai: base_url={ready.address}/v1, model={ready.models[0]}")

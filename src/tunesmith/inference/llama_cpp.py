@@ -14,9 +14,10 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from tunesmith.errors import ModelError, RequestError, require
-from tunesmith.hardware import GIB, memory_gib, num_cores
+from tunesmith.hardware import GIB, memory_gib, num_threads
 from tunesmith.inference.elsewhere.child import Child
 from tunesmith.inference.elsewhere.gguf_speech import GgufSpeech
+from tunesmith.inference.elsewhere.likelihood import Likelihood, token_logp
 from tunesmith.inference.elsewhere.wire import Address
 from tunesmith.inference.elsewhere.writing import (
     Open,
@@ -79,7 +80,7 @@ class LlamaCppOptions:
             if 0.
         cache: numbers that keys and values are kept in; f32 takes twice the memory, and writes
             the same tokens as fp32 elsewhere.
-        threads: all cores if 0.
+        threads: as many as torch would take if 0.
     """
 
     adapters: Mapping[str, Path] = field(default_factory=dict)
@@ -91,6 +92,9 @@ class LlamaCppOptions:
 
 class LlamaCpp(Engine):
     """llama.cpp with one GGUF, and adapters for it.
+
+    Attributes:
+        speech: of the model and all adapters.
 
     Raises:
         MissingPackage: if `xllamacpp` is not installed.
@@ -118,31 +122,40 @@ class LlamaCpp(Engine):
         self._check_memory(header, longest, path)
         self._child, self._address = self._start(path, longest)
         try:
-            self._speech = GgufSpeech(header, self._names[0], self._address, longest)
+            self.speech = GgufSpeech(header, self._names[0], self._address, longest)
         except BaseException:
             self._child.close()
             raise
 
     def models(self) -> Mapping[str, Speech]:
         """Return the model, then its adapters."""
-        return dict.fromkeys(self._names, self._speech)
+        return dict.fromkeys(self._names, self.speech)
 
     def start(self, request: Request, hear: Hear) -> Work:
         """Begin an answer; llama.cpp lets it wait until a slot is free."""
         sampling = request.sampling
-        limit = check_request(request, self._speech.longest, KNOWN, NAME)
+        limit = check_request(request, self.speech.longest, KNOWN, NAME)
         asked = self._body(request.prompt, sampling, limit, request.model)
-        kept = [self._speech.spell(token).decode() for token in sorted(request.keep)]
+        kept = [self.speech.spell(token).decode() for token in sorted(request.keep)]
         asked |= {"stream": True, "preserved_tokens": kept, **fields_of(request)}
 
         def read(events: Iterable[Any]) -> Iterator[Piece]:
-            return held(_pieces(events, sampling.logprobs, self._speech.stop_ids), request)
+            return held(_pieces(events, sampling.logprobs, self.speech.stop_ids), request)
 
         return self._open.start(self._address, ("/completion", asked), read, hear)
 
     def write(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[Answer]:
         """Answer each prompt, as many at a time as there are slots."""
         return write_all(self._write, prompts, sampling, at_once=self.options.slots)
+
+    def likelihood(self, prompt: Sequence[int], answer: Sequence[int]) -> Likelihood:
+        """Tell how likely each token of an answer is, of what went before it."""
+        found, before = Likelihood(), list(prompt)
+        for token in answer:
+            body = self._body(before, Sampling(logprobs=1), 1, "")
+            found += token_logp(self._address, body, token, self.speech)
+            before.append(token)
+        return found
 
     def load(self) -> Load:
         """Tell how many answers it writes, and how many wait."""
@@ -157,7 +170,7 @@ class LlamaCpp(Engine):
         self._child.close()
 
     def _write(self, prompt: Sequence[int], sampling: Sampling) -> Answer:
-        limit = check_request(Request(prompt, sampling), self._speech.longest, KNOWN, NAME)
+        limit = check_request(Request(prompt, sampling), self.speech.longest, KNOWN, NAME)
         told = self._address.ask("/completion", self._body(prompt, sampling, limit, ""))
         tokens = tuple(told["tokens"])
         end = tokens[-1] if told["stop_type"] == "eos" else None
@@ -182,7 +195,7 @@ class LlamaCpp(Engine):
             raise ModelError(
                 f"keys and values of {self.options.slots} answers of {longest:,} tokens take "
                 f"{needed:.1f} GiB, and {memory_gib():.1f} are free",
-                hint="serve with a smaller --max-active",
+                hint="serve with a smaller --max-active, or end what holds memory",
                 where=str(path),
             )
 
@@ -194,7 +207,7 @@ class LlamaCpp(Engine):
             "slots": self.options.slots,
             "longest": longest,
             "cache": self.options.cache,
-            "threads": self.options.threads or num_cores(),
+            "threads": self.options.threads or num_threads(),
             "key": key,
         }
         child = Child(
@@ -229,7 +242,7 @@ class LlamaCpp(Engine):
             "top_k": sampling.top_k,
             "min_p": sampling.min_p,
             "repeat_penalty": sampling.repetition_penalty,
-            "repeat_last_n": self._speech.longest,
+            "repeat_last_n": self.speech.longest,
             "samplers": ORDER,
             "seed": LARGEST_SEED if sampling.seed is None else sampling.seed % LARGEST_SEED,
             "stop": list(sampling.stop),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tunesmith.errors import RequestError
+from tunesmith.errors import DataError, RequestError
 from tunesmith.inference.engine import Engine, Load, Request, Speech
 from tunesmith.inference.generate import Messages, Tools
 from tunesmith.inference.manner import Manner
@@ -92,12 +93,18 @@ class Service(Queue):
     def find(self, name: str | None) -> Speaker:
         """Find a model by the name that a request gives it; the main one if it gives none.
 
+        The last part of a run's name is enough if only one has it, as on the command line.
+
         Raises:
             UnknownModel: if there is none of that name.
         """
-        for speaker in self.speakers():
+        speakers = self.speakers()
+        for speaker in speakers:
             if name in (None, speaker.name):
                 return speaker
+        called = [speaker for speaker in speakers if STAMP.sub("", speaker.name) == name]
+        if len(called) == 1:
+            return called[0]
         raise self.unknown(name or "")
 
     def load(self) -> Load:
@@ -128,9 +135,8 @@ class Service(Queue):
         """Tokenize a conversation as the model's template writes it.
 
         Raises:
-            RequestError: if the model only continues text, has no such option, or the text is
-                longer than the model takes.
-            DataError: if the template refuses the messages.
+            RequestError: if the model only continues text, has no such option, its template
+                refuses the messages, or the text is longer than the model takes.
         """
         speech, options = speaker.speech, options or {}
         messages = self.usual.begun(messages)
@@ -147,20 +153,43 @@ class Service(Queue):
                 hint=f"it has: {known}",
                 where="chat_template_kwargs",
             )
+        if tools and speech.template is not None and not speech.template.writes_tools:
+            raise RequestError(
+                "the model's chat template writes no tools",
+                hint="leave them out, or ask a model whose template does",
+                where="tools",
+            )
         shown = sum(_length(message.get("media", ())) for message in messages)
         size = sum(map(_length, messages)) + sum(map(_length, tools)) - shown
-        return await self._tokenize(
-            speech, size, lambda: speech.render(messages, tools, options), "messages", shown=shown
-        )
+        try:
+            return await self._tokenize(
+                speech,
+                size,
+                lambda: speech.render(messages, tools, options),
+                "messages",
+                shown=shown,
+            )
+        except DataError as problem:
+            if problem.where == "messages":
+                raise
+            hint = "send what the model's template can write"
+            raise RequestError(problem.message, hint=hint, where="messages") from problem
 
-    async def encode(self, speaker: Speaker, text: str, where: str = "prompt") -> list[int]:
-        """Tokenize a text to be continued.
+    async def encode(
+        self, speaker: Speaker, text: str, where: str = "prompt", *, opens: bool = True
+    ) -> list[int]:
+        """Tokenize a text to be continued, begun as plain texts of the model begin.
+
+        Args:
+            opens: whether it is, unless it spells that beginning itself.
 
         Raises:
             RequestError: if it is longer than the model takes.
         """
         speech = speaker.speech
-        return await self._tokenize(speech, len(text), lambda: speech.encode(text), where)
+        tokens = await self._tokenize(speech, len(text), lambda: speech.encode(text), where)
+        opening = [*speech.opening] if opens and tokens else []
+        return tokens if tokens[: len(opening)] == opening else [*opening, *tokens]
 
     async def _tokenize(
         self,
@@ -263,6 +292,8 @@ def check_tokens(speech: Speech, tokens: Sequence[int] | Mapping[int, Any], wher
         )
 
 
+STAMP = re.compile(r"^\d{4}-\d{2}-\d{2}-\d{4}-")
+"""How names of runs begin: with the minute in which they were made."""
 LONGEST_TOKEN = 256
 """Characters; longer ones are found in runs of blanks only."""
 

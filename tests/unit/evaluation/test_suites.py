@@ -19,6 +19,7 @@ from tests.command import Command
 from tunesmith.evaluation.evaluate import evaluate
 from tunesmith.evaluation.suites import choices as choices_module
 from tunesmith.evaluation.suites.choices import choice_logps
+from tunesmith.evaluation.suites.examinee import Loaded
 from tunesmith.evaluation.suites.lines import read_agieval, read_own
 from tunesmith.evaluation.suites.measure import SuiteOptions, measure_suite
 from tunesmith.evaluation.suites.prompts import Poser, Way
@@ -95,7 +96,7 @@ def mmlu_text(suite: Suite, at: int, question: Question, shots: int) -> str:
 def ours(folder: Path, suite: Suite, way: Way) -> list[list[float]]:
     loaded = load_chat_model(folder, precision="fp32", device="cpu")
     posed = [
-        Poser(loaded, way).pose(subject, question)
+        Poser(Loaded(loaded, "fp32"), way).pose(subject, question)
         for subject in suite.subjects
         for question in subject.questions
     ]
@@ -201,7 +202,9 @@ def test_a_common_start_is_computed_once(
     way = Way("choice", "letter", 5, chat=False, max_tokens=8)
     loaded = load_chat_model(model, precision="fp32", device="cpu")
     posed = [
-        Poser(loaded, way).pose(s, question) for s in suite.subjects for question in s.questions
+        Poser(Loaded(loaded, "fp32"), way).pose(s, question)
+        for s in suite.subjects
+        for question in s.questions
     ]
     alone = sum(len(one.prompt) for one in posed)
     shared = choice_logps(loaded.model, posed, lambda _: None)
@@ -223,7 +226,7 @@ def test_examples_that_find_no_room_are_dropped_whole(root: Path, mmlu: Path) ->
     suite = read_tables("mmlu", mmlu, 5)
     subject, question = suite.subjects[0], suite.subjects[0].questions[0]
     way = Way("choice", "letter", 5, chat=False, max_tokens=8)
-    posed = Poser(loaded, way).pose(subject, question)
+    posed = Poser(Loaded(loaded, "fp32"), way).pose(subject, question)
     text = mmlu_text(suite, 0, question, 5 - posed.num_dropped)
     assert posed.prompt == Plain(folder).ids(text)
     longer = mmlu_text(suite, 0, question, 6 - posed.num_dropped)
@@ -296,7 +299,7 @@ def test_numbers_are_written_and_compared(
         said = [text.rsplit("boxes hold ", 1)[1].split()[0] for text in texts]
         return [Answer(f"so #### {2 * int(n)}.00", (1,), "stop", 4) for n in said]
 
-    monkeypatch.setattr("tunesmith.evaluation.suites.written.answer", solve)
+    monkeypatch.setattr("tunesmith.evaluation.suites.examinee.answer", solve)
     options = SuiteOptions(shots=shots, max_tokens=4)
     assert measure_suite(model, "gsm8k", data, options).tuned.total.num_right == 6
     assert all(text.count("Two boxes") == shots + 1 for text in asked)
@@ -334,7 +337,7 @@ def test_answers_of_a_file_are_compared_word_for_word(
         found = [next(said[name] for name in said if name in text) for text in texts]
         return [Answer(text, (1,), "stop", 4) for text in found]
 
-    monkeypatch.setattr("tunesmith.evaluation.suites.written.answer", say)
+    monkeypatch.setattr("tunesmith.evaluation.suites.examinee.answer", say)
     scores = measure_suite(model, str(path), None, SuiteOptions(max_tokens=8))
     assert (scores.tuned.total.num_right, scores.tuned.total.num_questions) == (1, 2)
 

@@ -5,23 +5,25 @@ from __future__ import annotations
 import difflib
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from tunesmith.data.progress import counting
 from tunesmith.errors import DataError, RunError
 from tunesmith.evaluation.kept import keep_suite
-from tunesmith.evaluation.suites.choices import choice_logps
+from tunesmith.evaluation.suites.examinee import Examinee, Gguf, load_examinee
 from tunesmith.evaluation.suites.lines import read_agieval, read_gsm8k, read_own
 from tunesmith.evaluation.suites.prompts import Posed, Poser, Score, Way
 from tunesmith.evaluation.suites.questions import Question, Suite
 from tunesmith.evaluation.suites.tables import LAYOUTS, read_tables
 from tunesmith.evaluation.suites.tally import Tally, count
 from tunesmith.evaluation.suites.written import is_right, write_answers
-from tunesmith.hardware import Precision, choose_device, choose_precision
-from tunesmith.models.chat import ChatModel, find_subject, load_subject
+from tunesmith.hardware import Precision
 from tunesmith.models.chat import Subject as Weights
-from tunesmith.models.gguf_file import find_gguf
+from tunesmith.models.chat import find_subject
+from tunesmith.models.gguf_file import find_gguf, name_of_gguf
 from tunesmith.paths import exists, expand
 
 SHOTS = 5
@@ -79,6 +81,7 @@ class SuiteScores:
     Attributes:
         score: None where answers are written.
         prompt: `chat` if the model's template wrote the questions, else `plain`.
+        precision: what the model counts in; `gguf` for the numbers of a file.
         num_published: subjects of the whole benchmark; 0 if nobody can know.
         left_out: questions that were not asked, by the reason.
     """
@@ -90,7 +93,7 @@ class SuiteScores:
     shots: int
     prompt: str
     limit: int | None
-    precision: Precision
+    precision: Precision | Literal["gguf"]
     num_published: int
     left_out: dict[str, int]
     tuned: Reached
@@ -116,33 +119,28 @@ def measure_suite(
 
     Raises:
         DataError: if the files are not what they should be.
-        RunError: if an option has no effect, or the model is a GGUF.
+        RunError: if an option has no effect.
+        TunesmithError: if llama.cpp is to answer, and cannot.
     """
-    if not isinstance(name, Weights) and (file := find_gguf(name)) is not None:
-        raise RunError(
-            "benchmarks are not asked of a GGUF: llama.cpp does not tell how likely a text is",
-            hint="ask the run or the folder that it was made from, or measure answers with --data "
-            "and no --suite",
-            where=str(file),
-        )
     if options.shots is None:
         options = replace(options, shots=SHOTS if suite in LAYOUTS else 0)
     read = _limit(_read(suite, data, options.shots or 0), options.limit)
     _refuse_idle(read, options)
-    weights = find_subject(name)
-    if weights.run is None and not options.base:
+    weights = _find(name)
+    run = None if isinstance(weights, Path) else weights.run
+    called = name_of_gguf(weights) if isinstance(weights, Path) else weights.name
+    if run is None and not options.base:
         raise RunError(
-            f"--no-base has no effect: {weights.name} is no run",
+            f"--no-base has no effect: {called} is no run",
             hint="leave it away",
             where="--no-base",
         )
     tuned, way, precision = _ask(weights, read, options, "tuned")
     base = None
-    run = weights.run
     if run is not None and options.base and not run.recipe().model.from_scratch:
         base, _, _ = _ask(find_subject(run.path, base_only=True), read, options, "base")
     scores = SuiteScores(
-        model=weights.name,
+        model=called,
         suite=read.name,
         data=str(data or suite),
         score=way.score if way.kind == "choice" else None,
@@ -155,12 +153,18 @@ def measure_suite(
         tuned=tuned,
         base=base,
     )
-    if run is not None:
+    if run is not None and not isinstance(weights, Path):
         keep_suite(run, weights, scores.label, asdict(scores))
     return scores
 
 
 SUITES = (*LAYOUTS, "gsm8k", "agieval")
+
+
+def _find(name: str | Path | Weights) -> Weights | Path:
+    """Find the weights that a person means, or the GGUF."""
+    file = None if isinstance(name, Weights) else find_gguf(name)
+    return find_subject(name) if file is None else file
 
 
 def _read(suite: str, data: Path | None, shots: int) -> Suite:
@@ -241,33 +245,41 @@ def _refuse_idle(suite: Suite, options: SuiteOptions) -> None:
 
 
 def _ask(
-    weights: Weights, suite: Suite, options: SuiteOptions, label: str
-) -> tuple[Reached, Way, Precision]:
-    device = choose_device("auto")
-    precision = choose_precision("auto" if device.type == "cuda" else "fp32", device)
-    model = load_subject(weights, precision=precision)
-    way = Way(
-        kind=suite.kind,
-        score=options.score or "letter",
-        shots=options.shots or 0,
-        chat=model.template is not None and not options.plain,
-        max_tokens=options.max_tokens or MAX_TOKENS,
-    )
+    weights: Weights | Path, suite: Suite, options: SuiteOptions, label: str
+) -> tuple[Reached, Way, Precision | Literal["gguf"]]:
+    with closing(_open(weights, suite)) as examinee:
+        way = Way(
+            kind=suite.kind,
+            score=options.score or "letter",
+            shots=options.shots or 0,
+            chat=examinee.can_chat and not options.plain,
+            max_tokens=options.max_tokens or MAX_TOKENS,
+        )
+        return _pose(examinee, suite, way, label), way, examinee.precision
+
+
+def _open(weights: Weights | Path, suite: Suite) -> Examinee:
+    if isinstance(weights, Path):
+        return Gguf(weights, writes=suite.kind != "choice")
+    return load_examinee(weights)
+
+
+def _pose(examinee: Examinee, suite: Suite, way: Way, label: str) -> Reached:
     started = time.perf_counter()
     asked = [(subject, question) for subject in suite.subjects for question in subject.questions]
-    poser, posed = Poser(model, way), []
+    poser, posed = Poser(examinee, way), []
     with counting(f"{suite.name}, questions as tokens", len(asked)) as done:
         for subject, question in asked:
             posed.append(poser.pose(subject, question))
             done(1)
     questions = [question for _, question in asked]
-    right, num_tokens = _answer(model, questions, posed, way, f"{suite.name}, {label} model")
+    right, num_tokens = _answer(examinee, questions, posed, way, f"{suite.name}, {label} model")
     seconds = time.perf_counter() - started
-    return _reach(suite, right, posed, num_tokens=num_tokens, seconds=seconds), way, precision
+    return _reach(suite, right, posed, num_tokens=num_tokens, seconds=seconds)
 
 
 def _answer(
-    model: ChatModel,
+    examinee: Examinee,
     questions: Sequence[Question],
     posed: Sequence[Posed],
     way: Way,
@@ -279,12 +291,12 @@ def _answer(
     given = [posed[place] for place in fitting]
     with counting(label, len(fitting)) as done:
         if way.kind == "choice":
-            found = choice_logps(model.model, given, done)
+            found = examinee.choose(given, done)
             for place, logps in zip(fitting, found.logps, strict=True):
                 question = questions[place]
                 right[place] = choose(question, logps, way.score) == question.right
             return right, found.num_tokens
-        written = write_answers(model, given, way, done)
+        written = write_answers(examinee.write, given, way, done)
     for place, said in zip(fitting, written.texts, strict=True):
         right[place] = is_right(questions[place], said, way)
     return right, written.num_tokens

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
-from tunesmith.data.tokens import PlainText
 from tunesmith.evaluation.suites.questions import LETTERS, Kind, Language, Question, Subject
-from tunesmith.inference.generate import encode_prompt, max_positions
-from tunesmith.models.chat import ChatModel
 
 Score = Literal["letter", "text"]
 
@@ -87,20 +84,39 @@ class Posed:
     fits: bool
 
 
+class Reader(Protocol):
+    """How one model reads texts.
+
+    Attributes:
+        longest: tokens of a prompt and what follows it.
+        can_chat: whether it has a chat template.
+    """
+
+    longest: int
+    can_chat: bool
+
+    def chat(self, messages: Sequence[dict[str, str]]) -> list[int]:
+        """Tokenize a conversation as its template writes it."""
+
+    def start(self, text: str) -> list[int]:
+        """Tokenize the start of a plain text."""
+
+    def go_on(self, text: str) -> list[int]:
+        """Tokenize what goes on from another text."""
+
+
 class Poser:
     """Write questions as one model reads them."""
 
-    def __init__(self, model: ChatModel, way: Way) -> None:
-        self._model, self._way = model, way
-        self._plain = PlainText(model.tokenizer)
-        self._longest = max_positions(model)
+    def __init__(self, reader: Reader, way: Way) -> None:
+        self._reader, self._way = reader, way
 
     def pose(self, subject: Subject, question: Question) -> Posed:
         """Write a question as tokens, with as many examples as fit before it.
 
         The last examples are dropped first, so that those of a subject keep a common start.
         """
-        way, longest = self._way, self._longest
+        way, longest = self._way, self._reader.longest
         answers = self._answers(question, WORDINGS[subject.language])
         least = longest + 1 - max(map(len, answers)) if answers else longest - 1
         room = least if answers else longest - way.max_tokens
@@ -115,12 +131,12 @@ class Poser:
         letters = LETTERS[: len(question.choices)]
         texts = letters if self._way.shows_choices else question.choices
         gap = "" if self._way.chat else wording.gap
-        return [self._plain.go_on(gap + text) for text in texts]
+        return [self._reader.go_on(gap + text) for text in texts]
 
     def _encode(self, messages: Sequence[dict[str, str]]) -> list[int]:
         if self._way.chat:
-            return encode_prompt(self._model, messages)
-        return self._plain.start(plain_text(messages))
+            return self._reader.chat(messages)
+        return self._reader.start(plain_text(messages))
 
 
 def write(

@@ -10,13 +10,16 @@ from decimal import Decimal
 from tunesmith.evaluation.metrics import exact_match, narrow
 from tunesmith.evaluation.suites.prompts import Posed, Way
 from tunesmith.evaluation.suites.questions import Question
-from tunesmith.inference.generate import BATCH_ROWS, answer
+from tunesmith.inference.generate import BATCH_ROWS, Answer
 from tunesmith.inference.sampling import Sampling
-from tunesmith.models.chat import ChatModel
 
 NUMBER = re.compile(r"-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|-?\.\d+")
 ENDS = {"number": ("\nQuestion:", "\n问题："), "text": ("\n",)}
 """Where the answer of a model that only goes on with a text is over: a number's has lines."""
+
+
+Write = Callable[[Sequence[Sequence[int]], Sampling], list[Answer]]
+"""Answers several prompts."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class Written:
 
 
 def write_answers(
-    model: ChatModel, posed: Sequence[Posed], way: Way, done: Callable[[int], None]
+    write: Write, posed: Sequence[Posed], way: Way, done: Callable[[int], None]
 ) -> Written:
     """Let a model answer questions that fit, by its likeliest tokens.
 
@@ -41,7 +44,7 @@ def write_answers(
     texts, computed = [""] * len(posed), 0
     for start in range(0, len(order), BATCH_ROWS):
         chosen = order[start : start + BATCH_ROWS]
-        given = answer(model, [posed[place].prompt for place in chosen], sampling)
+        given = write([posed[place].prompt for place in chosen], sampling)
         for place, one in zip(chosen, given, strict=True):
             texts[place] = one.text
             computed += one.num_prompt_tokens + len(one.tokens)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
+from tunesmith.data.tokens import LEADS
 from tunesmith.errors import ModelError, RequestError
 from tunesmith.inference.elsewhere.wire import Address
 from tunesmith.inference.engine import Speech
@@ -16,10 +18,10 @@ from tunesmith.inference.sent import Sent
 from tunesmith.inference.spelling import BYTE, byte_values
 from tunesmith.inference.structured import Outline
 from tunesmith.inference.structured.lark import ONE_LINE
-from tunesmith.templates import BREAK, Template, build_template
+from tunesmith.templates import BREAK, Breaker, Template, build_template
 
-CONTROL, USER_DEFINED = 3, 4
-"""Kinds of token that stand for themselves wherever they are spelled."""
+NORMAL, UNKNOWN_TOKEN, CONTROL, USER_DEFINED = 1, 2, 3, 4
+"""Kinds of token; the last two stand for themselves wherever they are spelled."""
 TEMPLATE = "tokenizer.chat_template"
 
 
@@ -52,13 +54,15 @@ class GgufSpeech(Speech):
         self._texts, self._kinds, self.num_tokens = texts, kinds, len(texts)
         self._is_bytes = header.get("tokenizer.ggml.model") == "gpt2"
         prefixed = header.get("tokenizer.ggml.add_space_prefix", True)
-        self._drops_space = header.get("tokenizer.ggml.model") == "llama" and prefixed
+        self._puts_space = header.get("tokenizer.ggml.model") == "llama" and prefixed
         whole = [texts[at] for at, kind in enumerate(kinds) if kind in (CONTROL, USER_DEFINED)]
         self.template = template = _build(header, texts, whole, name)
-        self.stop_ids = _stop_ids(header, texts, template)
+        self.stop_ids, self.opening = _stop_ids(header, texts, template), opening_of(header)
         self.defaults, self.can_chat = Sampling(), template is not None
         self.options = template.options if template else frozenset()
         controls = {texts[at]: at for at, kind in enumerate(kinds) if kind == CONTROL}
+        unknown = [texts[at] for at, kind in enumerate(kinds) if kind == UNKNOWN_TOKEN]
+        self._broken = Breaker([*controls, *unknown])
         vocabulary = {text: at for at, text in enumerate(texts)}
         self.manner = manner_of(template, vocabulary, controls)
 
@@ -77,9 +81,47 @@ class GgufSpeech(Speech):
         """Tokenize a text; special tokens are read as such but where a BREAK stands in them."""
         ids: list[int] = []
         for part in filter(None, text.split(BREAK)):
-            asked = {"content": part, "add_special": False, "parse_special": True}
-            ids += self._address.ask("/tokenize", asked)["tokens"]
+            ids += self._tokenize_on(part) if ids else self._tokenize(part)
         return ids
+
+    def start(self, text: str) -> list[int]:
+        """Tokenize the start of a plain text; no special token that it spells is read as such."""
+        return [*self._before, *self.encode(self._broken(text))]
+
+    def go_on(self, text: str) -> list[int]:
+        """Tokenize what goes on from a plain text."""
+        parts = filter(None, self._broken(text).split(BREAK))
+        return [token for part in parts for token in self._tokenize_on(part)]
+
+    @cached_property
+    def whole_token(self) -> int:
+        """A token that writes a letter, and not a part of one."""
+        return next(
+            token
+            for token, kind in enumerate(self._kinds)
+            if kind == NORMAL and self.spell(token).strip().isalpha()
+        )
+
+    @cached_property
+    def _before(self) -> list[int]:
+        """What llama.cpp puts before a text."""
+        bare, whole = self._tokenize("a"), self._tokenize("a", add_special=True)
+        found = whole[:1]
+        return found if len(whole) > len(bare) and found != bare[:1] else []
+
+    def _tokenize_on(self, text: str) -> list[int]:
+        """Tokenize what goes on from another text; no blank is put before it."""
+        for lead in LEADS if self._puts_space else ():
+            ids = self._tokenize(lead)
+            led = self._tokenize(lead + text)
+            if led[: len(ids)] == ids:
+                return led[len(ids) :]
+        return self._tokenize(text)
+
+    def _tokenize(self, text: str, *, add_special: bool = False) -> list[int]:
+        asked = {"content": text, "add_special": add_special, "parse_special": True}
+        found: list[int] = self._address.ask("/tokenize", asked)["tokens"]
+        return found
 
     def forms(self, outline: Outline, count: int) -> Sequence[Sent]:
         """Make the forms of so many answers: llama.cpp reads the grammars that our own engine does.
@@ -87,7 +129,7 @@ class GgufSpeech(Speech):
         Raises:
             RequestError: if it would read the vocabulary otherwise than it writes it.
         """
-        if self._drops_space:
+        if self._puts_space:
             raise RequestError(
                 "llama.cpp holds answers of this vocabulary to no form: it reads the blank that "
                 "begins a token as none",
@@ -135,6 +177,13 @@ def _build(
 def _text_of(header: Mapping[str, Any], texts: Sequence[str], kind: str) -> str:
     token = header.get(f"tokenizer.ggml.{kind}_token_id")
     return texts[token] if isinstance(token, int) and token < len(texts) else ""
+
+
+def opening_of(header: Mapping[str, Any]) -> list[int]:
+    """Return the token that begins a plain text; files that do not say are as llama.cpp reads."""
+    first, kind = header.get("tokenizer.ggml.bos_token_id"), header.get("tokenizer.ggml.model")
+    wanted = header.get("tokenizer.ggml.add_bos_token", kind == "llama")
+    return [first] if wanted and isinstance(first, int) else []
 
 
 def _stop_ids(
