@@ -88,14 +88,12 @@ def export(
         raise ExportError(
             "no folder is named to export to", hint="write --to FOLDER", where="command line"
         )
-    stored = precision or (given.use.precision if given.use else "auto")
-    blend = read_blend(also or (), weight)
     exported = export_run(
         given.name,
         folder,
         form=read_form(form, quantize, (calibrate_on, calibrate_rows, calibrate_tokens), given.use),
-        precision=stored,
-        blend=blend,
+        precision=precision or (given.use.precision if given.use else "auto"),
+        blend=read_blend(also or (), weight),
         weight=weight,
     )
     show_exported(exported, of_run=isinstance(given.name, str) or given.name.run is not None)
