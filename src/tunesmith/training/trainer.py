@@ -30,6 +30,7 @@ from tunesmith.methods.method import Joining
 from tunesmith.methods.online import OnlineMethod
 from tunesmith.methods.ranks import Share
 from tunesmith.models.adapter import restore_adapter, save_adapter
+from tunesmith.models.renamed import restore_renamed
 from tunesmith.models.roles import Roles
 from tunesmith.models.value import (
     is_of_value,
@@ -360,7 +361,7 @@ class RunTrainer(Trainer):
             self.rollouts.restore(random_folder(Path(resume_from_checkpoint), self.ranks.rank))
         if isinstance(self.roles.policy, PeftModel):
             restore_adapter(self.roles.policy, Path(resume_from_checkpoint))
-        else:
+        elif not restore_renamed(self.roles.policy, Path(resume_from_checkpoint)):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
         restore_value_head(self.roles.policy, Path(resume_from_checkpoint))
 
