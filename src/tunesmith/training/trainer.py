@@ -58,6 +58,7 @@ from tunesmith.training.prepare import Prepared
 from tunesmith.training.resumed import Resumed, keeping_options
 from tunesmith.training.scaling import TOO_LARGE, Scaling
 from tunesmith.training.stop import StopRequest
+from tunesmith.training.untouched import touched
 from tunesmith.training.updates import UpdateBatches
 
 
@@ -254,7 +255,8 @@ class RunTrainer(Trainer):
         with self.accelerator.autocast(), kept:
             summed = self.method.loss(model, dict(inputs))
         self.watched.add(summed)
-        return summed.total / (summed.count if num_items_in_batch is None else num_items_in_batch)
+        count = summed.count if num_items_in_batch is None else num_items_in_batch
+        return touched(summed.total, model) / count
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log what the method measures beside its loss."""
