@@ -49,7 +49,7 @@ from tunesmith.training.checkpoints import (
     rotate,
     seal,
 )
-from tunesmith.training.gradients import sum_gradients
+from tunesmith.training.gradients import sum_gradients, touched
 from tunesmith.training.offload import kept_in_main_memory
 from tunesmith.training.online.rollouts import Rollouts
 from tunesmith.training.optimizers import build_optimizer
@@ -59,7 +59,6 @@ from tunesmith.training.prepare import Prepared
 from tunesmith.training.resumed import Resumed, keeping_options
 from tunesmith.training.scaling import TOO_LARGE, Scaling
 from tunesmith.training.stop import StopRequest
-from tunesmith.training.untouched import touched
 from tunesmith.training.updates import UpdateBatches
 
 

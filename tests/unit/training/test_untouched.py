@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from tunesmith.training.untouched import touched
+from tunesmith.training.gradients import touched
 
 
 def test_weights_that_learn_get_a_gradient_of_zero_and_others_none() -> None:
