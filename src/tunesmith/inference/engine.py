@@ -113,6 +113,7 @@ class Speech(Protocol):
         manner: how it marks thoughts and calls of tools, where its texts are ours to part.
         template: what writes its conversations, where we do it.
         opening: tokens that begin a plain text, where the tokenizer itself puts some before it.
+        closing: tokens that end a whole one, for models that read texts and go on with none.
     """
 
     longest: int
@@ -124,6 +125,7 @@ class Speech(Protocol):
     manner: Manner = PLAIN
     template: Template | None = None
     opening: Sequence[int] = ()
+    closing: Sequence[int] = ()
 
     def render(self, messages: Messages, tools: Tools, options: Mapping[str, Any]) -> list[int]:
         """Write a conversation as the model's template does; tokenize it.
