@@ -46,12 +46,15 @@ class Piece:
         finish: why the answer ended; None for all but the last piece.
         counted: tokens of the prompt and of the answer, said with the last piece by an engine
             elsewhere that counts for itself.
+        reused: tokens of the prompt that were kept from texts before, said with the last piece by
+            an engine that keeps some.
     """
 
     text: str
     tokens: tuple[Token, ...] = ()
     finish: Finish | None = None
     counted: tuple[int, int] | None = None
+    reused: int | None = None
 
 
 Hear = Callable[[Piece | Exception], None]
