@@ -69,6 +69,14 @@ def forbid_network() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 
+def tokenize_in_one_thread(_: int = 0) -> None:
+    """Tell tokenizers to do without threads; call in a forked process, which has none of them.
+
+    They would wait for those for ever, as `forbid_network` has said that there are some.
+    """
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+
 def environment_offline(**more: str) -> dict[str, str]:
     """Copy the environment for another process, which reaches no other machine and needs no key."""
     own = {name: value for name, value in os.environ.items() if not SECRET.search(name)}
