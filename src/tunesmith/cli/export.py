@@ -77,12 +77,10 @@ def export(
 ) -> None:
     """Write a run for other programs, after proving that it answers the same."""
     from tunesmith.cli.show_export import show_exported
-    from tunesmith.cli.show_notes import show_notes
+    from tunesmith.cli.show_notes import find_noted
     from tunesmith.export.export import export as export_run
-    from tunesmith.models.given import find_given
 
-    given = find_given(name, overrides or (), "export", to_export=to is None)
-    show_notes(given.use.notes if given.use else {})
+    given = find_noted(name, overrides, "export", to_export=to is None)
     folder = to or (given.use.to if given.use else None)
     if folder is None:
         raise ExportError(

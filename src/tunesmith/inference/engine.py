@@ -46,12 +46,15 @@ class Piece:
         finish: why the answer ended; None for all but the last piece.
         counted: tokens of the prompt and of the answer, said with the last piece by an engine
             elsewhere that counts for itself.
+        reused: tokens of the prompt that were kept from texts before, said with the last piece by
+            an engine that keeps some.
     """
 
     text: str
     tokens: tuple[Token, ...] = ()
     finish: Finish | None = None
     counted: tuple[int, int] | None = None
+    reused: int | None = None
 
 
 Hear = Callable[[Piece | Exception], None]
@@ -113,6 +116,7 @@ class Speech(Protocol):
         manner: how it marks thoughts and calls of tools, where its texts are ours to part.
         template: what writes its conversations, where we do it.
         opening: tokens that begin a plain text, where the tokenizer itself puts some before it.
+        closing: tokens that end a whole one, for models that read texts and go on with none.
     """
 
     longest: int
@@ -124,6 +128,7 @@ class Speech(Protocol):
     manner: Manner = PLAIN
     template: Template | None = None
     opening: Sequence[int] = ()
+    closing: Sequence[int] = ()
 
     def render(self, messages: Messages, tools: Tools, options: Mapping[str, Any]) -> list[int]:
         """Write a conversation as the model's template does; tokenize it.

@@ -178,7 +178,7 @@ class Service(Queue):
     async def encode(
         self, speaker: Speaker, text: str, where: str = "prompt", *, opens: bool = True
     ) -> list[int]:
-        """Tokenize a text to be continued, begun as plain texts of the model begin.
+        """Tokenize a plain text, begun as those of the model begin.
 
         Args:
             opens: whether it is, unless it spells that beginning itself.
@@ -188,8 +188,11 @@ class Service(Queue):
         """
         speech = speaker.speech
         tokens = await self._tokenize(speech, len(text), lambda: speech.encode(text), where)
-        opening = [*speech.opening] if opens and tokens else []
-        return tokens if tokens[: len(opening)] == opening else [*opening, *tokens]
+        if not opens or not tokens:
+            return tokens
+        opening = [*speech.opening]
+        begun = tokens if tokens[: len(opening)] == opening else [*opening, *tokens]
+        return [*begun, *speech.closing]
 
     async def _tokenize(
         self,

@@ -30,6 +30,7 @@ from tunesmith.methods.method import Joining
 from tunesmith.methods.online import OnlineMethod
 from tunesmith.methods.ranks import Share
 from tunesmith.models.adapter import restore_adapter, save_adapter
+from tunesmith.models.renamed import restore_renamed
 from tunesmith.models.roles import Roles
 from tunesmith.models.value import (
     is_of_value,
@@ -49,7 +50,7 @@ from tunesmith.training.checkpoints import (
     rotate,
     seal,
 )
-from tunesmith.training.gradients import sum_gradients
+from tunesmith.training.gradients import sum_gradients, touched
 from tunesmith.training.offload import kept_in_main_memory
 from tunesmith.training.online.rollouts import Rollouts
 from tunesmith.training.optimizers import build_optimizer
@@ -256,7 +257,8 @@ class RunTrainer(Trainer):
         with self.accelerator.autocast(), kept:
             summed = self.method.loss(model, dict(inputs))
         self.watched.add(summed)
-        return summed.total / (summed.count if num_items_in_batch is None else num_items_in_batch)
+        count = summed.count if num_items_in_batch is None else num_items_in_batch
+        return touched(summed.total, model) / count
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log what the method measures beside its loss."""
@@ -360,7 +362,7 @@ class RunTrainer(Trainer):
             self.rollouts.restore(random_folder(Path(resume_from_checkpoint), self.ranks.rank))
         if isinstance(self.roles.policy, PeftModel):
             restore_adapter(self.roles.policy, Path(resume_from_checkpoint))
-        else:
+        elif not restore_renamed(self.roles.policy, Path(resume_from_checkpoint)):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
         restore_value_head(self.roles.policy, Path(resume_from_checkpoint))
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pytest
 from torch.utils.data import DataLoader
 
 from tunesmith.models.tokenizer import load_tokenizer
 from tunesmith.settings import forbid_network, tokenize_in_one_thread
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
 
 TEXTS = ["question 3", "the quick brown fox"] * 8
 
