@@ -98,7 +98,8 @@ def serve(
 ) -> None:
     """Serve a model in the form that OpenAI's clients speak."""
     from tunesmith.models.given import find_given
-    from tunesmith.serving.answers import Answering, served_name
+    from tunesmith.paths import last_part
+    from tunesmith.serving.answers import Answering
     from tunesmith.serving.serve import Address, Doors
     from tunesmith.serving.serve import serve as serve_model
 
@@ -108,7 +109,7 @@ def serve(
         called = served_model_name or _name_of(given.name, engine)
         _print_client(print_client, called, doors)
         return
-    beside = [f"{served_name(one)}={one}" for one in others or () if "=" not in one]
+    beside = [f"{last_part(one)}={one}" for one in others or () if "=" not in one]
     how = Answering(
         served_model_name,
         _read_adapters([*beside, *(adapter or ())]),
@@ -120,7 +121,7 @@ def serve(
         url=remote_url,
         key_file=remote_key_file,
     )
-    serve_model(given.name, how, doors, ready=_say_ready)
+    serve_model(given.name, how, doors, ready=_say_ready, ends=True)
 
 
 def _read_adapters(given: Sequence[str]) -> dict[str, str]:
@@ -142,13 +143,13 @@ def _name_of(name: str | Subject, engine: str) -> str:
     from tunesmith.inference.choose import which_engine
     from tunesmith.models.chat import find_subject
     from tunesmith.models.gguf_file import find_gguf, name_of_gguf
-    from tunesmith.serving.answers import served_name
+    from tunesmith.paths import last_part
 
     chosen = which_engine(name, engine)
     if isinstance(name, str) and chosen == "remote":
-        return served_name(name)
+        return last_part(name)
     file = find_gguf(name) if isinstance(name, str) else None
-    return served_name(find_subject(name).name if file is None else name_of_gguf(file))
+    return last_part(find_subject(name).name if file is None else name_of_gguf(file))
 
 
 def _print_client(kind: str, called: str, doors: Doors) -> None:

@@ -54,6 +54,8 @@ class Piece:
     counted: tuple[int, int] | None = None
 
 
+Tokenize = Callable[[], list[int]]
+"""Tokenizes what was written before."""
 Hear = Callable[[Piece | Exception], None]
 """Called from the engine's thread, never at the same time for one request, and quick."""
 
@@ -128,6 +130,13 @@ class Speech(Protocol):
 
         Args:
             options: what the template is told besides, such as `enable_thinking`.
+        """
+        return self.write(messages, tools, options)()
+
+    def write(self, messages: Messages, tools: Tools, options: Mapping[str, Any]) -> Tokenize:
+        """Write a conversation, and return what tokenizes it.
+
+        How long writing takes is up to the template, so it keeps no other from writing.
         """
 
     def encode(self, text: str) -> list[int]:

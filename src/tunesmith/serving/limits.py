@@ -35,6 +35,8 @@ SECONDS_TO_DRAIN = 10
 
 BESIDE = {"forms": 2, "embeddings": 2, "adapters": 1, "scores": 1}
 """Threads for each kind of work beside the event loop; none keeps another kind waiting."""
+SLOW_WRITERS = 2
+"""Conversations that keep their template longer than a moment; others are written beside them."""
 SECONDS_TO_TOKENIZE = 2.0
 CHARACTERS_PER_SECOND = 200_000
 """Longer texts may take longer."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from tunesmith.errors import RequestError
@@ -17,6 +18,7 @@ from tunesmith.serving.limits import (
     CHARACTERS_PER_SECOND,
     MAX_WAITING,
     SECONDS_TO_TOKENIZE,
+    SLOW_WRITERS,
 )
 from tunesmith.serving.queue import Made, Queue, in_time
 from tunesmith.serving.timed import TimedPool
@@ -57,6 +59,7 @@ class Service(Queue):
         workspace: Workspace | None = None,
     ) -> None:
         super().__init__(max_waiting=max_waiting)
+        self._writer = TimedPool(1, "template", slow=SLOW_WRITERS)
         self._tokenizer = TimedPool(1, "tokenizer")
         self._tools = tools
         self.engine, self.name = engine, name
@@ -144,9 +147,11 @@ class Service(Queue):
             )
         shown = sum(_length(message.get("media", ())) for message in messages)
         size = sum(map(_length, messages)) + sum(map(_length, tools)) - shown
-        return await self._tokenize(
-            speech, size, lambda: speech.render(messages, tools, options), "messages", shown=shown
-        )
+        _check_size(speech, size, "messages")
+        seconds = _seconds_for(size + shown)
+        writing = partial(speech.write, messages, tools, options)
+        tokenizing = await in_time(self._writer, writing, seconds, "messages")
+        return await self.tokenize(tokenizing, size + shown, "messages")
 
     async def encode(self, speaker: Speaker, text: str, where: str = "prompt") -> list[int]:
         """Tokenize a text to be continued.
@@ -155,26 +160,8 @@ class Service(Queue):
             RequestError: if it is longer than the model takes.
         """
         speech = speaker.speech
-        return await self._tokenize(speech, len(text), lambda: speech.encode(text), where)
-
-    async def _tokenize(
-        self,
-        speech: Speech,
-        size: int,
-        made: Callable[[], list[int]],
-        where: str,
-        *,
-        shown: int = 0,
-    ) -> list[int]:
-        """Tokenize so many characters, and look at what so many more hold."""
-        if size > speech.longest * LONGEST_TOKEN:  # no work at all for what can never fit
-            raise RequestError(
-                f"the prompt has {size:,} characters, the model takes {speech.longest:,} tokens "
-                "with its answer",
-                hint="shorten it",
-                where=where,
-            )
-        return await self.tokenize(made, size + shown, where)
+        _check_size(speech, len(text), where)
+        return await self.tokenize(lambda: speech.encode(text), len(text), where)
 
     async def tokenize(self, made: Callable[[], Made], size: int, where: str) -> Made:
         """Do what needs a tokenizer, which serves one at a time, off the event loop.
@@ -187,8 +174,7 @@ class Service(Queue):
         Raises:
             RequestError: if it takes too long.
         """
-        seconds = SECONDS_TO_TOKENIZE + size / CHARACTERS_PER_SECOND
-        return await in_time(self._tokenizer, made, seconds, where)
+        return await in_time(self._tokenizer, made, _seconds_for(size), where)
 
     def request(self, speaker: Speaker, prompt: Sequence[int], sampling: Sampling) -> Request:
         """Put together what the engine is asked.
@@ -218,6 +204,7 @@ class Service(Queue):
     def close(self) -> None:
         """Free the engine."""
         super().close()
+        self._writer.close()
         self._tokenizer.close()
         self.engine.close()
 
@@ -260,6 +247,22 @@ def check_tokens(speech: Speech, tokens: Sequence[int] | Mapping[int, Any], wher
 
 LONGEST_TOKEN = 256
 """Characters; longer ones are found in runs of blanks only."""
+
+
+def _check_size(speech: Speech, size: int, where: str) -> None:
+    """Refuse what can never fit before any work is done for it."""
+    if size > speech.longest * LONGEST_TOKEN:
+        raise RequestError(
+            f"the prompt has {size:,} characters, the model takes {speech.longest:,} tokens "
+            "with its answer",
+            hint="shorten it",
+            where=where,
+        )
+
+
+def _seconds_for(size: int) -> float:
+    """Return how long writing or tokenizing so many characters may take."""
+    return SECONDS_TO_TOKENIZE + size / CHARACTERS_PER_SECOND
 
 
 def _length(value: Any) -> int:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from tunesmith.data.tokens import LEADS
 from tunesmith.errors import ModelError, RequestError
 from tunesmith.inference.elsewhere.wire import Address
-from tunesmith.inference.engine import Speech
+from tunesmith.inference.engine import Speech, Tokenize
 from tunesmith.inference.generate import Messages, Tools
 from tunesmith.inference.looked import refuse_shown
 from tunesmith.inference.manner import manner_of
@@ -66,8 +66,8 @@ class GgufSpeech(Speech):
         vocabulary = {text: at for at, text in enumerate(texts)}
         self.manner = manner_of(template, vocabulary, controls)
 
-    def render(self, messages: Messages, tools: Tools, options: Mapping[str, Any]) -> list[int]:
-        """Write a conversation as the file's template does; tokenize it."""
+    def write(self, messages: Messages, tools: Tools, options: Mapping[str, Any]) -> Tokenize:
+        """Write a conversation as the file's template does."""
         if self.template is None:
             raise ModelError(
                 "the GGUF has no chat template, so it can only continue text",
@@ -75,7 +75,7 @@ class GgufSpeech(Speech):
                 where=self._name,
             )
         refuse_shown(messages)
-        return self.encode(self.template.render_prompt(messages, tools, options))
+        return partial(self.encode, self.template.render_prompt(messages, tools, options))
 
     def encode(self, text: str) -> list[int]:
         """Tokenize a text; special tokens are read as such but where a BREAK stands in them."""
