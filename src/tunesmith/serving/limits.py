@@ -25,6 +25,8 @@ MAX_CONNECTIONS = 900
 """Below the 1,024 files that a process may hold open by default."""
 READ_AT_ONCE = 8
 """Requests read each time the event loop goes round."""
+REFUSED_AT_ONCE = 32
+"""As many where all of them are refused, which takes a quarter of the time."""
 SECONDS_FOR_HEAD = 10
 SECONDS_FOR_BODY = 10
 BODY_BYTES_PER_SECOND = 64 << 10

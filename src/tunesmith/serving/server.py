@@ -38,8 +38,8 @@ class DrainingServer(uvicorn.Server):
 
     def __init__(self, config: uvicorn.Config, queue: Queue) -> None:
         super().__init__(config)
-        self.server_state = Shared()
         self.queue = queue
+        self.server_state = Shared(lambda: self.queue.refuses)
         self._ends: float | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
