@@ -7,7 +7,8 @@ from functools import cached_property, partial
 from typing import Any
 
 from tunesmith.data.tokens import LEADS
-from tunesmith.errors import ModelError, RequestError
+from tunesmith.errors import ModelError
+from tunesmith.inference.elsewhere.gbnf import fields_in_gbnf
 from tunesmith.inference.elsewhere.wire import Address
 from tunesmith.inference.engine import Speech, Tokenize
 from tunesmith.inference.generate import Messages, Tools
@@ -130,12 +131,8 @@ class GgufSpeech(Speech):
             RequestError: if it would read the vocabulary otherwise than it writes it.
         """
         if self._puts_space:
-            raise RequestError(
-                "llama.cpp holds answers of this vocabulary to no form: it reads the blank that "
-                "begins a token as none",
-                hint="serve the run or the folder that the GGUF was made from",
-                where="response_format",
-            )
+            asked = fields_in_gbnf(outline)
+            return [Sent(asked, outline.grammar({}, ONE_LINE)) for _ in range(count)]
         grammar = outline.grammar(self.manner.specials, ONE_LINE)  # its blanks have no end
         asked = {"grammar": f"%llguidance {{}}\n{grammar}"}
         plain = outline.grammar({}, ONE_LINE)

@@ -14,7 +14,6 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from tests import tiny
-from tests.unit.export.gguf.test_vocabulary import make_chat, sentencepiece
 from tests.unit.inference.hearing import hear, start
 from tunesmith.errors import EngineError, ModelError, RequestError
 from tunesmith.export.gguf.write import write_gguf
@@ -188,12 +187,3 @@ def test_special_tokens_are_a_part_of_a_form(tmp_path: Path) -> None:
         said = hear(engine, Request(PROMPT, sampling, form=form, keep=kept))
     assert re.fullmatch(r"</think>\n{0,2}[a-z]{3}", said.text)
     assert said.finish == "stop"
-
-
-def test_a_vocabulary_that_it_would_read_otherwise_is_held_to_no_form(tmp_path: Path) -> None:
-    named = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
-    chat = make_chat(tmp_path / "m", sentencepiece(prefixed=True), **named)
-    write_gguf(chat, tmp_path / "m.gguf", "f16")
-    engine = LlamaCpp(tmp_path / "m.gguf", LlamaCppOptions(slots=1, threads=1))
-    with closing_of(engine), pytest.raises(RequestError, match="to no form"):
-        engine.models()["m"].forms(Outline(Wanted("choice", ["a"], "x")), 1)
