@@ -36,8 +36,9 @@ check: $(READY)
 	$(BIN)/bandit --quiet --recursive --severity-level high src
 	$(BIN)/python -m pytest --quiet tests/house
 
+# A core for each of two processes: kernels of both on both cores would wait for each other.
 test: $(READY)
-	$(BIN)/python -m pytest --durations=15 -m "not proof and not gpu"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadscope --durations=15 -m "not proof and not gpu"
 
 proof: $(READY)
 	$(BIN)/python -m pytest --durations=25 -m "proof and not gpu"

@@ -12,7 +12,7 @@ from tests import tiny
 from tunesmith.recipe.llamafactory.around import Around
 from tunesmith.recipe.llamafactory.convert import Converted, convert
 from tunesmith.recipe.llamafactory.file import read_file
-from tunesmith.recipe.llamafactory.use import Use, read_use
+from tunesmith.recipe.llamafactory.use import Use, Verb, read_use
 
 ALONE = Around()
 
@@ -140,8 +140,8 @@ def become(*overrides: str, around: Around = ALONE, **keys: Any) -> Converted:
     return convert(read_file(write_theirs(Path("their.yaml"), **keys), overrides), around)
 
 
-def use(*, to_export: bool = False, **keys: Any) -> Use:
-    """Read a file of chat or export in the current folder."""
+def use(verb: Verb = "chat", *, to_export: bool = False, **keys: Any) -> Use:
+    """Read a file of chat, export or evaluation in the current folder."""
     path = Path("use.yaml")
     path.write_text(yaml.safe_dump({"model_name_or_path": "m", **keys}), "utf-8")
-    return read_use(read_file(path), ALONE, to_export=to_export)
+    return read_use(read_file(path), ALONE, verb, to_export=to_export)

@@ -34,7 +34,7 @@ def main() -> None:
 def matrix_page() -> str:
     """Show all tables: what runs, and why the rest does not."""
     tables: dict[str, Table] = json.loads((REFERENCE / "matrix.json").read_text("utf-8"))
-    tunings = list(describe_section("tuning"))
+    tunings, forms = list(describe_section("tuning")), list(tables.get("forms", {}))
     methods, kinds = list(describe_section("method")), list(describe_section(QUANTIZE))
     precisions = get_args(Compute.model_fields["precision"].annotation)
     kept = [*(precision for precision in precisions if precision != "auto"), *kinds]
@@ -50,13 +50,20 @@ def matrix_page() -> str:
             "Each trained by updates of its own rows, in fp32.",
             "",
             *render(tables.get("methods", {}), "method", methods, tunings),
+            "## Methods and forms of lora",
+            "",
+            "The same with `tuning.kind: lora` and the options of a form:",
+            "",
+            *(f"- `{form}`: `{cells['written']}`" for form, cells in tables["forms"].items()),
+            "",
+            *render(tables.get("methods", {}), "method", methods, forms),
             "## Tunings and precisions",
             "",
             "`sft` on the base in each `compute.precision`, and in each `model.quantize`.",
             "On a GPU `tests/gpu` runs bf16, fp16, 4 and 8 bits, and sft, dpo, grpo, ppo,",
             "classify, distill and models that see, beside a CPU.",
             "",
-            *render(tables.get("precisions", {}), "tuning", tunings, kept),
+            *render(tables.get("precisions", {}), "tuning", [*tunings, *forms], kept),
             "## Families of models",
             "",
             "Each trained with `sft`, asked a question, and exported; plain transformers opens",

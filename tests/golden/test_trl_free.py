@@ -58,8 +58,9 @@ def as_batch(row: dict[str, Any]) -> dict[str, torch.Tensor]:
     return found
 
 
+@pytest.mark.parametrize("tuning", ["full", pytest.param("lora", marks=pytest.mark.proof)])
 @pytest.mark.parametrize("name", SAME)
-def test_loss_and_every_gradient_equal_trl(tmp_path: Path, name: str) -> None:
+def test_loss_and_every_gradient_equal_trl(tmp_path: Path, name: str, tuning: str) -> None:
     """TRL is given one pair at a time: a mean over all tokens is then one over an answer's."""
     datasets = pytest.importorskip("datasets")
     options, trainer_name, given = SAME[name]
@@ -69,8 +70,8 @@ def test_loss_and_every_gradient_equal_trl(tmp_path: Path, name: str) -> None:
     rows = [made[row] for row in range(len(made))]
     if name == "orpo":
         rows = [_ask_one_token(row) for row in rows]
-    _, mine, theirs = make_models(folder, "full")
-    loss, measures, found = learn_once(build_method(options), mine, rows, "full")
+    _, mine, theirs = make_models(folder, tuning)
+    loss, measures, found = learn_once(build_method(options), mine, rows, tuning)
     trainer = vars(module)[f"{trainer_name}Trainer"](
         theirs,
         args=vars(module)[f"{trainer_name}Config"](
@@ -82,7 +83,7 @@ def test_loss_and_every_gradient_equal_trl(tmp_path: Path, name: str) -> None:
         train_dataset=datasets.Dataset.from_list(DUMMY),
         processing_class=find_reader(folder).tokenizer,
     )
-    moved(trainer.model, "")
+    moved(trainer.model, "default" if tuning == "lora" else "")
     watched: list[dict[str, float]] = []
 
     def loss_of(row: dict[str, Any]) -> torch.Tensor:

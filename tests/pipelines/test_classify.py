@@ -13,6 +13,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from tests import tiny
 from tests.command import Command
 from tests.pipelines.test_going_on import stop_at
+from tests.seeing import make_seeing_model
 from tunesmith.cli.show_run import _next_steps
 from tunesmith.errors import DataError, ModelError, RecipeError, RunError
 from tunesmith.evaluation.evaluate import evaluate
@@ -177,3 +178,19 @@ def test_rows_of_another_kind_are_told_apart(tmp_path: Path, tiny_model: Path) -
     with pytest.raises(DataError, match="pretrain learns from plain texts") as caught:
         train_classes(tmp_path, tiny_model, method={"name": "pretrain"}, evaluate={})
     assert "format: text" in caught.value.hint
+
+
+def test_a_model_that_sees_gets_no_head_and_no_image_is_left_out(
+    tmp_path: Path, tiny_model: Path
+) -> None:
+    seeing = make_seeing_model(tmp_path / "seeing")
+    with pytest.raises(ModelError, match="'llava', which takes more than text") as caught:
+        train_classes(tmp_path, seeing)
+    assert "method.name: sft" in caught.value.hint
+    shown = [{**row, "images": ["a.png"]} for row in ROWS]
+    with pytest.raises(DataError, match="it holds `images`, which is not learned here"):
+        train_classes(tmp_path, tiny_model, shown)
+    pictures = [{"image_path": "a.png", "label": row["label"]} for row in ROWS]
+    with pytest.raises(DataError, match="labelled images") as caught_rows:
+        train_classes(tmp_path, seeing, pictures)
+    assert "method.name: sft" in caught_rows.value.hint

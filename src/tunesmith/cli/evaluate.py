@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Optional
 import typer
 
 if TYPE_CHECKING:
-    from tunesmith.models.chat import Subject
+    from tunesmith.models.given import Given
 
 Name = Annotated[
     str,
@@ -65,13 +65,16 @@ def evaluate(
 ) -> None:
     """Measure a run beside its base: held-out loss, answers against expected ones, benchmarks."""
     from tunesmith.cli.refuse import refuse_given
+    from tunesmith.cli.show_notes import show_notes
     from tunesmith.models.given import find_given
 
-    subject = find_given(name, overrides or ()).name
+    found = find_given(name, overrides or (), "evaluate")
+    subject = found.name
+    show_notes(found.use.notes if found.use else {})
     if suite is None:
         given = {"--score": score, "--shots": shots, "--limit": limit}
         refuse_given(given | {"--plain": plain, "--no-base": no_base}, "it needs --suite")
-        _measure_rows(subject, data or (), max_rows, max_tokens, 10 if show is None else show)
+        _measure_rows(found, data or (), max_rows, max_tokens, 10 if show is None else show)
         return
     refuse_given({"--max-rows": max_rows, "--show": show}, "benchmarks have --limit")
     refuse_given({"--data": (data or [])[1:]}, "a benchmark has one folder")
@@ -83,14 +86,21 @@ def evaluate(
 
 
 def _measure_rows(
-    subject: str | Subject,
+    given: Given,
     data: Sequence[Path],
     max_rows: int | None,
     max_tokens: int | None,
     show: int,
 ) -> None:
     from tunesmith.cli.show_scores import show_scores
+    from tunesmith.evaluation.as_told import evaluate_as_told
     from tunesmith.evaluation.evaluate import evaluate as evaluate_run
+    from tunesmith.models.chat import Subject
 
-    scores = evaluate_run(subject, data=data, max_rows=max_rows, max_tokens=max_tokens)
+    measured = None if given.use is None else given.use.measured
+    if measured is not None and not data:
+        assert isinstance(given.name, Subject)  # files name their parts
+        scores = evaluate_as_told(given.name, measured, max_rows=max_rows, max_tokens=max_tokens)
+    else:
+        scores = evaluate_run(given.name, data=data, max_rows=max_rows, max_tokens=max_tokens)
     show_scores(scores, show=show)

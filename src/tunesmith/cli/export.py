@@ -77,10 +77,12 @@ def export(
 ) -> None:
     """Write a run for other programs, after proving that it answers the same."""
     from tunesmith.cli.show_export import show_exported
+    from tunesmith.cli.show_notes import show_notes
     from tunesmith.export.export import export as export_run
     from tunesmith.models.given import find_given
 
-    given = find_given(name, overrides or (), to_export=to is None)
+    given = find_given(name, overrides or (), "export", to_export=to is None)
+    show_notes(given.use.notes if given.use else {})
     folder = to or (given.use.to if given.use else None)
     if folder is None:
         raise ExportError(
@@ -96,7 +98,7 @@ def export(
         blend=blend,
         weight=weight,
     )
-    show_exported(exported)
+    show_exported(exported, of_run=isinstance(given.name, str) or given.name.run is not None)
 
 
 def read_form(

@@ -97,17 +97,20 @@ def serve(
     print_client: PrintClient = "",
 ) -> None:
     """Serve a model in the form that OpenAI's clients speak."""
+    from tunesmith.cli.show_notes import show_notes
     from tunesmith.models.given import find_given
     from tunesmith.paths import last_part
     from tunesmith.serving.answers import Answering
     from tunesmith.serving.serve import Address, Doors
     from tunesmith.serving.serve import serve as serve_model
+    from tunesmith.serving.usual import Usual
 
-    given = find_given(name, [one for one in others or () if "=" in one])
+    given = find_given(name, [one for one in others or () if "=" in one], "serve")
+    show_notes(given.use.notes if given.use else {})
     doors = Doors(Address(host, port), api_key_file, is_open, log_prompts)
     if print_client:
-        called = served_model_name or _name_of(given.name, engine)
-        _print_client(print_client, called, doors)
+        found = _name_of(given.name, engine)
+        _print_client(print_client, served_model_name or found, doors)
         return
     beside = [f"{last_part(one)}={one}" for one in others or () if "=" not in one]
     how = Answering(
@@ -120,6 +123,7 @@ def serve(
         precision=precision,
         url=remote_url,
         key_file=remote_key_file,
+        usual=Usual(given.use.sampling, given.use.system) if given.use else Usual(),
     )
     serve_model(given.name, how, doors, ready=_say_ready, ends=True)
 
@@ -144,12 +148,22 @@ def _name_of(name: str | Subject, engine: str) -> str:
     from tunesmith.models.chat import find_subject
     from tunesmith.models.gguf_file import find_gguf, name_of_gguf
     from tunesmith.paths import last_part
+    from tunesmith.serving.answers import address_of
 
     chosen = which_engine(name, engine)
     if isinstance(name, str) and chosen == "remote":
         return last_part(name)
     file = find_gguf(name) if isinstance(name, str) else None
-    return last_part(find_subject(name).name if file is None else name_of_gguf(file))
+    if file is not None:
+        return last_part(name_of_gguf(file))
+    subject = find_subject(name)
+    if only := address_of(subject):
+        raise RequestError(
+            f"the model writes no answers, and these clients ask for one; it is asked at {only}",
+            hint=f"send your texts with POST to {only}; /docs of the server shows the fields",
+            where="--print-client",
+        )
+    return last_part(subject.name)
 
 
 def _print_client(kind: str, called: str, doors: Doors) -> None:
@@ -172,8 +186,8 @@ def _say_ready(ready: Ready) -> None:
     for name in ready.models[1:]:
         typer.echo(f"  also:   {name}")
     typer.echo(f"  docs:   {ready.address}/docs")
-    if ready.scores:
-        typer.echo(f"  score:  POST {ready.address}/score")
+    if ready.only:
+        typer.echo(f"  ask:    POST {ready.address}{ready.only}")
     else:
         typer.echo(f"  ask:    curl '{ready.address}/generate?prompt=hello'")
         typer.echo(f"  openai: base_url={ready.address}/v1, model={ready.models[0]}")

@@ -15,11 +15,16 @@ if TYPE_CHECKING:
     from tunesmith.export.parity import Distance
 
 
-def show_exported(exported: Exported) -> None:
-    """Print folder, size and the proof."""
+def show_exported(exported: Exported, *, of_run: bool = True) -> None:
+    """Print folder, size and the proof.
+
+    Args:
+        of_run: whether the prompts were a run's own.
+    """
     distance, moved = exported.distance, exported.from_quantized
     ties = f", {exported.near_ties} near ties" if exported.near_ties else ""
     kept, unit, asks = "answers", "token", "prompts"
+    whose = " of the run" if of_run else ""
     if exported.labels:
         kept, unit, asks = "classes", "row", "rows"
     if exported.scores:
@@ -29,7 +34,7 @@ def show_exported(exported: Exported) -> None:
         f"exported to {exported.folder}",
         {
             "weights": f"{exported.precision}, {exported.num_bytes:,} bytes",
-            f"same {kept}": f"{exported.num_probes} {asks} of the run, in fp32{ties}",
+            f"same {kept}": f"{exported.num_probes} {asks}{whose}, in fp32{ties}",
             f"in {exported.precision}": spell_distance(distance, unit),
             **_calibrated(exported),
             **({"from the quantized one": spell_distance(moved)} if moved else {}),

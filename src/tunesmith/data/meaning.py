@@ -38,7 +38,7 @@ from tunesmith.data.sources import RowSet
 from tunesmith.errors import DataError
 
 CODE = re.compile(r"`(\w+)`")
-NESTED = {"messages", "conversations", "tools"}
+NESTED = {"messages", "conversations", "tools", "prompt", "completion", "chosen", "rejected"}
 PLURALS: dict[Kind, str] = {
     "text": "plain texts",
     "conversation": "conversations",
@@ -53,7 +53,7 @@ LEARNERS: dict[Kind, tuple[str, str]] = {
     "conversation": ("sft", "`instruction` and `output`"),
     "preference": (
         "dpo",
-        "`chosen` and `rejected` (`format: alpaca_pairs` or sharegpt_pairs, and `columns`, `tags`)",
+        "`chosen` and `rejected` (`format: alpaca_pairs` or its like, and `columns`, `tags`)",
     ),
     "judged": ("kto", "a `label` that is true or false beside the answer"),
     "prompt": ("grpo", "a `prompt`, or conversations"),
@@ -356,7 +356,7 @@ def _explain(fields: Mapping[str, Any]) -> tuple[str, str]:
     if "chosen" in fields and "rejected" in fields:
         return (
             f"the rows hold two answers, but no question; the columns are {names}",
-            "name the question's column: `columns: {instruction: question}`",
+            "name the question's column: `columns: {prompt: question}`, or give both as messages",
         )
     if len(lists) == len(fields) > 1:
         return (
@@ -364,19 +364,20 @@ def _explain(fields: Mapping[str, Any]) -> tuple[str, str]:
             "write a list of objects, one a row",
         )
     if len(lists) == 1 and isinstance(next(iter(fields[lists[0]]), None), dict):
+        ours = "messages" if "role" in fields[lists[0]][0] else "conversations"
         return (
             f"the rows look like no format; the columns are {names}",
             (
                 f"if the rows lie under `{spell(lists[0])}`, write that list alone; if they are "
-                f"messages, name it: `columns: {{conversations: {spell(lists[0])}}}`"
+                f"messages, name it: `columns: {{{ours}: {spell(lists[0])}}}`"
             ),
         )
     return (
         f"the rows look like no format; the columns are {names}",
         (
-            "accepted are instruction and output, conversations, messages, text, text and label, "
-            "image_path and label, or chosen and rejected; other names go into "
-            "`columns: {instruction: question, output: answer}`"
+            "accepted are instruction and output, conversations, messages, prompt and completion, "
+            "text, text and label, image_path and label, or chosen and rejected; other names "
+            "go into `columns: {instruction: question, output: answer}`"
         ),
     )
 

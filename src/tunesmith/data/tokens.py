@@ -131,7 +131,7 @@ class PlainText:
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
         self._tokenizer = tokenizer
-        self._before, _ = _around(tokenizer)
+        self._before = opening_of(tokenizer)
         self._broken = _breaker(tokenizer)
         self._joined = _Joiner(tokenizer)
 
@@ -150,11 +150,16 @@ def _breaker(tokenizer: PreTrainedTokenizerFast) -> Breaker:
     return Breaker([str(t) for t in tokenizer.added_tokens_decoder.values() if t.special])
 
 
-def _around(tokenizer: PreTrainedTokenizerFast) -> tuple[list[int], list[int]]:
-    bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
+def opening_of(tokenizer: PreTrainedTokenizerFast) -> list[int]:
+    """Return the token that begins a plain text, where the tokenizer itself puts one before it."""
+    bos = tokenizer.bos_token_id
     starts = tokenizer.backend_tokenizer.encode("a").ids[:1]
-    before = [int(bos)] if isinstance(bos, int) and starts == [bos] else []
-    return before, [int(eos)] if isinstance(eos, int) else []
+    return [int(bos)] if isinstance(bos, int) and starts == [bos] else []
+
+
+def _around(tokenizer: PreTrainedTokenizerFast) -> tuple[list[int], list[int]]:
+    eos = tokenizer.eos_token_id
+    return opening_of(tokenizer), [int(eos)] if isinstance(eos, int) else []
 
 
 def encode_rows(

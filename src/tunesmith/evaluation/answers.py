@@ -12,13 +12,19 @@ from tunesmith.evaluation.scores import Scores, compare_answers, summarize
 from tunesmith.inference.engine_model import EngineModel, open_model
 from tunesmith.inference.sampling import Sampling
 from tunesmith.logs import logger
+from tunesmith.models.chat import Subject
+from tunesmith.recipe.data import Data
 
 AT_ONCE = 4
 log = logger(__name__)
 
 
 def evaluate_answers(
-    name: str | Path, data: Sequence[Path], *, max_rows: int | None, max_tokens: int | None
+    name: str | Path | Subject,
+    data: Sequence[Path] | Data,
+    *,
+    max_rows: int | None,
+    max_tokens: int | None,
 ) -> Scores:
     """Measure answers against expected ones; a model that is no run has no base beside it.
 

@@ -37,6 +37,7 @@ from tunesmith.models.gguf_file import find_gguf
 from tunesmith.models.inspect import is_scorer
 from tunesmith.models.reader import find_reader
 from tunesmith.models.roles import find_reference
+from tunesmith.recipe.data import Data
 from tunesmith.recipe.method import Classify, Reward
 from tunesmith.runs.run import Run
 
@@ -46,7 +47,7 @@ log = logger(__name__)
 def evaluate(
     name: str | Path | Subject,
     *,
-    data: Sequence[Path] = (),
+    data: Sequence[Path] | Data = (),
     max_rows: int | None = None,
     max_tokens: int | None = None,
 ) -> Scores:
@@ -56,7 +57,8 @@ def evaluate(
     what is no run the answers alone are measured, on `data`, and nothing is kept.
 
     Args:
-        data: files of rows to measure on; the run's held-out rows if there are none.
+        data: files of rows to measure on, or sets that are described; the run's held-out rows if
+            there are none.
         max_rows: answer at most so many questions; the loss is always over all rows.
         max_tokens: longest answer; 256 if not given.
 
@@ -67,7 +69,7 @@ def evaluate(
     file = None if isinstance(name, Subject) else find_gguf(name)
     subject = None if file is not None else find_subject(name)
     run = None if subject is None else subject.run
-    if not isinstance(name, Subject) and run is None and data:
+    if run is None and data:
         return evaluate_answers(name, data, max_rows=max_rows, max_tokens=max_tokens)
     if subject is None or run is None:
         raise RunError(
@@ -125,7 +127,9 @@ def refuse_answers(given: Mapping[str, object]) -> None:
             )
 
 
-def _evaluate_classes(subject: Subject, run: Run, method: Method, data: Sequence[Path]) -> Scores:
+def _evaluate_classes(
+    subject: Subject, run: Run, method: Method, data: Sequence[Path] | Data
+) -> Scores:
     """Measure which classes a run names; its base has no head, so nothing stands beside."""
     recipe, model = run.recipe(), load_classifier(subject)
     learn = learn_of(method, model.reader)

@@ -26,11 +26,14 @@ from tunesmith.data.rows import (
 from tunesmith.data.sources import find_sets
 from tunesmith.data.token_rows import TokenRows
 from tunesmith.errors import DataError, RunError
+from tunesmith.logs import logger
 from tunesmith.models.reader import AnyReader
 from tunesmith.recipe.data import Data, Source
 from tunesmith.recipe.options import Recipe
 from tunesmith.runs.run import Run
 from tunesmith.templates import Template
+
+log = logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -82,44 +85,60 @@ def held_out_rows(run: Run, learn: Learn, reader: AnyReader) -> MeasuredRows:
 
 
 def file_rows(
-    paths: Sequence[Path], recipe: Recipe, learn: Learn, reader: AnyReader
+    given: Sequence[Path] | Data, recipe: Recipe, learn: Learn, reader: AnyReader
 ) -> MeasuredRows:
-    """Return the rows of files; a column `fact` holds what an answer must contain."""
-    held = {"validation": (), "validation_share": 0.0, "validation_rows": None}
-    options = recipe.data.model_copy(update={**held, "max_rows": None, "info": None})
-    way = _written_alike(recipe.data, learn.kind)
-    train = tuple(_describe(path, way, options) for path in paths)
-    options = options.model_copy(update={"train": train})
+    """Return the rows of files or sets; a column `fact` holds what an answer must contain."""
+    options = given if isinstance(given, Data) else _like(given, recipe, learn)
     splits = prepare(options, learn, reader.tokenizer, reader.template, seed=recipe.run.seed)
     asks = learn.kind not in ("text", "labelled", "image")
     facts = _read_facts(options) if asks else {}
     asked = _ask_all(_rows_of(splits.train), facts, reader.template)
-    return MeasuredRows(splits.train, asked, spell_files(paths))
+    return MeasuredRows(splits.train, asked, spell_files(given))
 
 
-def questions_of(paths: Sequence[Path], template: Template | None) -> list[Asked]:
+def _like(paths: Sequence[Path], recipe: Recipe, learn: Learn) -> Data:
+    """Read files as the rows were that a run learned from."""
+    held = {"validation": (), "validation_share": 0.0, "validation_rows": None}
+    options = recipe.data.model_copy(update={**held, "max_rows": None, "info": None})
+    way = _written_alike(recipe.data, learn.kind)
+    return options.model_copy(
+        update={"train": tuple(_describe(path, way, options) for path in paths)}
+    )
+
+
+def questions_of(given: Sequence[Path] | Data, template: Template | None) -> list[Asked]:
     """Read the questions of files for a model whose tokens are not ours; `fact` is read too.
 
     Raises:
         DataError: if a row is bad, or they hold no conversations.
     """
-    options = Data(train=tuple(Source(path=str(path)) for path in paths))
+    options = given if isinstance(given, Data) else _plain(given)
     report, found = DataReport(), []
     for rows in find_sets(options.train, options, "conversation"):
         meaning = meaning_for("conversation", find_meaning(rows, options.encoding), rows)
-        for row in read_set(rows, meaning, options.encoding, None):
+        read: list[Conversation] = []
+        for row in read_set(rows, meaning, options.encoding, options.system):
             report.num_read += 1
             if isinstance(row, Problem):
                 report.add_problem(row)
             elif isinstance(row, Conversation):
-                found.append(row)
-    report.raise_if_bad()
+                read.append(row)
+        found += read[: rows.max_rows]
+    if options.on_bad_row == "stop":
+        report.raise_if_bad()
+    elif report.num_bad:
+        log.warning("%s of %s rows are bad and left out", report.num_bad, report.num_read)
     return _ask_all(found, _read_facts(options), template)
 
 
-def spell_files(paths: Sequence[Path]) -> str:
-    """Name files in one line."""
-    return ", ".join(map(str, paths))
+def _plain(paths: Sequence[Path]) -> Data:
+    return Data(train=tuple(Source(path=str(path)) for path in paths))
+
+
+def spell_files(given: Sequence[Path] | Data) -> str:
+    """Name files or sets in one line."""
+    names = [source.path for source in given.train] if isinstance(given, Data) else given
+    return ", ".join(map(str, names))
 
 
 def _written_alike(data: Data, kind: Kind) -> Source | None:

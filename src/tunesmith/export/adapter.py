@@ -87,6 +87,8 @@ def find_own(order: Order) -> Path:
 
 def _name_base(order: Order) -> dict[str, str]:
     """Name the base as others may find it: no folder of this machine."""
+    if order.run is None:
+        return {}
     name = order.run.recipe().model.name
     return {"base_model_name_or_path": expand(name).name if exists(expand(name)) else name}
 

@@ -27,7 +27,7 @@ def export(
     blend: Mapping[str, float] = NO_OTHERS,
     weight: float = 1.0,
 ) -> Exported:
-    """Write a run's model in a form that other programs load.
+    """Write a run's model in a form that other programs load; or one that a file puts together.
 
     An adapter is merged into its base in full precision, whatever it was trained on: adding it to
     few bits would round away most of what was learned. The merged model must give the same greedy
@@ -46,10 +46,11 @@ def export(
     """
     subject = find_subject(name)
     run = subject.run
-    if run is None:
+    if run is None and not isinstance(name, Subject):
         raise ExportError(
             f"{subject.name} is a model, and only runs are exported",
-            hint="give the name of a run; see `tunesmith runs list`",
+            hint="give the name of a run; see `tunesmith runs list`; what others trained is "
+            "exported by a LLaMA-Factory file with model_name_or_path and adapter_name_or_path",
             where="command line",
         )
     subject = with_others(subject, blend, weight)

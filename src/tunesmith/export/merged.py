@@ -15,9 +15,9 @@ from tunesmith.export.parity import (
     Reference,
     check_same_answers,
     check_tokens,
-    read_probes,
     take_reference,
 )
+from tunesmith.export.probes import probes_of
 from tunesmith.models.chat import ChatModel, RewardModel, Subject, has_few_bits, load_subject
 from tunesmith.models.classes import Classifier
 
@@ -72,7 +72,7 @@ def load_tuned(order: Order, bytes_per_weight: float) -> Tuned:
     Raises:
         ExportError: if the disk lacks room, or the run's prompts are read otherwise than before.
     """
-    probes = read_probes(order.run)
+    probes = probes_of(order)
     trained = _take_quantized_reference(order.subject, probes)
     chat = load_subject(order.subject, precision="fp32", device="cpu", whole=True)
     check_room(order.to, int(count_weights(chat) * bytes_per_weight))

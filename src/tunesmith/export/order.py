@@ -54,6 +54,7 @@ class Order:
 
     Attributes:
         subject: of a run, with other adapters if they are added.
+        run: None for a model that others trained.
         to: the folder to make; nothing is there yet.
         precision: how weights are stored.
         form: one of `EXPORTERS`.
@@ -62,12 +63,17 @@ class Order:
     """
 
     subject: Subject
-    run: Run
+    run: Run | None
     to: Path
     precision: Precision = "auto"
     form: str = SAFETENSORS.name
     quantize: str | None = None
     calibration: Calibration | None = None
+
+    @property
+    def name(self) -> str:
+        """Return what the model is called in reports: of folders the last part."""
+        return Path(self.subject.name).name if self.run is None else self.run.name
 
 
 @dataclass(frozen=True)
@@ -109,10 +115,10 @@ def write_report(
     order: Order, exported: Exported, folder: Path, limits: Mapping[str, float] = LIMITS
 ) -> None:
     """Put the proof into the folder."""
-    blend, run = order.subject.blend, order.run.name
-    found: dict[str, Any] = {**asdict(exported), "run": run}
+    blend = order.subject.blend
+    found: dict[str, Any] = {**asdict(exported), "run": order.run and order.name}
     del found["folder"]
     if blend is not None:
-        found["blend"] = {run: blend.own, **{str(folder): w for folder, w in blend.others}}
+        found["blend"] = {order.name: blend.own, **{str(folder): w for folder, w in blend.others}}
     proof = {**found, "limits": {**limits, "near_tie": NEAR_TIE}}
     write_json(folder / REPORT, proof)

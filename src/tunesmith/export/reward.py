@@ -11,7 +11,8 @@ from tunesmith.export.aside import check_room, size_of, writing_aside
 from tunesmith.export.layout import write_scorer
 from tunesmith.export.merged import count_weights, merge
 from tunesmith.export.order import Exported, Order, write_report
-from tunesmith.export.parity import NEAR_TIE, Distance, check_distance, read_probes
+from tunesmith.export.parity import NEAR_TIE, Distance, check_distance
+from tunesmith.export.probes import probes_of
 from tunesmith.inference.looked import encode_messages
 from tunesmith.inference.score import score_tokens
 from tunesmith.models.chat import RewardModel, Subject, load_reward_model
@@ -31,7 +32,7 @@ def export_reward(order: Order, precision: str, bytes_per_weight: float) -> Expo
             where=order.subject.name,
         )
     tuned = load_reward_model(order.subject, device="cpu")
-    prompts = _prompts(tuned, read_probes(order.run))
+    prompts = _prompts(tuned, probes_of(order))
     check_room(order.to, int(count_weights(tuned) * bytes_per_weight))
     wanted = _score(tuned, prompts)
     merged = replace(tuned, model=merge(tuned))

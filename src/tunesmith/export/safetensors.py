@@ -55,6 +55,12 @@ def _export_classifier(order: Order, precision: str) -> Exported:
             hint="leave out --also and --weight",
             where=order.subject.name,
         )
+    if order.run is None:
+        raise ExportError(
+            "a classifier is exported of a run, whose rows it is compared on",
+            hint="give the name of a run; see `tunesmith runs list`",
+            where=order.subject.name,
+        )
     probes, to = read_probes(order.run), order.to
     tuned = load_classifier(order.subject, device="cpu")
     check_room(to, count_weights(tuned) * BYTES[precision])

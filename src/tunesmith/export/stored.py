@@ -13,7 +13,6 @@ from tunesmith.export.parity import check_tokens
 from tunesmith.models.chat import ChatModel, Subject, find_subject, load_subject
 from tunesmith.models.inspect import read_config
 from tunesmith.models.value import FILE, VALUE
-from tunesmith.runs.run import Run
 
 if TYPE_CHECKING:
     import torch
@@ -24,7 +23,7 @@ BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 
 def precision_of(order: Order) -> str:
     """Name the precision in which an export stores whole weights."""
-    return stored_precision(order.run) if order.precision == "auto" else order.precision
+    return stored_precision(order.subject) if order.precision == "auto" else order.precision
 
 
 def dtype_of(precision: str) -> torch.dtype:
@@ -34,12 +33,14 @@ def dtype_of(precision: str) -> torch.dtype:
     return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
 
 
-def stored_precision(run: Run) -> str:
-    """Name the precision in which the weights that a run started from are stored."""
-    try:
-        base = find_subject(run.path, base_only=True).base
-    except (ModelError, RecipeError):  # a whole model can be exported when its base is gone
-        base = run.model
+def stored_precision(subject: Subject) -> str:
+    """Name the precision in which the weights that a model started from are stored."""
+    base, run = subject.base, subject.run
+    if run is not None:
+        try:
+            base = find_subject(run.path, base_only=True).base
+        except (ModelError, RecipeError):  # a whole model can be exported when its base is gone
+            base = run.model
     config = read_config(base / "config.json")
     text = config.get("text_config") or {}
     named = config.get("dtype") or config.get("torch_dtype") or text.get("dtype") or "float32"

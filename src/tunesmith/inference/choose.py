@@ -13,8 +13,9 @@ from tunesmith.inference.batching.build import Built, build_engine
 from tunesmith.inference.generate import BATCH_ROWS
 from tunesmith.inference.own_model import OwnModel
 from tunesmith.models.chat import Subject, find_subject, load_subject
-from tunesmith.models.gguf_file import find_gguf
-from tunesmith.paths import expand
+from tunesmith.models.encoder import load_encoder
+from tunesmith.models.gguf_file import find_gguf, find_gguf_adapter
+from tunesmith.models.pooling import is_embedder
 
 EngineName = Literal["own", "generate", "llama.cpp", "vllm", "remote"]
 Name = str | Path | Subject
@@ -92,10 +93,26 @@ def _is_known(name: str) -> TypeGuard[EngineName]:
 
 
 def _own(name: Name, how: Engines) -> Built:
-    built = build_engine(name, precision=how.precision, rows=how.rows)
+    subject = find_subject(name)
+    if subject.adapter is None and subject.run is None and is_embedder(subject.base):
+        return _embedding(subject, how)
+    built = build_engine(subject, precision=how.precision, rows=how.rows)
     for called, run in how.adapters.items():
         built.engine.add(called, run)
     return built
+
+
+def _embedding(subject: Subject, how: Engines) -> Built:
+    from tunesmith.inference.embedding import EmbeddingEngine
+
+    if how.rows is not None or how.adapters:
+        raise RequestError(
+            "an embedding model writes no answers, with adapters or without",
+            hint="leave it out, or serve it as a model that writes with --engine generate",
+            where="--adapter" if how.adapters else "--max-active",
+        )
+    engine = EmbeddingEngine(load_encoder(subject.name, subject.base, how.precision))
+    return Built(engine, "embedding", "an embedding model: points of texts, and no answers")
 
 
 def _generate(name: Name, how: Engines) -> Built:
@@ -114,7 +131,7 @@ def _llama_cpp(name: Name, how: Engines) -> Built:
     assert file is not None  # which_engine has seen it
     if how.precision not in ("auto", "fp32"):
         raise _without_precision("the numbers of a GGUF are those of its file")
-    adapters = {called: expand(path) for called, path in how.adapters.items()}
+    adapters = {called: find_gguf_adapter(path) for called, path in how.adapters.items()}
     cache: Literal["f16", "f32"] = "f32" if how.precision == "fp32" else "f16"
     options = LlamaCppOptions(adapters, slots=how.rows or SLOTS, cache=cache)
     return Built(LlamaCpp(file, options), "llama.cpp", f"llama.cpp serves {file.name}")

@@ -19,7 +19,16 @@ def embed(model: ChatModel, prompts: Sequence[Sequence[int]]) -> list[list[float
     Raises:
         RequestError: if a text is empty or longer than the model takes.
     """
-    longest = max_positions(model)
+    check_texts(prompts, max_positions(model))
+    return [_mean_state(model, prompt) for prompt in prompts]
+
+
+def check_texts(prompts: Sequence[Sequence[int]], longest: int) -> None:
+    """Refuse texts that cannot be read.
+
+    Raises:
+        RequestError: if one is empty or longer than the model takes.
+    """
     for place, prompt in enumerate(prompts):
         if not 0 < len(prompt) <= longest:
             raise RequestError(
@@ -27,7 +36,6 @@ def embed(model: ChatModel, prompts: Sequence[Sequence[int]]) -> list[list[float
                 hint="shorten it, or give some words",
                 where=f"input.{place}",
             )
-    return [_mean_state(model, prompt) for prompt in prompts]
 
 
 def _mean_state(model: ChatModel, prompt: Sequence[int]) -> list[float]:

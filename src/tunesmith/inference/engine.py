@@ -114,6 +114,7 @@ class Speech(Protocol):
         num_tokens: how many tokens there are.
         manner: how it marks thoughts and calls of tools, where its texts are ours to part.
         template: what writes its conversations, where we do it.
+        opening: tokens that begin a plain text, where the tokenizer itself puts some before it.
     """
 
     longest: int
@@ -124,6 +125,7 @@ class Speech(Protocol):
     num_tokens: int
     manner: Manner = PLAIN
     template: Template | None = None
+    opening: Sequence[int] = ()
 
     def render(self, messages: Messages, tools: Tools, options: Mapping[str, Any]) -> list[int]:
         """Write a conversation as the model's template does; tokenize it.
@@ -140,7 +142,7 @@ class Speech(Protocol):
         """
 
     def encode(self, text: str) -> list[int]:
-        """Tokenize a text to be continued."""
+        """Tokenize a text, without what begins it."""
 
     def decode(self, tokens: Sequence[int], *, keep_special: bool = False) -> str:
         """Return the text of tokens."""
@@ -212,8 +214,18 @@ class Engine(Writer, Protocol):
         """
         return
 
+    def check_writes(self) -> None:
+        """Refuse if it writes no answers at all.
+
+        Raises:
+            RequestError: saying what it does.
+        """
+        return
+
     def embed(self, prompts: Sequence[Sequence[int]], model: str = "") -> list[list[float]]:
-        """Return the mean of the last hidden states of each prompt, not normalized.
+        """Return the point of each prompt, not normalized: the mean of the last hidden states.
+
+        Embedding models make it in their own way.
 
         Raises:
             RequestError: if it cannot.

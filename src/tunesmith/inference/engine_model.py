@@ -12,6 +12,7 @@ from tunesmith.inference.choose import Engines, choose_engine
 from tunesmith.inference.engine import Engine, Piece, Request, Work
 from tunesmith.inference.generate import Answer, Messages, Tools
 from tunesmith.inference.sampling import Sampling
+from tunesmith.models.chat import Subject
 
 NOTHING: Mapping[str, Any] = {}
 
@@ -58,7 +59,7 @@ class EngineModel:
         self.engine.close()
 
 
-def open_model(name: str | Path, rows: int) -> EngineModel:
+def open_model(name: str | Path | Subject, rows: int) -> EngineModel:
     """Let the engine that serves a model, or a GGUF, answer for it.
 
     Args:

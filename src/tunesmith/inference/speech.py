@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from tunesmith.data.tokens import encode
+from tunesmith.data.tokens import encode, opening_of
 from tunesmith.inference.engine import Form, Speech, Tokenize
 from tunesmith.inference.generate import Messages, Tools, max_positions, template_of
 from tunesmith.inference.looked import Written, write_messages
@@ -35,7 +35,7 @@ class ModelSpeech(Speech):
         self.defaults = default_sampling(model.folder)
         self.template, self.can_chat = model.template, model.template is not None
         self.options = model.template.options if model.template else frozenset()
-        self.num_tokens = len(model.tokenizer)
+        self.num_tokens, self.opening = len(model.tokenizer), opening_of(model.tokenizer)
         self.manner = find_manner(model.template, model.tokenizer)
         self._spelling = Spelling(model.tokenizer)
         self._forms = Forms(model.tokenizer, model.stop_ids)
@@ -51,7 +51,7 @@ class ModelSpeech(Speech):
             return written.encode(self._model.tokenizer)
 
     def encode(self, text: str) -> list[int]:
-        """Tokenize a text to be continued."""
+        """Tokenize a text, without what begins it."""
         with self._lock:
             return encode(self._model.tokenizer, text)
 

@@ -29,6 +29,7 @@ from tunesmith.models.adapter import check_base
 from tunesmith.models.beneath import NOTHING
 from tunesmith.models.chat import Subject, find_subject
 from tunesmith.models.inspect import ADAPTER, read_config
+from tunesmith.models.load import load_config
 from tunesmith.settings import LOOPBACK, environment_offline, read_settings
 
 if TYPE_CHECKING:
@@ -292,6 +293,14 @@ def _check(subject: Subject, base: Path) -> None:
                 hint="export it first, and serve the exported folder",
                 where=subject.name,
             )
+    turns = vars(load_config(subject.base).get_text_config()).get("rope_parameters") or {}
+    if "dynamic" in (turns.get("rope_type"), turns.get("full_attention", {}).get("rope_type")):
+        raise ModelError(
+            "vLLM turns the positions of every text as those of the longest, and the model was "
+            "trained to turn them by each text's own length: rope_type dynamic",
+            hint="serve it with --engine own, or train it with model.rope_scaling.kind: yarn",
+            where=subject.name,
+        )
     if subject.adapter is not None:
         check_base(subject.adapter, base, foreign=subject.run is None)
 

@@ -16,6 +16,7 @@ from tunesmith.models.load import (
     read_architecture,
     read_weights,
     refuse_partial,
+    takes_more,
 )
 from tunesmith.models.score import HEADS, find_score
 from tunesmith.settings import forbid_network
@@ -150,6 +151,14 @@ def choose_labels(folder: Path, found: Sequence[str]) -> tuple[str, ...]:
 
 
 def _no_head(folder: Path, config: PreTrainedConfig) -> ModelError:
+    if takes_more(config.model_type):
+        return ModelError(
+            f"a model of the architecture {config.model_type!r}, which takes more than text, gets "
+            "no head of labels",
+            hint="let it learn labels as answers, from questions with `images` (method.name: sft), "
+            "or take a model for images alone, such as vit",
+            where=str(folder / "config.json"),
+        )
     return ModelError(
         f"transformers knows no classifier of the architecture {config.model_type!r} that has one "
         f"head ({' or '.join(HEADS)})",

@@ -45,6 +45,29 @@ def find_gguf(name: str | Path) -> Path | None:
     return files[0] if files else None
 
 
+def find_gguf_adapter(name: str) -> Path:
+    """Find the adapter behind a name: a file, or the folder of an export.
+
+    Raises:
+        ModelError: if there is none.
+    """
+    path = expand(name)
+    file = path / f"{ADAPTER}.gguf" if exists(path) and path.is_dir() else path
+    if not is_gguf(file):
+        raise ModelError(
+            "there is no GGUF of an adapter",
+            hint="write one of a run: tunesmith export RUN --to FOLDER --format gguf-adapter",
+            where=str(file),
+        )
+    if read_gguf_header(file).get("general.type") != ADAPTER:
+        raise ModelError(
+            "the GGUF is a whole model, and no adapter that could answer over another one",
+            hint="serve it by itself, at another --port",
+            where=str(file),
+        )
+    return file
+
+
 def _whole(file: Path) -> str:
     part = PART.fullmatch(file.stem)
     return part.group(1) if part else file.stem

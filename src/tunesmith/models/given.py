@@ -10,7 +10,7 @@ from tunesmith.models.around import look_around
 from tunesmith.models.chat import Subject, put_together
 from tunesmith.paths import exists, expand
 from tunesmith.recipe.llamafactory.file import read_file
-from tunesmith.recipe.llamafactory.use import Use, read_use
+from tunesmith.recipe.llamafactory.use import Use, Verb, read_use
 from tunesmith.recipe.quantize import Quantize
 
 ENDINGS = (".yaml", ".yml", ".json")
@@ -29,18 +29,26 @@ class Given:
     use: Use | None = None
 
 
-def find_given(name: str, overrides: Sequence[str] = (), *, to_export: bool = False) -> Given:
+def find_given(
+    name: str,
+    overrides: Sequence[str] = (),
+    verb: Verb = "chat",
+    *,
+    to_export: bool = False,
+) -> Given:
     """Find a model by its name, or the one that a file describes.
 
     Args:
         overrides: `key=value` for a file.
+        verb: what is done with it.
+        to_export: whether a file must name the folder of an export.
 
     Raises:
         RecipeError: if the file cannot be used, or there is none to override.
     """
     path = expand(name)
     if path.suffix in ENDINGS and exists(path) and path.is_file():
-        use = read_use(read_file(path, overrides), look_around(), to_export=to_export)
+        use = read_use(read_file(path, overrides), look_around(), verb, to_export=to_export)
         found = put_together(use.model, use.adapters, use.template, use.quantize)
         return Given(_in_bits(found, use.quantize), use)
     if overrides:

@@ -12,9 +12,10 @@ from tunesmith.errors import ModelError
 from tunesmith.logs import hush
 from tunesmith.models.inspect import check_files, is_scorer, labels_of
 from tunesmith.models.quantize import check_package, find_misfits, loading_options, settle
-from tunesmith.models.quantize.packed import Packed, find_packed, refuse_packed, refuse_twice
+from tunesmith.models.quantize.packed import find_packed, refuse_packed, refuse_twice
 from tunesmith.models.quantize.packed import loading_options as packed_options
 from tunesmith.models.quantize.packed import settle as fill
+from tunesmith.models.quantize.packed.contents import Packed
 from tunesmith.models.quantize.whole import make_whole
 from tunesmith.models.reasons import few, reason_of
 from tunesmith.models.remote import not_built_in

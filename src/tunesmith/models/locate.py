@@ -86,6 +86,19 @@ def _no_model(folder: Path) -> ModelError:
             "evaluate, or name the run it was exported from",
             where=str(folder),
         )
+    if (folder / "model" / "adapter_config.json").is_file():
+        return ModelError(
+            "this is a run that learned an adapter, not a whole model",
+            hint=f"make one with `tunesmith export {shlex.quote(str(folder))} --to FOLDER`; to "
+            "train on from it, name its base and add it with model.adapters",
+            where=str(folder),
+        )
+    if (folder / "model" / "config.json").is_file():
+        return ModelError(
+            "this is a run, and its model lies inside of it",
+            hint=f"name {folder / 'model'}",
+            where=str(folder),
+        )
     inside = sorted(path.name for path in folder.iterdir())[:6]
     return ModelError(
         "the folder holds no config.json",

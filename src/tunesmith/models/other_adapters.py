@@ -49,6 +49,15 @@ def _vera(tuning: VeRA, layers: dict[str, Any], common: dict[str, Any]) -> Any:
     return VeraConfig(r=tuning.rank, save_projection=True, **common)
 
 
+def round_shared(model: torch.nn.Module) -> None:
+    """Keep the random matrices that layers share in bf16, as all beside them is."""
+    import torch
+
+    for name, matrix in model.named_buffers():
+        if any(name.endswith(f"{shared}.default") for shared in ("vera_A", "vera_B")):
+            matrix.data = matrix.data.to(torch.bfloat16)
+
+
 def _oft(tuning: OFT, layers: dict[str, Any], common: dict[str, Any]) -> Any:
     """Turn by Cayley's formula itself, not by the first terms of its series: lengths are kept."""
     from peft import OFTConfig

@@ -25,6 +25,7 @@ from tunesmith.models.load import (
     load_scorer,
 )
 from tunesmith.models.locate import locate
+from tunesmith.models.other_adapters import round_shared
 from tunesmith.models.reader import AnyReader, Reader, check_senses, find_any_reader, find_reader
 from tunesmith.models.senses import sees
 from tunesmith.models.start import check_start, find_start
@@ -156,6 +157,8 @@ def load_roles(recipe: Recipe, reader: AnyReader, labels: Sequence[str] = ()) ->
         restore_adapter(policy, start)
     for weight in policy.parameters():
         weight.data = weight.data.to(_stored(weight, precision))
+    if precision == "pure_bf16":
+        round_shared(policy)
     use_few_passes(policy)
     if isinstance(reader, Reader) and reader.senses is not None:
         let_see(policy, reader.senses)

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
 WHERE = "model.rope_scaling"
+AXES = "mrope_section"
+"""Where a model counts positions along several axes."""
 MAIN = "full_attention"
 """The layers that see the whole text, where kinds of layers turn otherwise each."""
 
@@ -23,8 +25,8 @@ def settle_rope(config: PreTrainedConfig, rope: RopeScaling, longest: int) -> Ro
         longest: tokens of the longest row that is asked for.
 
     Raises:
-        RecipeError: if the model has no rotary positions, or ones that are stretched already, or
-            the rows fit as they are.
+        RecipeError: if the model has no rotary positions, ones that are stretched already or ones
+            that tell no length, or the rows fit as they are.
     """
     text: Any = config.get_text_config()
     turns = _main(text)
@@ -38,6 +40,11 @@ def settle_rope(config: PreTrainedConfig, rope: RopeScaling, longest: int) -> Ro
         raise _refusal(
             f"the positions of the model are stretched already ({kind})",
             "remove it; its config.json says how long texts may be",
+        )
+    if isinstance(rope, Dynamic) and AXES in turns:
+        raise _refusal(
+            "the positions of the model have several axes, which tell no length of a text",
+            "write model.rope_scaling.kind: yarn",
         )
     original = rope.original_length or int(text.max_position_embeddings)
     factor = rope.factor or float(ceil(longest / original))

@@ -15,10 +15,9 @@ from typing import Any
 import torch
 
 from tunesmith.errors import ModelError
+from tunesmith.models.rope import AXES
 
 KINDS = frozenset({"dynamic", "longrope"})
-AXES = "mrope_section"
-"""Where a model counts positions along several axes."""
 LEARNED = "original_inv_freq"
 """How transformers calls the frequencies of short texts, a layer's kind before it."""
 

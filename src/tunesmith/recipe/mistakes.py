@@ -17,13 +17,21 @@ UNIONS = ("method", "tuning", "optimizer", *NESTED)
 
 def explain_mistake(problem: ValidationError, where: str) -> RecipeError:
     """Describe the first mistake, preferring an unknown name: it often causes the others."""
-    mistakes = sorted(problem.errors(), key=lambda mistake: mistake["type"] != "extra_forbidden")
+    found = [mistake for mistake in problem.errors() if not _follows(mistake, problem)]
+    mistakes = sorted(found, key=lambda mistake: mistake["type"] != "extra_forbidden")
     first = mistakes[0]
     dotted = _dotted(first["loc"])
     message, hint = _describe(first, dotted)
     if len(mistakes) > 1:
         message += f" (and {len(mistakes) - 1} more)"
     return RecipeError(message, hint=hint, where=f"{where}, {dotted}" if where else dotted)
+
+
+def _follows(mistake: Any, problem: ValidationError) -> bool:
+    """Whether a list is called too short only because entries of it are wrong."""
+    place = mistake["loc"]
+    inside = (each["loc"][: len(place)] == place != each["loc"] for each in problem.errors())
+    return mistake["type"] == "too_short" and any(inside)
 
 
 def _describe(mistake: Any, dotted: str) -> tuple[str, str]:

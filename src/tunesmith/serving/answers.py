@@ -15,14 +15,17 @@ from tunesmith.inference.tool_calls import ToolFormat, named_tool_format
 from tunesmith.logs import logger
 from tunesmith.models.chat import Subject, find_subject, load_reward_model
 from tunesmith.models.inspect import is_scorer, labels_of
+from tunesmith.models.pooling import is_embedder
 from tunesmith.paths import last_part
 from tunesmith.serving.guard import read_key
 from tunesmith.serving.judge import Judge
 from tunesmith.serving.limits import MAX_WAITING
 from tunesmith.serving.service import Service
+from tunesmith.serving.usual import Usual
 from tunesmith.serving.workspace import find_workspace
 
 log = logger(__name__)
+SCORE, EMBED = "/score", "/v1/embeddings"
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class Answering:
         precision: numbers that it counts in.
         url: where the paths of a remote server begin.
         key_file: holds the key that it asks for.
+        usual: how it answers where a request does not say it.
     """
 
     called: str = ""
@@ -50,6 +54,7 @@ class Answering:
     precision: PrecisionOption = "auto"
     url: str = ""
     key_file: Path | None = None
+    usual: Usual = field(default_factory=Usual)
 
 
 def open_answers(name: str | Path | Subject, how: Answering) -> Service | Judge:
@@ -94,8 +99,29 @@ def _serve(
         main,
         max_waiting=how.max_waiting,
         tools=tools,
+        usual=how.usual,
         workspace=find_workspace(beside),
     )
+
+
+def only_address(answers: Service | Judge) -> str:
+    """Return the one address that a model answers at that writes nothing; empty for others."""
+    if isinstance(answers, Judge):
+        return SCORE
+    try:
+        answers.engine.check_writes()
+    except RequestError:
+        return EMBED
+    return ""
+
+
+def address_of(subject: Subject) -> str:
+    """Say the same of a model that is not loaded."""
+    weights = subject.adapter or subject.base
+    if is_scorer(weights) and not labels_of(weights):
+        return SCORE
+    alone = subject.adapter is None and subject.run is None
+    return EMBED if alone and is_embedder(subject.base) else ""
 
 
 def _engines(how: Answering) -> Engines:

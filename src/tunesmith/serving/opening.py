@@ -43,7 +43,8 @@ def let_in(body: Asking, note: Note, service: Service, count: int = 1) -> Opened
     Raises:
         RequestError: naming what cannot be done.
     """
+    service.engine.check_writes()
     body.check()
     speaker = service.find(body.model)
-    sampling = choose_sampling(speaker.speech, body.sampling())
+    sampling = choose_sampling(speaker.speech, service.usual, body.sampling())
     return Opened(speaker, sampling, service.enter(note, speaker.name, count))

@@ -27,7 +27,9 @@ STATUS = {
     "NoOdds": 500,
 }
 RETRY = (429, 503)
-CHOICE = re.compile(r"str|int|list\[.*|function-.*|constrained-.*|[A-Z]\w*Part")
+CHOICE = re.compile(
+    r"str|int|(list|literal)\[.*|(function|constrained|tagged)-.*|[A-Z]\w*(Part|Item|Tool|Function)"
+)
 """How pydantic names the kinds of value that a field may have."""
 
 

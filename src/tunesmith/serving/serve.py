@@ -10,7 +10,7 @@ from pathlib import Path
 from tunesmith.errors import RequestError, require
 from tunesmith.models.chat import Subject
 from tunesmith.serving.access import USUAL, Access, Key, digest_of
-from tunesmith.serving.answers import Answering, open_answers
+from tunesmith.serving.answers import Answering, only_address, open_answers
 from tunesmith.serving.guard import Guard, is_loopback, read_key
 from tunesmith.serving.keys import KeyStore
 from tunesmith.settings import read_settings
@@ -48,13 +48,13 @@ class Ready:
 
     Attributes:
         asks_for_key: whether clients must send one.
-        scores: whether it is a reward model.
+        only: the one address that a model answers at that writes nothing; empty for others.
     """
 
     models: Sequence[str]
     address: str
     asks_for_key: bool
-    scores: bool
+    only: str = ""
 
 
 def serve(
@@ -82,7 +82,6 @@ def serve(
         require(module, extra="serve")
     access = find_access(doors)
     from tunesmith.serving.app import build_app, build_waiting_app
-    from tunesmith.serving.judge import Judge
     from tunesmith.serving.loading import Loading
     from tunesmith.serving.request_log import RequestLog
     from tunesmith.serving.server import Answered, handled_by, listen, shown
@@ -105,7 +104,7 @@ def serve(
                     answers.names(),
                     shown(host, listener),
                     asks_for_key=access.keys is not None,
-                    scores=isinstance(answers, Judge),
+                    only=only_address(answers),
                 )
             )
             answered.wait()

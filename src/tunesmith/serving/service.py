@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from tunesmith.errors import RequestError
+from tunesmith.errors import DataError, RequestError
 from tunesmith.inference.engine import Engine, Load, Request, Speech
 from tunesmith.inference.generate import Messages, Tools
 from tunesmith.inference.manner import Manner
@@ -22,6 +23,7 @@ from tunesmith.serving.limits import (
 )
 from tunesmith.serving.queue import Made, Queue, in_time
 from tunesmith.serving.timed import TimedPool
+from tunesmith.serving.usual import Usual
 from tunesmith.serving.workspace import Workspace, find_workspace
 
 
@@ -47,6 +49,7 @@ class Service(Queue):
     Attributes:
         name: what clients call the main model.
         workspace: where adapters may lie that clients name.
+        usual: how it answers where a request does not say it.
     """
 
     def __init__(
@@ -57,11 +60,13 @@ class Service(Queue):
         max_waiting: int = MAX_WAITING,
         tools: ToolFormat | None = None,
         workspace: Workspace | None = None,
+        usual: Usual | None = None,
     ) -> None:
         super().__init__(max_waiting=max_waiting)
         self._writer = TimedPool(1, "template", slow=SLOW_WRITERS)
         self._tokenizer = TimedPool(1, "tokenizer")
         self._tools = tools
+        self.usual = usual or Usual()
         self.engine, self.name = engine, name
         self.workspace = workspace or find_workspace()
         self._post = Post()
@@ -91,12 +96,18 @@ class Service(Queue):
     def find(self, name: str | None) -> Speaker:
         """Find a model by the name that a request gives it; the main one if it gives none.
 
+        The last part of a run's name is enough if only one has it, as on the command line.
+
         Raises:
             UnknownModel: if there is none of that name.
         """
-        for speaker in self.speakers():
+        speakers = self.speakers()
+        for speaker in speakers:
             if name in (None, speaker.name):
                 return speaker
+        called = [speaker for speaker in speakers if STAMP.sub("", speaker.name) == name]
+        if len(called) == 1:
+            return called[0]
         raise self.unknown(name or "")
 
     def load(self) -> Load:
@@ -127,11 +138,11 @@ class Service(Queue):
         """Tokenize a conversation as the model's template writes it.
 
         Raises:
-            RequestError: if the model only continues text, has no such option, or the text is
-                longer than the model takes.
-            DataError: if the template refuses the messages.
+            RequestError: if the model only continues text, has no such option, its template
+                refuses the messages, or the text is longer than the model takes.
         """
         speech, options = speaker.speech, options or {}
+        messages = self.usual.begun(messages)
         if not speech.can_chat:
             raise RequestError(
                 "the model has no chat template, so it can only continue text",
@@ -145,23 +156,42 @@ class Service(Queue):
                 hint=f"it has: {known}",
                 where="chat_template_kwargs",
             )
+        if tools and speech.template is not None and not speech.template.writes_tools:
+            raise RequestError(
+                "the model's chat template writes no tools",
+                hint="leave them out, or ask a model whose template does",
+                where="tools",
+            )
         shown = sum(_length(message.get("media", ())) for message in messages)
         size = sum(map(_length, messages)) + sum(map(_length, tools)) - shown
         _check_size(speech, size, "messages")
         seconds = _seconds_for(size + shown)
         writing = partial(speech.write, messages, tools, options)
-        tokenizing = await in_time(self._writer, writing, seconds, "messages")
-        return await self.tokenize(tokenizing, size + shown, "messages")
+        try:
+            tokenizing = await in_time(self._writer, writing, seconds, "messages")
+            return await self.tokenize(tokenizing, size + shown, "messages")
+        except DataError as problem:
+            if problem.where == "messages":
+                raise
+            hint = "send what the model's template can write"
+            raise RequestError(problem.message, hint=hint, where="messages") from problem
 
-    async def encode(self, speaker: Speaker, text: str, where: str = "prompt") -> list[int]:
-        """Tokenize a text to be continued.
+    async def encode(
+        self, speaker: Speaker, text: str, where: str = "prompt", *, opens: bool = True
+    ) -> list[int]:
+        """Tokenize a text to be continued, begun as plain texts of the model begin.
+
+        Args:
+            opens: whether it is, unless it spells that beginning itself.
 
         Raises:
             RequestError: if it is longer than the model takes.
         """
         speech = speaker.speech
         _check_size(speech, len(text), where)
-        return await self.tokenize(lambda: speech.encode(text), len(text), where)
+        tokens = await self.tokenize(lambda: speech.encode(text), len(text), where)
+        opening = [*speech.opening] if opens and tokens else []
+        return tokens if tokens[: len(opening)] == opening else [*opening, *tokens]
 
     async def tokenize(self, made: Callable[[], Made], size: int, where: str) -> Made:
         """Do what needs a tokenizer, which serves one at a time, off the event loop.
@@ -209,14 +239,14 @@ class Service(Queue):
         self.engine.close()
 
 
-def choose_sampling(speech: Speech, options: Mapping[str, Any]) -> Sampling:
-    """Take a model's own way of sampling, but for the options that are given.
+def choose_sampling(speech: Speech, usual: Usual, options: Mapping[str, Any]) -> Sampling:
+    """Take the usual way of sampling, but for the options that are given.
 
     Raises:
         RequestError: if one means nothing.
     """
     given = {name: value for name, value in options.items() if value is not None}
-    chosen = replace(speech.defaults, **given)
+    chosen = replace(usual.sampled(speech.defaults), **given)
     chosen.check()
     return chosen
 
@@ -245,6 +275,8 @@ def check_tokens(speech: Speech, tokens: Sequence[int] | Mapping[int, Any], wher
         )
 
 
+STAMP = re.compile(r"^\d{4}-\d{2}-\d{2}-\d{4}-")
+"""How names of runs begin: with the minute in which they were made."""
 LONGEST_TOKEN = 256
 """Characters; longer ones are found in runs of blanks only."""
 

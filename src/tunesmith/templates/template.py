@@ -187,7 +187,7 @@ class Template:
 
     def _check_tools(self, tools: Tools) -> None:
         """Refuse tools that the template would not write."""
-        if tools and not self._writes_tools:
+        if tools and not self.writes_tools:
             raise self._unwritten(f"writes no tools; {OTHER}")
 
     def _check_written(self, message: Mapping[str, Any], text: str) -> None:
@@ -321,7 +321,7 @@ class Template:
             return False
 
     @cached_property
-    def _writes_tools(self) -> bool:
+    def writes_tools(self) -> bool:
         """Whether the name of an offered tool is found in what the template writes."""
         try:
             return PROBE in self._render([QUESTION], [TOOL], prompt=True).text

@@ -11,13 +11,14 @@ import numpy as np
 from tunesmith.errors import RecipeError, RunError
 from tunesmith.hardware import choose_device, choose_precision
 from tunesmith.methods.batches import split_update
+from tunesmith.methods.online import OnlineMethod
 from tunesmith.models.reader import Reader
 from tunesmith.models.tuning import is_full
 from tunesmith.recipe.optimizer import AdamW
 from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.tuning import LoRA
 from tunesmith.training.memory import free_gib
-from tunesmith.training.order import build_order, count_steps
+from tunesmith.training.order import build_order, count_steps, update_rows
 from tunesmith.training.prepare import Prepared, longest_row, num_answer_tokens
 from tunesmith.training.processes import num_processes
 from tunesmith.training.updates import deal
@@ -198,7 +199,8 @@ def _batch_sizes(
     if unknown or not flat or steps * len(rows) > LOOKED_AHEAD * len(order):
         longest = longest_row(prepared)
         apart = 2 * rows.reach if is_paired(prepared) and not flat else longest  # two padded texts
-        return lambda tokens: (max(tokens, apart), True)
+        whole = apart * _most_rows(prepared, processes)
+        return lambda tokens: (max(min(tokens, whole), apart), whole > tokens)
     totals, longest_rows = order.sizes(steps)
 
     shares = -(-totals // processes)
@@ -216,6 +218,17 @@ def _batch_sizes(
         return found, bool((shares > np.maximum(tokens, longest_rows)).any())
 
     return largest
+
+
+def _most_rows(prepared: Prepared, processes: int) -> int:
+    """Count the rows of an update that may all fall to one process."""
+    recipe, method = prepared.recipe, prepared.method
+    if recipe.optimizer.update_tokens:
+        return len(prepared.splits.train)
+    if not isinstance(method, OnlineMethod):
+        return update_rows(recipe)
+    questions = -(-update_rows(recipe) // processes)
+    return -(-questions * method.writing.group_size // method.writing.minibatches)
 
 
 def is_paired(prepared: Prepared) -> bool:

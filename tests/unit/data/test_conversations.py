@@ -127,7 +127,7 @@ def test_a_role_that_nobody_knows_is_quoted_with_the_known_ones(name: str) -> No
     said = fault(name, spell(name, ("narrator\n\ud800", "a")))
     expected = {
         "messages": "system, developer, user, assistant, tool, function",
-        "sharegpt": "human, gpt, system, observation, function_call",
+        "sharegpt": "human, gpt, system, observation, function_call, or what `tags` name",
     }
     assert said == f"message 1 has the role 'narrator\\u000a\\ud800'; expected {expected[name]}"
 

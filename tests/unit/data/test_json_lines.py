@@ -151,7 +151,7 @@ def test_a_folder_is_no_file(tmp_path: Path) -> None:
         read(tmp_path / "a.jsonl")
 
 
-@pytest.mark.parametrize("name", ["a.xlsx", "a"])
+@pytest.mark.parametrize("name", ["a.xlsx", "a", "a.jsonl.gz", "a.zip"])
 def test_a_file_of_an_unknown_kind_is_refused_with_the_known_ones(
     tmp_path: Path, name: str
 ) -> None:
@@ -159,6 +159,7 @@ def test_a_file_of_an_unknown_kind_is_refused_with_the_known_ones(
         read(write(tmp_path / name, GOOD))
     assert ".jsonl" in caught.value.hint
     assert ".parquet" in caught.value.hint
+    assert ("unpack it" in caught.value.hint) == name.endswith(("gz", "zip"))
 
 
 def test_the_ending_of_a_name_may_be_written_in_capitals(tmp_path: Path) -> None:

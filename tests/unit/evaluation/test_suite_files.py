@@ -116,6 +116,7 @@ def test_a_folder_without_the_layout_is_named(tmp_path: Path) -> None:
     [
         ([ROW, {**ROW, "answer": 2}], "the column `answer` is 2", 2),
         ([ROW, {**ROW, "answer": "c"}], "the column `answer` is 'C'", 2),
+        ([ROW, {**ROW, "answer": "AB"}], "the column `answer` is 'AB'", 2),
         ([ROW, {**ROW, "answer": True}], "the column `answer` is no text", 2),
         ([{**ROW, "choices": ["a"]}], "the column `choices` has 1 choices", 1),
         ([{**ROW, "choices": ["a", 3]}], "the column `choices` is no list of texts", 1),

@@ -18,6 +18,7 @@ from tests.asking import PROMPTS, Ear, assert_same, reference, wait_until_idle
 from tunesmith.errors import ModelError, RequestError
 from tunesmith.inference.batching.build import build_engine
 from tunesmith.inference.batching.engine import BatchingEngine
+from tunesmith.inference.embed import embed
 from tunesmith.inference.engine import Request
 from tunesmith.inference.sampling import Sampling
 from tunesmith.models.chat import ChatModel, Subject, load_subject
@@ -145,9 +146,28 @@ def test_names_are_taken_once_and_the_base_stays(
     for name in ("other", ""):
         with pytest.raises(RequestError, match=f"there is no model {name}"):
             engine.remove(name)
-    with pytest.raises(RequestError, match="adapters make no embeddings"):
-        engine.embed([[1, 2]], "few")
-    assert len(engine.embed([[1, 2]])[0]) == 32
+
+
+@pytest.mark.parametrize("shape", ["llama", "mistral"])
+def test_points_of_an_adapter_are_those_of_peft(tmp_path: Path, shape: str) -> None:
+    base = tiny.make_model(tmp_path / "base", shape, seed=3, initializer_range=0.2)
+    folder = make_adapter(base, tmp_path / "whole", **ADAPTERS["whole"])
+    prompts = [[5, 17, 9, 40, 41, 3, 8, 8, 20, 31, 7, 99], [12]]
+    subject = Subject("base", base)
+    engine = BatchingEngine(load_subject(subject, "fp32", "cpu"), subject, rows=2)
+    try:
+        engine.put_on("whole", Subject("whole", base, folder))
+        told = [engine.embed(prompts, name) for name in ("whole", "base")]
+        with pytest.raises(RequestError, match="the text has 0 tokens"):
+            engine.embed([[]], "whole")
+    finally:
+        engine.close()
+    wanted = [
+        embed(alone(base, folder), prompts),
+        embed(load_subject(subject, "fp32", "cpu"), prompts),
+    ]
+    assert torch.allclose(torch.tensor(told), torch.tensor(wanted), atol=1e-5)
+    assert not torch.allclose(torch.tensor(told[0]), torch.tensor(told[1]), atol=1e-2)
 
 
 @pytest.mark.filterwarnings("ignore:Setting `save_emb")

@@ -160,6 +160,19 @@ def test_a_folder_of_something_else_is_described(tmp_path: Path) -> None:
     assert "readme.txt" in problem.hint
 
 
+@pytest.mark.parametrize(("file", "hint"), [
+    ("adapter_config.json", "tunesmith export "), ("config.json", "/run/model"),
+])  # fmt: skip
+def test_a_run_in_the_place_of_a_model_is_told_from_one(
+    tmp_path: Path, file: str, hint: str
+) -> None:
+    (tmp_path / "run" / "model").mkdir(parents=True)
+    (tmp_path / "run" / "model" / file).write_text("{}")
+    problem = refusal(tmp_path / "run")
+    assert problem.message.startswith("this is a run")
+    assert hint in problem.hint
+
+
 def test_a_folder_of_several_cache_entries_names_them(entry: Path, model: Path) -> None:
     tiny.make_cache_entry(entry.parent, "Acme/other", model)
     assert "models--Acme--other" in refusal(entry.parent).hint

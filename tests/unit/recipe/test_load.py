@@ -261,3 +261,9 @@ def test_a_missing_section_is_named() -> None:
 
 def test_several_mistakes_are_counted() -> None:
     assert "(and 1 more)" in refusal("tuning.rank=0", "run.steps=0").message
+
+
+def test_a_list_with_a_wrong_entry_is_not_called_too_short_as_well() -> None:
+    said = refusal("method.name=grpo", "method.rewards=[politeness]")
+    assert said.message == "method.rewards.0.kind cannot be 'politeness'"
+    assert "at least 1 item" in refusal("method.name=grpo", "method.rewards=[]").message

@@ -94,7 +94,7 @@ def build(*overrides: str):  # type: ignore[no-untyped-def]
         (["tuning.init=pissa", "tuning.eva_rho=3"], "tuning.eva_rho"),
         (["tuning.init=eva", "tuning.rank_pattern={q_proj: 3}"], "tuning.rank_pattern"),
         (["tuning={kind: hra, rank: 3}"], "tuning.rank"),
-        (["tuning={kind: vera}", "compute.precision=pure_bf16"], "compute.precision"),
+        (["tuning={kind: ia3}", "compute.precision=pure_bf16"], "compute.precision"),
         (["tuning={kind: vera}", "optimizer.layer_decay=0.9"], "optimizer.layer_decay"),
         (["tuning={kind: adalora, first_rank: 8}"], "tuning.first_rank"),
         (

@@ -292,7 +292,7 @@ def test_a_client_is_printed_without_loading_weights(
     elif kind == "spring":
         options = yaml.safe_load(printed.out)["spring"]["ai"]["openai"]
         assert options["base-url"] == "http://127.0.0.1:8123/v1"
-        assert options["chat"]["options"]["model"] == "tiny"
+        assert options["chat"]["model"] == options["embedding"]["model"] == "tiny"
     else:
         (body,) = {line.split("'")[1] for line in printed.out.splitlines() if "stream" in line}
         assert json.loads(body)["model"] == "tiny"

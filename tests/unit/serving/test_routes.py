@@ -323,3 +323,23 @@ def test_nothing_that_was_asked_is_in_the_log(server: Running) -> None:
     said = server.log.read_text("utf-8")
     assert "canary" not in said
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "where"),
+    [
+        (
+            "/v1/chat/completions",
+            {"messages": [{"role": "user", "content": [{"type": "refusal", "refusal": "no"}]}]},
+            "messages.0.content.0",
+        ),
+        ("/v1/responses", {"input": [{"type": "item_reference", "id": "x"}]}, "input.0"),
+        ("/v1/responses", {"input": "hi", "max_output_tokens": 0}, "max_output_tokens"),
+        ("/v1/responses", {"input": "hi", "text": {"format": {"type": "x"}}}, "text.format.type"),
+    ],
+)
+def test_what_is_wrong_is_called_as_the_client_calls_it(
+    server: Running, path: str, body: dict[str, Any], where: str
+) -> None:
+    told = server.post(path, body).error
+    assert (told["where"], told["param"]) == (where, where)

@@ -12,8 +12,8 @@ from pydantic import ValidationError
 from tunesmith.errors import RequestError
 from tunesmith.serving.schema.chat import ChatRequest
 from tunesmith.serving.schema.completions import CompletionRequest
-from tunesmith.serving.schema.messages import ChatMessage
-from tunesmith.serving.schema.responses import ResponsesRequest
+from tunesmith.serving.schema.messages import ChatMessage, plain_messages
+from tunesmith.serving.schema.responses import ResponsesRequest, renamed
 from tunesmith.serving.schema.sampling import whole_characters
 
 
@@ -192,3 +192,96 @@ def test_completions_refuse_what_cannot_be_done(fields: dict[str, Any], where: s
 )
 def test_prompts_come_in_four_forms(given: Any, parted: list[Any]) -> None:
     assert CompletionRequest.model_validate({"prompt": given}).prompts() == parted
+
+
+def called(*ids: str) -> dict[str, Any]:
+    calls = [{"id": each, "function": {"name": "now", "arguments": "{}"}} for each in ids]
+    return {"role": "assistant", "tool_calls": calls}
+
+
+def result(of: str | None, text: str) -> dict[str, Any]:
+    return {"role": "tool", "content": text, "tool_call_id": of}
+
+
+def read(*messages: dict[str, Any]) -> list[dict[str, Any]]:
+    return plain_messages([ChatMessage.model_validate(message) for message in messages])
+
+
+ASKED = {"role": "user", "content": "hi"}
+
+
+def test_results_stand_in_the_order_of_their_calls() -> None:
+    found = read(
+        *(ASKED, called("a", "b"), result("b", "2"), result("a", "1"), ASKED),
+        *(called("b", "a"), result("a", "4"), result("b", "3")),
+    )
+    told = [message["content"] for message in found if message["role"] == "tool"]
+    assert told == ["1", "2", "3", "4"]
+    assert [message["role"] for message in found[:5]] == [
+        *("user", "assistant", "tool", "tool", "user")
+    ]
+
+
+def test_results_without_ids_stay_where_they_are() -> None:
+    found = read(ASKED, called("a", "b"), result(None, "2"), result(None, "1"))
+    assert [message["content"] for message in found[2:]] == ["2", "1"]
+
+
+@pytest.mark.parametrize("before", [(), (called("a"),)])
+def test_a_result_of_no_call_is_refused(before: tuple[dict[str, Any], ...]) -> None:
+    with pytest.raises(RequestError, match="no call before it has the id 'z'") as refused:
+        read(ASKED, *before, result("z", "1"))
+    assert refused.value.where == f"messages.{len(before) + 1}.tool_call_id"
+
+
+@pytest.mark.parametrize(
+    ("fields", "where"),
+    [
+        ({"max_tokens": 8, "max_completion_tokens": 3}, "max_tokens"),
+        ({"max_completion_tokens": 0}, "max_completion_tokens"),
+        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
+        ({"logprobs": True, "top_logprobs": -1}, "top_logprobs"),
+    ],
+)
+def test_fields_that_contradict_each_other_or_mean_nothing_are_named(
+    fields: dict[str, Any], where: str
+) -> None:
+    body = ChatRequest.model_validate({"messages": [ASKED], **fields})
+    with pytest.raises(RequestError) as refused:
+        body.check()
+    assert refused.value.where == where
+    assert where in refused.value.message
+
+
+def test_lengths_that_say_the_same_are_one() -> None:
+    both = {"max_tokens": 3, "max_completion_tokens": 3}
+    body = ChatRequest.model_validate({"messages": [ASKED], **both})
+    body.check()
+    assert body.sampling()["max_tokens"] == 3
+
+
+def test_a_response_may_be_asked_about_an_image() -> None:
+    shown = {"type": "input_image", "image_url": "data:image/png;base64,aaaa", "detail": "auto"}
+    said = {"type": "input_text", "text": "what is it?"}
+    content: list[Any] = [said, shown]
+    asked = {"input": [{"role": "user", "content": content}], "stream_options": {}}
+    (message,) = ResponsesRequest.model_validate(asked).chat().messages
+    assert message.plain()["media"] == [["image", "data:image/png;base64,aaaa", ""]]
+    content.pop()
+    (message,) = ResponsesRequest.model_validate(asked).chat().messages
+    assert message.content == "what is it?"
+
+
+@pytest.mark.parametrize(
+    ("where", "here"),
+    [
+        ("max_tokens", "max_output_tokens"),
+        ("response_format.type", "text.format.type"),
+        ("response_format.json_schema.schema", "text.format.schema"),
+        ("messages.3.content", "input"),
+        ("tools.0.type", "tools.0.type"),
+    ],
+)
+def test_a_response_names_its_own_fields(where: str, here: str) -> None:
+    told = renamed(RequestError(f"{where} cannot be", hint="other", where=where))
+    assert (told.where, told.message) == (here, f"{here} cannot be")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from tunesmith.data.formats.format import (
@@ -37,7 +38,8 @@ PARTS = {"text": "text", "reasoning": "value", "tool_call": "value"}
 """Kinds of parts, and where the text of each lies; text may lie in `value` too."""
 
 
-def _matches(fields: Fields, tags: Names) -> bool:
+def matches_messages(fields: Fields, tags: Names) -> bool:
+    """Whether a row holds messages with roles."""
     messages = fields.get("messages")
     if isinstance(messages, str):
         return messages.lstrip().startswith("[")
@@ -46,17 +48,29 @@ def _matches(fields: Fields, tags: Names) -> bool:
 
 
 def _read(fields: Fields, tags: Names) -> tuple[Message, ...]:
-    return check_turns(_read_messages(fields))
+    return check_turns(read_messages(fields))
 
 
-def _read_messages(fields: Fields) -> list[Message]:
-    values = read_list(fields, "messages")
-    return [_read_message(value, number) for number, value in enumerate(values, 1)]
+def read_messages(fields: Fields) -> list[Message]:
+    """Read the column `messages`; a system message among them wins over the system column."""
+    return with_system(_read_listed(read_list(fields, "messages")), fields)
+
+
+def with_system(messages: list[Message], fields: Fields) -> list[Message]:
+    """Put the system column first, where the messages begin with no system message."""
+    system = read_optional(fields, "system")
+    if not system.strip() or (messages and messages[0].role == "system"):
+        return messages
+    return [Message("system", system), *messages]
+
+
+def _read_listed(values: Sequence[object], of: str = "") -> list[Message]:
+    return [read_one(value, f"message {number}{of}") for number, value in enumerate(values, 1)]
 
 
 def _read_messages_prompt(fields: Fields, tags: Names) -> Question:
     """Read the same; the last answer may be missing."""
-    return make_question(_read_messages(fields))
+    return make_question(read_messages(fields))
 
 
 def _matches_prompt(fields: Fields, tags: Names) -> bool:
@@ -65,7 +79,7 @@ def _matches_prompt(fields: Fields, tags: Names) -> bool:
 
 def _read_prompt(fields: Fields, tags: Names) -> Question:
     """Ask `prompt`, a text or a list of messages; `answer` may be missing."""
-    asked = make_question(_read_side(fields, "prompt", "user"))
+    asked = make_question(with_system(read_side(fields, "prompt", "user"), fields))
     if asked.reference is not None:
         raise RowFault("`prompt` ends with an answer, not with a question")
     answer = read_optional(fields, "answer")
@@ -73,7 +87,7 @@ def _read_prompt(fields: Fields, tags: Names) -> Question:
 
 
 def _matches_judged(fields: Fields, tags: Names) -> bool:
-    return _matches(fields, tags) and is_label(fields.get("label"))
+    return matches_messages(fields, tags) and is_label(fields.get("label"))
 
 
 def _read_judged(fields: Fields, tags: Names) -> Judgement:
@@ -93,30 +107,50 @@ def check_weight(messages: tuple[Message, ...]) -> tuple[Message, ...]:
 
 
 def _matches_completion(fields: Fields, tags: Names) -> bool:
-    return "prompt" in fields and "completion" in fields and is_label(fields.get("label"))
+    return "prompt" in fields and "completion" in fields
 
 
-def _read_completion(fields: Fields, tags: Names) -> Judgement:
+def _read_completion(fields: Fields, tags: Names) -> tuple[Message, ...]:
     """Ask `prompt` and answer `completion`, each a text or a list of messages."""
     asked, answer = (
-        _read_side(fields, "prompt", "user"),
-        _read_side(fields, "completion", "assistant"),
+        read_side(fields, "prompt", "user"),
+        read_side(fields, "completion", "assistant"),
     )
     if len(answer) != 1:
         raise RowFault(f"`completion` holds {len(answer)} messages, not one answer")
-    return Judgement(check_weight(check_turns([*asked, *answer])), read_label(fields))
+    return check_turns(with_system([*asked, *answer], fields))
 
 
-def _read_side(fields: Fields, name: str, role: str) -> list[Message]:
+def _read_completion_prompt(fields: Fields, tags: Names) -> Question:
+    """Read the same; rewards are given the completion."""
+    return make_question(_read_completion(fields, tags))
+
+
+def _matches_completion_judged(fields: Fields, tags: Names) -> bool:
+    return _matches_completion(fields, tags) and is_label(fields.get("label"))
+
+
+def _read_completion_judged(fields: Fields, tags: Names) -> Judgement:
+    """Read the same, and whether it is good."""
+    return Judgement(check_weight(_read_completion(fields, tags)), read_label(fields))
+
+
+def read_side(fields: Fields, name: str, role: str) -> list[Message]:
+    """Read a column that is a text of that role, a message or a list of messages."""
     value = fields.get(name)
     if isinstance(value, str):
         return [Message(role, check_text(value, f"`{name}`"))]
-    values = read_list(fields, name)
-    return [_read_message(message, number) for number, message in enumerate(values, 1)]
+    if isinstance(value, dict):
+        return [read_one(value, f"`{name}`")]
+    return _read_listed(read_list(fields, name), f" of `{name}`")
 
 
-def _read_message(value: object, number: int) -> Message:
-    label = f"message {number}"
+def read_one(value: object, label: str) -> Message:
+    """Read a message.
+
+    Raises:
+        RowFault: naming what is wrong with it.
+    """
     if not isinstance(value, dict):
         raise RowFault(f"{label} is {describe(value)}, not an object")
     if "role" not in value:
@@ -176,9 +210,9 @@ def _read_content(content: object, label: str, *, called: bool) -> _Parts:
 MESSAGES = Format(
     name="messages",
     kind="conversation",
-    columns={name: name for name in ("messages", "tools", *COLUMNS)},
+    columns={name: name for name in ("messages", "system", "tools", *COLUMNS)},
     tags={},
-    matches=_matches,
+    matches=matches_messages,
     read=_read,
 )
 MESSAGES_JUDGED = Format(
@@ -189,26 +223,42 @@ MESSAGES_JUDGED = Format(
     matches=_matches_judged,
     read=_read_judged,
 )
-COMPLETION_JUDGED = Format(
-    name="completion_judged",
-    kind="judged",
-    columns={name: name for name in ("prompt", "completion", "label", "tools", *COLUMNS)},
+COMPLETION = Format(
+    name="completion",
+    kind="conversation",
+    columns={name: name for name in ("prompt", "completion", "system", "tools", *COLUMNS)},
     tags={},
     matches=_matches_completion,
     read=_read_completion,
+)
+COMPLETION_JUDGED = Format(
+    name="completion_judged",
+    kind="judged",
+    columns={**COMPLETION.columns, "label": "label"},
+    tags={},
+    matches=_matches_completion_judged,
+    read=_read_completion_judged,
+)
+COMPLETION_PROMPTS = Format(
+    name="completion_prompts",
+    kind="prompt",
+    columns=COMPLETION.columns,
+    tags={},
+    matches=_matches_completion,
+    read=_read_completion_prompt,
 )
 MESSAGES_PROMPTS = Format(
     name="messages_prompts",
     kind="prompt",
     columns=MESSAGES.columns,
     tags={},
-    matches=_matches,
+    matches=matches_messages,
     read=_read_messages_prompt,
 )
 PROMPTS = Format(
     name="prompts",
     kind="prompt",
-    columns={name: name for name in ("prompt", "answer", "tools", *COLUMNS)},
+    columns={name: name for name in ("prompt", "answer", "system", "tools", *COLUMNS)},
     tags={},
     matches=_matches_prompt,
     read=_read_prompt,

@@ -117,7 +117,9 @@ def _read_role(value: object, label: str, tags: Names) -> str:
     }
     if isinstance(value, str) and value in roles:
         return roles[value]
-    raise RowFault(f"{label} has the role {quote(value)}; expected {', '.join(roles)}")
+    raise RowFault(
+        f"{label} has the role {quote(value)}; expected {', '.join(roles)}, or what `tags` name"
+    )
 
 
 TAGS = {

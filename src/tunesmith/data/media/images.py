@@ -24,6 +24,10 @@ MOST_PIXELS = 1 << 26
 LONGEST_NAME = 200
 KINDS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 """What is read; Pillow knows others, of which one starts another program."""
+END_OF_JPEG = b"\xff\xd9"
+GREY_16 = ("I;16", "I;16B", "I;16L")
+NUMBERS = ("I", "F")
+"""Modes of Pillow: greys of 16 bits, and numbers that have no white."""
 FAILURES = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError)
 """How Pillow fails at files that are no images, or damaged."""
 
@@ -57,7 +61,7 @@ class Picture:
 
 
 def look_at(path: Path) -> str:
-    """Read the beginning of an image, and return the hash of all its bytes.
+    """Look whether an image can be read, and return the hash of all its bytes.
 
     Raises:
         RowFault: if it is missing, no image, or too large.
@@ -68,10 +72,10 @@ def look_at(path: Path) -> str:
 
 
 def measure(content: bytes, path: Path) -> int:
-    """Read the beginning of an image, before any of it is decoded, and count its pixels.
+    """Count an image's pixels before any is decoded, and look whether its file is whole.
 
     Raises:
-        RowFault: if it is no image, or has too many pixels.
+        RowFault: if it is no image, has too many pixels, or its end is missing.
     """
     with faults(path):
         from PIL import Image
@@ -82,7 +86,33 @@ def measure(content: bytes, path: Path) -> int:
         raise RowFault(
             f"the image {_name(path)} has {width:,} x {height:,} pixels, over {MOST_PIXELS:,}"
         )
+    if not _ends(content):
+        _look_through(content, path)
     return width * height
+
+
+def _ends(content: bytes) -> bool:
+    """Whether a file is as long as it says, of the kinds that tell so at little cost."""
+    if content[:4] == b"RIFF":
+        return int.from_bytes(content[4:8], "little") + 8 <= len(content)
+    return content.rstrip(b"\0").endswith(END_OF_JPEG)
+
+
+def _look_through(content: bytes, path: Path) -> None:
+    """Find out whether the end of an image is missing: by its parts, or by decoding it."""
+    with faults(path):
+        from PIL import Image
+
+        with Image.open(io.BytesIO(content), formats=KINDS) as image:
+            if image.mode in NUMBERS:
+                raise RowFault(
+                    f"the image {_name(path)} holds numbers of 32 bits, and nobody says which "
+                    "are black and white; save it with 8 or 16"
+                )
+            if image.format == "PNG":
+                image.verify()
+            else:
+                image.load()
 
 
 def hash_of(content: bytes) -> str:
@@ -120,7 +150,10 @@ def decode(content: bytes, path: Path) -> Image:
         from PIL import Image, ImageOps
 
         with Image.open(io.BytesIO(content), formats=KINDS) as image:
-            return ImageOps.exif_transpose(image).convert("RGB")
+            upright = ImageOps.exif_transpose(image)
+            if upright.mode in GREY_16:  # Pillow would call all but the darkest white
+                upright = upright.convert("I").point(lambda grey: grey / 256).convert("L")
+            return upright.convert("RGB")
 
 
 def shrink(image: Image, pixels: int) -> Image:

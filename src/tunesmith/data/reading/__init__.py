@@ -25,6 +25,8 @@ READERS: dict[str, Reader] = {
     ".txt": read_plain,
 }
 
+PACKED = (".zip", ".gz", ".tgz", ".tar", ".bz2", ".xz", ".zst", ".7z", ".rar")
+
 
 def read_records(path: Path, encoding: str = "auto") -> Iterator[Record | Problem]:
     """Read a file of any known kind, row by row.
@@ -36,7 +38,8 @@ def read_records(path: Path, encoding: str = "auto") -> Iterator[Record | Proble
     if reader is None:
         raise DataError(
             f"files of kind {path.suffix or '(no ending)'} are not read",
-            hint=f"use one of {', '.join(READERS)}",
+            hint=("unpack it, and " if path.suffix.lower() in PACKED else "")
+            + f"use one of {', '.join(READERS)}",
             where=str(path),
         )
     try:

@@ -123,7 +123,7 @@ def letter_of(row: Record, column: str, num_choices: int) -> str:
     """
     letter = text_of(row, column).upper()
     last = LETTERS[num_choices - 1]
-    if letter in LETTERS[:num_choices]:
+    if letter in [*LETTERS[:num_choices]]:
         return letter
     raise fault(row, column, f"is {spell(letter)!r}", f"it must be a letter from A to {last}")
 

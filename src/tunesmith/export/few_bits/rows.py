@@ -31,9 +31,16 @@ def read_rows(order: Order, asked: Calibration) -> list[list[int]]:
     Raises:
         ExportError: if they cannot be read.
     """
-    recipe = order.run.recipe()
+    recipe = None if order.run is None else order.run.recipe()
+    if recipe is None and asked.file is None:
+        raise ExportError(
+            "GPTQ is calibrated on rows, and a model that is no run has none",
+            hint="name a file of texts: export_quantization_dataset, or --calibrate-on",
+            where=order.name,
+        )
+    seed = recipe.run.seed if recipe else 0
     try:
-        splits = _read(order, recipe, asked)
+        splits = _read(order, recipe, asked, seed)
     except DataError as problem:
         raise ExportError(
             f"GPTQ is calibrated on rows, and these cannot be read: {problem.message}",
@@ -45,7 +52,7 @@ def read_rows(order: Order, asked: Calibration) -> list[list[int]]:
     rows = splits.train
     compared = 0 if splits.validation or asked.file else MAX_PROBES
     others = np.arange(compared if len(rows) >= 2 * compared else 0, len(rows))
-    drawn = np.random.default_rng([recipe.run.seed, STREAM]).permutation(others)[: asked.rows]
+    drawn = np.random.default_rng([seed, STREAM]).permutation(others)[: asked.rows]
     found = [rows[int(row)] for row in drawn]
     if any("shown" in row for row in found):
         raise ExportError(
@@ -56,14 +63,15 @@ def read_rows(order: Order, asked: Calibration) -> list[list[int]]:
     return [_ids(row)[: asked.tokens] for row in found]
 
 
-def _read(order: Order, recipe: Recipe, asked: Calibration) -> Splits:
+def _read(order: Order, recipe: Recipe | None, asked: Calibration, seed: int) -> Splits:
     reader = find_reader(order.subject.base, order.subject.template)
-    if asked.file is None:
+    if recipe is not None and asked.file is None:
         learn, data = learn_of(build_method(recipe.method), reader), recipe.data
     else:
+        assert asked.file is not None  # one of the two is there
         learn = Learn(kind="text", prompts=True)
         data = _texts(expand(asked.file), asked.tokens)
-    return prepare(data, learn, reader.tokenizer, reader.template, seed=recipe.run.seed)
+    return prepare(data, learn, reader.tokenizer, reader.template, seed=seed)
 
 
 def _texts(file: Path, max_tokens: int) -> Data:

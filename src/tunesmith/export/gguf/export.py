@@ -43,7 +43,7 @@ def choose_packing(order: Order) -> str:
             hint=f"write --quantize {AS_STORED[order.precision]}",
             where="--precision",
         )
-    packing = order.quantize or AS_STORED[stored_precision(order.run)]
+    packing = order.quantize or AS_STORED[stored_precision(order.subject)]
     if packing not in PACKINGS:
         raise ExportError(
             f"there is no GGUF in {packing}",

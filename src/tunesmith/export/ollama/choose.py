@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 FOLDER = "templates"
 ENDING = ".gotmpl"
+END = "%eos%"
+"""Where a template writes the token that ends a text, whatever it is called."""
 
 
 def choose_template(chat: ChatModel) -> str | None:
@@ -31,7 +33,8 @@ def choose_template(chat: ChatModel) -> str | None:
     wanted = _render_own(chat)
     if TALKS[0] not in wanted:
         return None
-    for source in read_templates().values():
+    for each in read_templates().values():
+        source = each.replace(END, str(chat.tokenizer.eos_token))
         if all(
             _even(render_go(source, as_ollama(talk))) == _even(text)
             for talk, text in wanted.items()

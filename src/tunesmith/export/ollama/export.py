@@ -23,7 +23,7 @@ def export_ollama(order: Order) -> Exported:
     """Write the model as GGUF, and a Modelfile with template, system prompt and parameters."""
     packing = choose_packing(order)
     merged = load_merged(order, PACKINGS[packing].bytes_per_weight)
-    commands = describe(merged.chat, order.run.recipe().data.system or "")
+    commands = describe(merged.chat, system_of(order))
     text = write_modelfile(commands)
     if read_modelfile(text) != commands:
         raise ExportError(
@@ -37,6 +37,11 @@ def export_ollama(order: Order) -> Exported:
         exported = replace(exported, num_bytes=size_of(aside))
         write_report(order, exported, aside, PACKINGS[packing].limits)
     return exported
+
+
+def system_of(order: Order) -> str:
+    """Return the system prompt that a run's conversations began with."""
+    return (order.run.recipe().data.system or "") if order.run else ""
 
 
 def describe(chat: ChatModel, system: str) -> list[Command]:

@@ -34,12 +34,12 @@ class Built:
 
     Attributes:
         kind: `batching` writes many answers at once, `generate` lets transformers write; the
-            others are engines elsewhere.
+            others are engines elsewhere; `embedding` writes nothing.
         why: one line for a person.
     """
 
     engine: Engine
-    kind: Literal["batching", "generate", "llama.cpp", "vllm", "remote"]
+    kind: Literal["batching", "generate", "embedding", "llama.cpp", "vllm", "remote"]
     why: str
 
 

@@ -13,13 +13,14 @@ from tunesmith.hardware import GIB, memory_gib
 from tunesmith.inference.batching.adapters import Adapters
 from tunesmith.inference.batching.batch import Batch
 from tunesmith.inference.batching.forward import Forward
+from tunesmith.inference.batching.points import Points
 from tunesmith.inference.batching.prefixes import Prefixes
 from tunesmith.inference.batching.served import ServedModels
 from tunesmith.inference.batching.shelves import SHORTEST, Shelves
 from tunesmith.inference.batching.weights import Weights, take_weights
-from tunesmith.inference.embed import embed
+from tunesmith.inference.embed import check_texts, embed
 from tunesmith.inference.engine import Engine, Hear, Load, Request, Speech, Work
-from tunesmith.inference.generate import Answer
+from tunesmith.inference.generate import Answer, max_positions
 from tunesmith.inference.row import Awaited, Row, check_request, sampling_of
 from tunesmith.inference.sampling import Sampling
 from tunesmith.models.chat import ChatModel, Subject, find_subject
@@ -57,7 +58,7 @@ class BatchingEngine(Engine):
         rows: int | None = None,
         memory: float | None = None,
     ) -> None:
-        weights = take_weights(model.model)
+        self._weights = weights = take_weights(model.model)
         self.width = rows or (ROWS_OF_CPU if weights.device.type == "cpu" else ROWS_OF_GPU)
         self._model, self._tokenizer = model, copy.deepcopy(model.tokenizer)
         base = subject or Subject(model.name, model.folder)
@@ -112,16 +113,19 @@ class BatchingEngine(Engine):
             raise _closed(self._dead)
 
     def embed(self, prompts: Sequence[Sequence[int]], model: str = "") -> list[list[float]]:
-        """Return the mean of the base's last hidden states of each prompt.
+        """Return the mean of a model's last hidden states of each prompt.
 
         Raises:
-            RequestError: if an adapter is asked.
+            RequestError: if there is none of that name, or a text does not fit.
         """
-        if self._served.find(model).adapter:
-            raise RequestError(
-                "adapters make no embeddings", hint=f"ask {self._model.name}", where="model"
-            )
-        return embed(self._model, prompts)
+        with self._changed:  # an adapter that is removed meanwhile is not freed before
+            adapter = self._served.find(model).adapter
+            deltas = self._served.adapters.by_name.get(adapter)
+        if deltas is None:
+            return embed(self._model, prompts)
+        check_texts(prompts, max_positions(self._model))
+        points = Points(self._weights, Adapters({adapter: deltas}))
+        return [points.mean(prompt, adapter) for prompt in prompts]
 
     def add(self, name: str, run: str) -> None:
         """Let the adapter of a run answer under a name."""

@@ -49,6 +49,14 @@ class Forward:
     def __call__(self, step: Step) -> torch.Tensor:
         """Return the logits of the tokens that follow, [answers, vocab]; fill the cache."""
         weights = self.weights
+        rows, groups = self.read(step)
+        rows, groups = groups.select(rows, step.outputs)
+        normal = self._normalize(rows, weights.norm)
+        return groups.restore(groups.product(weights.head, normal, (-1, "head")))
+
+    def read(self, step: Step) -> tuple[torch.Tensor, Groups]:
+        """Return what comes out of the last layer, [tokens, width], in the order of the groups."""
+        weights = self.weights
         groups = self.adapters.group(step.models, weights.device)
         tokens, positions = groups.arrange(step.tokens), groups.arrange(step.positions)
         cos, sin = (turns[positions, None] for turns in self._find_turns(step.longest))
@@ -62,9 +70,7 @@ class Forward:
             gate, up = groups.product(layer.gate_up, normal, (place, "gate_up")).chunk(2, -1)
             inner = weights.activation(gate).mul_(up)
             rows.add_(groups.product(layer.down, inner, (place, "down")))
-        rows, groups = groups.select(rows, step.outputs)
-        normal = self._normalize(rows, weights.norm)
-        return groups.restore(groups.product(weights.head, normal, (-1, "head")))
+        return rows, groups
 
     def _normalize(self, rows: torch.Tensor, norm: torch.Tensor) -> torch.Tensor:
         """Scale rows for a product, in the numbers that it is computed in."""
@@ -84,15 +90,27 @@ class Forward:
         turned = torch.addcmul(turned * reading.cos, turned.roll(size // 2, -1), reading.sin)
         qkv[:, heads:together] = turned[:, heads:]
         queries, kept = groups.restore(turned[:, :heads]), groups.restore(qkv[:, heads:])
+        found = self.attend(reading.step, place, queries, kept)
+        return groups.arrange(found.view(len(rows), -1))
+
+    def attend(
+        self, step: Step, place: int, queries: torch.Tensor, kept: torch.Tensor
+    ) -> torch.Tensor:
+        """Keep the keys and values of a layer, and let tokens look; [tokens, heads, head].
+
+        Args:
+            kept: keys, then values; [tokens, 2 * kv heads, head].
+        """
+        window, size = self.weights.layers[place].window, queries.shape[-1]
         found = torch.empty_like(queries, memory_format=torch.contiguous_format)
-        for part in reading.step.parts:
+        for part in step.parts:
             cache = part.shelf.kept[place]
             mine = kept[part.at : part.at + part.size].reshape(-1, size)
             cache.view(-1, size).index_copy_(0, part.into, mine)
-            self._look_at_ends(part, layer.window, cache, queries, found)
+            self._look_at_ends(part, window, cache, queries, found)
             for stretch in part.stretches:
-                self._look_along(stretch, layer.window, cache, queries, found)
-        return groups.arrange(found.view(len(rows), -1))
+                self._look_along(stretch, window, cache, queries, found)
+        return found
 
     def _look_at_ends(
         self,

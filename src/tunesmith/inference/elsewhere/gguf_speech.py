@@ -58,7 +58,7 @@ class GgufSpeech(Speech):
         self._puts_space = header.get("tokenizer.ggml.model") == "llama" and prefixed
         whole = [texts[at] for at, kind in enumerate(kinds) if kind in (CONTROL, USER_DEFINED)]
         self.template = template = _build(header, texts, whole, name)
-        self.stop_ids = _stop_ids(header, texts, template)
+        self.stop_ids, self.opening = _stop_ids(header, texts, template), opening_of(header)
         self.defaults, self.can_chat = Sampling(), template is not None
         self.options = template.options if template else frozenset()
         controls = {texts[at]: at for at, kind in enumerate(kinds) if kind == CONTROL}
@@ -87,7 +87,7 @@ class GgufSpeech(Speech):
 
     def start(self, text: str) -> list[int]:
         """Tokenize the start of a plain text; no special token that it spells is read as such."""
-        return [*self._before, *self.encode(self._broken(text))]
+        return [*self.opening, *self.encode(self._broken(text))]
 
     def go_on(self, text: str) -> list[int]:
         """Tokenize what goes on from a plain text."""
@@ -103,13 +103,6 @@ class GgufSpeech(Speech):
             if kind == NORMAL and self.spell(token).strip().isalpha()
         )
 
-    @cached_property
-    def _before(self) -> list[int]:
-        """What llama.cpp puts before a text."""
-        bare, whole = self._tokenize("a"), self._tokenize("a", add_special=True)
-        found = whole[:1]
-        return found if len(whole) > len(bare) and found != bare[:1] else []
-
     def _tokenize_on(self, text: str) -> list[int]:
         """Tokenize what goes on from another text; no blank is put before it."""
         for lead in LEADS if self._puts_space else ():
@@ -119,8 +112,8 @@ class GgufSpeech(Speech):
                 return led[len(ids) :]
         return self._tokenize(text)
 
-    def _tokenize(self, text: str, *, add_special: bool = False) -> list[int]:
-        asked = {"content": text, "add_special": add_special, "parse_special": True}
+    def _tokenize(self, text: str) -> list[int]:
+        asked = {"content": text, "add_special": False, "parse_special": True}
         found: list[int] = self._address.ask("/tokenize", asked)["tokens"]
         return found
 
@@ -174,6 +167,13 @@ def _build(
 def _text_of(header: Mapping[str, Any], texts: Sequence[str], kind: str) -> str:
     token = header.get(f"tokenizer.ggml.{kind}_token_id")
     return texts[token] if isinstance(token, int) and token < len(texts) else ""
+
+
+def opening_of(header: Mapping[str, Any]) -> list[int]:
+    """Return the token that begins a plain text; files that do not say are as llama.cpp reads."""
+    first, kind = header.get("tokenizer.ggml.bos_token_id"), header.get("tokenizer.ggml.model")
+    wanted = header.get("tokenizer.ggml.add_bos_token", kind == "llama")
+    return [first] if wanted and isinstance(first, int) else []
 
 
 def _stop_ids(

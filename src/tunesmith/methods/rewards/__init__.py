@@ -159,7 +159,7 @@ def _numbers(name: str, judge: Judge, samples: Sequence[Sample]) -> list[float]:
         raise _failed(name, judge, samples) from problem
     try:
         numbers = [float(number) for number in found]
-    except (TypeError, ValueError, RuntimeError):  # the last from tensors
+    except (TypeError, ValueError, OverflowError, RuntimeError):  # the last from tensors
         numbers = []
     if len(numbers) != len(samples):
         raise TrainingError(

@@ -14,7 +14,7 @@ from tunesmith.recipe.quantize import FP4, HQQ, NF4, Int8, Quantize, TorchAO
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from tunesmith.models.quantize.packed import Packed
+    from tunesmith.models.quantize.packed.contents import Packed
 
 BLOCK = 64
 """Weights that share a scale in 4 bits."""

@@ -8,12 +8,13 @@ from typing import Any
 from tunesmith.recipe.llamafactory.around import Around
 from tunesmith.recipe.llamafactory.data import convert_data
 from tunesmith.recipe.llamafactory.file import TheirFile
+from tunesmith.recipe.llamafactory.idle import find_idle
 from tunesmith.recipe.llamafactory.keys import list_keys
 from tunesmith.recipe.llamafactory.method import convert_method
 from tunesmith.recipe.llamafactory.optimizer import convert_optimizer
 from tunesmith.recipe.llamafactory.ppo import OF_ANSWERS, note_ppo
-from tunesmith.recipe.llamafactory.rules import check_keys, check_together, is_off
-from tunesmith.recipe.llamafactory.run import convert_evaluate, convert_run
+from tunesmith.recipe.llamafactory.rules import check_keys, check_together, check_trains, is_off
+from tunesmith.recipe.llamafactory.run import convert_evaluate, convert_run, output_folder
 from tunesmith.recipe.llamafactory.templates import Choice, choose_template
 from tunesmith.recipe.llamafactory.tuning import (
     adapters_beneath,
@@ -21,6 +22,7 @@ from tunesmith.recipe.llamafactory.tuning import (
     convert_quantize,
     convert_rope,
     convert_tuning,
+    fits,
 )
 from tunesmith.recipe.load import build_recipe
 from tunesmith.recipe.options import Recipe
@@ -58,12 +60,28 @@ def convert(theirs: TheirFile, around: Around) -> Converted:
     Raises:
         RecipeError: naming the key and its line, if it cannot.
     """
+    check_trains(theirs)
+    _check_resume(theirs, around)
     check_keys(theirs, TRAINING)
     check_together(theirs)
-    chosen = Choice() if theirs["stage"] == "pt" else choose_template(theirs, around)
     theirs, spared = spare_senses(theirs, around)
-    sections = {
-        "model": _model(theirs, chosen),
+    sections = _sections(theirs, around)
+    recipe = build_recipe(sections, theirs.ours, where=str(theirs.path))
+    notes = _notes(theirs, _choose(theirs, around))
+    if theirs.has("rope_scaling") and fits(theirs, around):
+        notes["rope_scaling"] = "the model takes rows of cutoff_len as it is"
+    idle = find_idle(theirs, sections, lambda fewer: _sections(fewer, around))
+    return Converted(recipe, idle | notes | spared)
+
+
+def _choose(theirs: TheirFile, around: Around) -> Choice:
+    return Choice() if theirs["stage"] == "pt" else choose_template(theirs, around)
+
+
+def _sections(theirs: TheirFile, around: Around) -> dict[str, Any]:
+    chosen = _choose(theirs, around)
+    return {
+        "model": _model(theirs, chosen, around),
         "data": convert_data(theirs, chosen.system),
         "method": convert_method(theirs),
         "tuning": convert_tuning(theirs),
@@ -72,8 +90,25 @@ def convert(theirs: TheirFile, around: Around) -> Converted:
         "evaluate": convert_evaluate(theirs),
         "run": convert_run(theirs),
     }
-    recipe = build_recipe(sections, theirs.ours, where=str(theirs.path))
-    return Converted(recipe, _notes(theirs, chosen) | spared)
+
+
+def _check_resume(theirs: TheirFile, around: Around) -> None:
+    """Refuse to go on from a folder, and name the run that goes on.
+
+    Raises:
+        RecipeError: if the file asks for it, or theirs would without being asked.
+    """
+    asked = theirs.has("resume_from_checkpoint")
+    folder = output_folder(theirs)
+    run = None if folder is None else around.unfinished(folder)
+    if run is None or not (asked or not theirs["overwrite_output_dir"]):
+        return
+    raise theirs.refusal(
+        "resume_from_checkpoint" if asked else "output_dir",
+        f"the run {run} trains into this folder and has not ended",
+        f"`tunesmith runs resume {run}` goes on; to begin again, write overwrite_output_dir: true "
+        "and no resume_from_checkpoint",
+    )
 
 
 def spare_senses(theirs: TheirFile, around: Around) -> tuple[TheirFile, dict[str, str]]:
@@ -95,7 +130,7 @@ def spare_senses(theirs: TheirFile, around: Around) -> tuple[TheirFile, dict[str
     return replace(theirs, given=kept), notes
 
 
-def _model(theirs: TheirFile, chosen: Choice) -> dict[str, Any]:
+def _model(theirs: TheirFile, chosen: Choice, around: Around) -> dict[str, Any]:
     model: dict[str, Any] = {"name": theirs["model_name_or_path"]}
     if theirs["train_from_scratch"]:
         model["from_scratch"] = True
@@ -105,8 +140,8 @@ def _model(theirs: TheirFile, chosen: Choice) -> dict[str, Any]:
         model["template"] = chosen.template
     if theirs["shift_attn"]:
         model["shifted_attention"] = max(theirs["cutoff_len"] // 4 // 2 * 2, 2)
-    if theirs["rope_scaling"] is not None:
-        model["rope_scaling"] = convert_rope(theirs)
+    if rope := convert_rope(theirs, around):
+        model["rope_scaling"] = rope
     if theirs["quantization_bit"] is not None:
         model["quantize"] = convert_quantize(theirs)
     return model

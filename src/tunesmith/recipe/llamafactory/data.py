@@ -26,14 +26,10 @@ def convert_data(theirs: TheirFile, system: str | None) -> dict[str, Any]:
     Args:
         system: the prompt of the template, where the file gives none.
     """
-    data: dict[str, Any] = {
-        "train": _sources(theirs, "dataset"),
-        "info": str(find_info(theirs)),
-        "max_tokens": theirs["cutoff_len"],
-        "on_bad_row": "skip",
+    data = {
+        **_read_rows(theirs, "dataset", system),
         "workers": theirs["dataloader_num_workers"],
     }
-    data |= {ours: theirs[name] for name, ours in SHOWING.items() if theirs.has(name)}
     if data["train"][0].get("weight") is not None:
         data["mix_until"] = ENDS[theirs["mix_strategy"]]
     if theirs.has("eval_dataset"):
@@ -43,6 +39,27 @@ def convert_data(theirs: TheirFile, system: str | None) -> dict[str, Any]:
         data["validation_share"] = size
     elif size:
         data["validation_rows"] = int(size)
+    return data
+
+
+def convert_measured(theirs: TheirFile, system: str | None) -> dict[str, Any]:
+    """Describe the sets that a trained model is measured on."""
+    data = _read_rows(theirs, "eval_dataset", system)
+    data["train"] = [
+        {key: value for key, value in source.items() if key != "name"} for source in data["train"]
+    ]
+    return data
+
+
+def _read_rows(theirs: TheirFile, name: str, system: str | None) -> dict[str, Any]:
+    """Describe the sets that a key names, and how their rows are read."""
+    data: dict[str, Any] = {
+        "train": _sources(theirs, name),
+        "info": str(find_info(theirs)),
+        "max_tokens": theirs["cutoff_len"],
+        "on_bad_row": "skip",
+    }
+    data |= {ours: theirs[name] for name, ours in SHOWING.items() if theirs.has(name)}
     if theirs["stage"] != "pt" and (theirs["default_system"] or system):
         data["system"] = theirs["default_system"] or system
     return data

@@ -15,7 +15,18 @@ from tunesmith.recipe.llamafactory.values import read_value
 from tunesmith.recipe.mistakes import SECTIONS
 from tunesmith.recipe.yaml_file import parse_value, read_yaml
 
-RENAMED = {"evaluation_strategy": "eval_strategy", "no_cuda": "use_cpu"}
+RENAMED = {
+    "evaluation_strategy": "eval_strategy",
+    "no_cuda": "use_cpu",
+    "dpo_beta": "pref_beta",
+    "orpo_beta": "pref_beta",
+    "kto_beta": "pref_beta",
+    "dpo_loss": "pref_loss",
+    "dpo_ftx": "pref_ftx",
+    "kto_ftx": "pref_ftx",
+    "num_layer_trainable": "freeze_trainable_layers",
+    "name_module_trainable": "freeze_trainable_modules",
+}
 """What keys of earlier versions are called now."""
 
 
@@ -89,7 +100,8 @@ def read_file(path: Path, overrides: Sequence[str] = ()) -> TheirFile:
 
 
 def _read(theirs: TheirFile, name: str, value: Any) -> Any:
-    if name not in list_keys():
+    known = name if name in list_keys() else RENAMED.get(name, name)
+    if known not in list_keys():
         near = difflib.get_close_matches(name, list_keys(), n=1)
         raise RecipeError(
             f"LLaMA-Factory has no key {name}",
@@ -98,12 +110,13 @@ def _read(theirs: TheirFile, name: str, value: Any) -> Any:
             else "remove it; docs/reference/llamafactory.md lists the keys",
             where=theirs.place(name),
         )
-    return read_value(list_keys()[name], value, theirs.place(name))
+    return read_value(list_keys()[known], value, theirs.place(name))
 
 
 def _line(path: Path, name: str) -> str:
     """Name the line of a key, or the command line where the file does not hold it."""
-    pattern = re.compile(rf"""\s*[{{,]?\s*["']?{re.escape(name)}["']?\s*:""")
+    names = "|".join(map(re.escape, (name, *(old for old in RENAMED if RENAMED[old] == name))))
+    pattern = re.compile(rf"""\s*[{{,]?\s*["']?(?:{names})["']?\s*:""")
     for number, line in enumerate(path.read_text("utf-8-sig").splitlines(), 1):
         if pattern.match(line):
             return f"{path}:{number}, {name}"

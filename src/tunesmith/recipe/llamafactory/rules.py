@@ -57,17 +57,49 @@ def one_precision(theirs: TheirFile) -> None:
         raise theirs.refusal("fp16", f"fp16 and {other} are both true", "remove one")
 
 
+def check_trains(theirs: TheirFile) -> None:
+    """Refuse a file that asks for something else than training.
+
+    Raises:
+        RecipeError: naming the command that does it.
+    """
+    path = theirs.path
+    for name in ("do_predict", "predict_with_generate"):
+        if theirs["do_train"] and theirs[name]:
+            raise theirs.refusal(
+                name,
+                f"{name}: answers are not written while training",
+                "remove it here; when the run is done, `tunesmith evaluate` takes a file with "
+                "do_predict: true, without do_train",
+            )
+    if theirs["do_train"] or theirs.has("task"):  # benchmarks are refused as such
+        return
+    asked = {
+        "do_predict": (theirs["do_predict"], "evaluate"),
+        "do_eval": (theirs["do_eval"], "evaluate"),
+        "export_dir": (theirs.has("export_dir"), "export"),
+        "infer_backend": (theirs.has("infer_backend"), "chat"),
+    }
+    for name, (given, command) in asked.items():
+        if given:
+            raise theirs.refusal(
+                name,
+                f"the file asks for no training: do_train is not true, and there is {name}",
+                f"`tunesmith {command} {path}` does it"
+                + (", `serve` as well" if command == "chat" else ""),
+            )
+    raise theirs.refusal(
+        "do_train",
+        "the file asks for no training: do_train is not true",
+        f"write do_train: true; chat, serve, export and evaluate take {path} as it is",
+    )
+
+
 def something_is_trained(theirs: TheirFile) -> None:
-    """A file says what to start from, what to learn, and that it is to be trained."""
+    """A file says what to start from, and what to learn."""
     for name, what in (("model_name_or_path", "Qwen/Qwen3-0.6B"), ("dataset", "identity")):
         if not theirs.has(name):
             raise theirs.refusal(name, f"{name} is missing", f"write {name}: {what}")
-    if not theirs["do_train"]:
-        raise theirs.refusal(
-            "do_train",
-            "the file asks for no training: do_train is not true",
-            "write do_train: true; `tunesmith evaluate RUN` measures a run",
-        )
     if theirs["infer_backend"] not in ("huggingface", "hf"):
         raise theirs.refusal("infer_backend", "a training has no engine for answers", REMOVE)
 
@@ -192,6 +224,44 @@ def few_bits_stay_frozen(theirs: TheirFile) -> None:
         )
 
 
+def few_bits_take_one_adapter(theirs: TheirFile) -> None:
+    """Beside few bits one adapter learns, from its beginning or from where it was."""
+    if theirs["quantization_bit"] is None:
+        return
+    if theirs["pissa_init"]:
+        raise theirs.refusal(
+            "pissa_init",
+            "PiSSA takes its beginning out of whole weights, and few bits have none",
+            "remove it, or quantization_bit",
+        )
+    if theirs["create_new_adapter"]:
+        raise theirs.refusal(
+            "create_new_adapter", "a new adapter is not laid over another one on few bits", REMOVE
+        )
+    if "," in (theirs["adapter_name_or_path"] or ""):
+        raise theirs.refusal(
+            "adapter_name_or_path",
+            "few bits take a single adapter",
+            "merge the others into the base first: `tunesmith export` with --also",
+        )
+
+
+def references_stay(theirs: TheirFile) -> None:
+    """What PiSSA and shifted attention change of a base is no reference any more."""
+    stage = theirs["stage"]
+    compares = stage in ("ppo", "kto") or (
+        stage == "dpo" and theirs["pref_loss"] not in ("orpo", "simpo")
+    )
+    if theirs["pissa_init"] and compares:
+        raise theirs.refusal(
+            "pissa_init", f"stage: {stage} compares with the base, which PiSSA changes", REMOVE
+        )
+    if theirs["shift_attn"] and stage == "ppo":
+        raise theirs.refusal("shift_attn", "shift_attn does not go with stage: ppo", REMOVE)
+    if theirs.has("ref_model") and stage == "kto":
+        raise theirs.refusal("ref_model", "kto compares with the model before training", REMOVE)
+
+
 def losses_fit(theirs: TheirFile) -> None:
     """Each preference loss takes some of its keys."""
     loss = theirs["pref_loss"]
@@ -283,6 +353,8 @@ RULES: tuple[Callable[[TheirFile], None], ...] = (
     mixtures_have_shares,
     streams_have_an_end,
     few_bits_stay_frozen,
+    few_bits_take_one_adapter,
+    references_stay,
     losses_fit,
     one_optimizer,
     blocks_are_opened_alone,

@@ -37,13 +37,19 @@ def convert_run(theirs: TheirFile) -> dict[str, Any]:
     return {**run, "extra": extra} if extra else run
 
 
+def output_folder(theirs: TheirFile) -> Path | None:
+    """Find the folder that a file names for what it makes."""
+    return expand(theirs["output_dir"]).absolute() if theirs.has("output_dir") else None
+
+
 def _folder(theirs: TheirFile) -> Path:
     """Return the folder that gets the model, if it may be written to.
 
     Raises:
         RecipeError: if somebody's files are in it.
     """
-    folder = expand(theirs["output_dir"]).absolute()
+    folder = output_folder(theirs)
+    assert folder is not None
     taken = folder.is_file() or (folder.is_dir() and any(folder.iterdir()))
     if taken and not theirs["overwrite_output_dir"]:
         raise theirs.refusal(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tunesmith.recipe.llamafactory.around import Around
 from tunesmith.recipe.llamafactory.file import TheirFile
 from tunesmith.recipe.llamafactory.values import find_anywhere, split
 
@@ -102,6 +103,7 @@ def read_adapters(theirs: TheirFile) -> list[str]:
 def convert_quantize(theirs: TheirFile) -> dict[str, Any]:
     """Describe in how many bits the base is kept."""
     method, bits = theirs["quantization_method"], theirs["quantization_bit"]
+    method = "bnb" if method == "bitsandbytes" else method  # as it was called
     if method == "hqq" and bits in (1, 2, 3, 4, 8):
         return {"kind": "hqq", "bits": bits}
     if method in WHY_NOT:
@@ -136,9 +138,17 @@ WHY_NOT = {
 }
 
 
-def convert_rope(theirs: TheirFile) -> dict[str, Any]:
+def convert_rope(theirs: TheirFile, around: Around) -> dict[str, Any] | None:
     """Describe how positions are stretched: as much as rows need, there too."""
-    return {"kind": theirs["rope_scaling"]}
+    return None if fits(theirs, around) else {"kind": theirs["rope_scaling"]}
+
+
+def fits(theirs: TheirFile, around: Around) -> bool:
+    """Whether rows are as short as the model takes anyway, so that nothing is stretched."""
+    if theirs["rope_scaling"] is None:
+        return True
+    taken = around.positions(theirs["model_name_or_path"])
+    return taken is not None and theirs["cutoff_len"] <= taken
 
 
 def convert_compute(theirs: TheirFile) -> dict[str, Any]:

@@ -10,14 +10,53 @@ from pydantic import TypeAdapter
 
 from tunesmith.recipe.llamafactory.around import Around
 from tunesmith.recipe.llamafactory.file import TheirFile
-from tunesmith.recipe.llamafactory.rules import check_keys
+from tunesmith.recipe.llamafactory.keys import list_keys
+from tunesmith.recipe.llamafactory.measured import Measured, read_measured
+from tunesmith.recipe.llamafactory.rules import check_keys, is_off
 from tunesmith.recipe.llamafactory.templates import choose_template
 from tunesmith.recipe.llamafactory.tuning import convert_quantize, read_adapters
 from tunesmith.recipe.llamafactory.values import find_anywhere
 from tunesmith.recipe.quantize import Quantize
 
 GPTQ_BITS = (8, 4, 3, 2)
-ACTING = ("model", "data", "generate")
+ACTING = ("model", "data", "generate", "evaluate")
+Verb = Literal["chat", "serve", "evaluate", "export"]
+OF_ALL = (
+    "model_name_or_path",
+    "adapter_name_or_path",
+    "template",
+    "finetuning_type",
+    "quantization_bit",
+    "quantization_method",
+    "quantization_type",
+    "double_quantization",
+)
+OF_TALK = (
+    "default_system",
+    "do_sample",
+    "temperature",
+    "top_p",
+    "top_k",
+    "repetition_penalty",
+    "max_new_tokens",
+)
+ACTS: dict[Verb, tuple[str, ...]] = {
+    "chat": (*OF_ALL, *OF_TALK),
+    "serve": (*OF_ALL, *OF_TALK),
+    "evaluate": (
+        *OF_ALL,
+        *("do_eval", "do_predict", "predict_with_generate", "eval_dataset", "dataset", "val_size"),
+        *("dataset_dir", "media_dir", "cutoff_len", "max_samples", "default_system", "stage"),
+        *("image_max_pixels", "video_max_pixels", "video_fps", "video_maxlen"),
+        *("max_new_tokens", "output_dir", "overwrite_output_dir", "compute_accuracy"),
+    ),
+    "export": (
+        *OF_ALL,
+        *("export_dir", "infer_dtype", "export_quantization_bit", "export_quantization_dataset"),
+        *("export_quantization_nsamples", "export_quantization_maxlen"),
+    ),
+}
+"""Keys that say something of what a command does."""
 Stored = Literal["auto", "fp32", "bf16", "fp16"]
 PRECISIONS: dict[str, Stored] = {
     "auto": "auto",
@@ -54,6 +93,8 @@ class Use:
         to: the folder that an export makes.
         precision: how an export stores weights.
         few_bits: how it packs them; None if it does not.
+        measured: what an evaluation measures; None for other commands.
+        notes: why a key says nothing of what is done; by key.
     """
 
     model: str
@@ -65,9 +106,13 @@ class Use:
     to: Path | None = None
     precision: Stored = "auto"
     few_bits: FewBits | None = None
+    measured: Measured | None = None
+    notes: dict[str, str] = field(default_factory=dict)
 
 
-def read_use(theirs: TheirFile, around: Around, *, to_export: bool = False) -> Use:
+def read_use(
+    theirs: TheirFile, around: Around, verb: Verb = "chat", *, to_export: bool = False
+) -> Use:
     """Read which model is used, and how.
 
     Args:
@@ -77,6 +122,7 @@ def read_use(theirs: TheirFile, around: Around, *, to_export: bool = False) -> U
         RecipeError: naming the key and its line, if it cannot be.
     """
     check_keys(theirs, ACTING)
+    _refuse_training(theirs, verb)
     if theirs.ours:
         raise theirs.refusal(
             theirs.ours[0], f"{theirs.ours[0]} is an option of recipes", "write key=value"
@@ -110,7 +156,47 @@ def read_use(theirs: TheirFile, around: Around, *, to_export: bool = False) -> U
         to=Path(theirs["export_dir"]) if theirs.has("export_dir") else None,
         precision=PRECISIONS[theirs["infer_dtype"]],
         few_bits=_few_bits(theirs),
+        measured=read_measured(theirs, chosen.system) if verb == "evaluate" else None,
+        notes=_notes(theirs, verb, chosen.note),
     )
+
+
+def _refuse_training(theirs: TheirFile, verb: Verb) -> None:
+    """Refuse a file of training: it names the base, and not what it became."""
+    if not theirs["do_train"]:
+        return
+    trained = theirs["output_dir"]
+    raise theirs.refusal(
+        "do_train",
+        "the file asks for training, and names the model that it begins with",
+        f"`tunesmith {verb} {trained}` takes what it trained"
+        if trained
+        else "`tunesmith train` takes it; name the run here",
+    )
+
+
+def _notes(theirs: TheirFile, verb: Verb, of_template: str) -> dict[str, str]:
+    """Say why keys that are given say nothing of what is done."""
+    found = {}
+    for name in theirs.given:
+        key = list_keys()[name]
+        if name in ACTS[verb] or is_off(key, theirs[name]):
+            continue
+        if key.ignored:
+            found[name] = key.ignored
+        elif name.startswith("export_"):
+            found[name] = "it is for export"
+        elif name == "infer_dtype":
+            found[name] = "numbers are chosen for the device; serve has --precision"
+        elif key.group == "generate":
+            found[name] = (
+                "measured answers are the likeliest ones, the same each time"
+                if verb == "evaluate"
+                else "it is for chat and serve"
+            )
+        else:
+            found[name] = "it is for training" + (" and evaluation" if verb != "evaluate" else "")
+    return {**found, **({"template": of_template} if of_template else {})}
 
 
 def _few_bits(theirs: TheirFile) -> FewBits | None:

@@ -28,6 +28,8 @@ def read_value(key: Key, value: Any, where: str) -> Any:
     """
     if value is None:
         return None
+    if key.type == "text" and value is True and not key.to:
+        return "true"  # flags once, or still; nothing is read of it
     try:
         return _read(key, value)
     except ValueError:

@@ -10,7 +10,7 @@ from tunesmith.recipe.optimizer import Layerwise
 from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.rules.defaults import has_default
 from tunesmith.recipe.rules.methods import asks_the_base
-from tunesmith.recipe.tuning import HRA, TAKING, AdaLoRA, Adapter, LoRA
+from tunesmith.recipe.tuning import HRA, IA3, TAKING, AdaLoRA, Adapter, LoRA
 
 OF_INITS = {
     "tuning.eva_rows": "eva",
@@ -140,13 +140,12 @@ def weights_are_whole_where_they_are_looked_at(recipe: Recipe) -> None:
         )
 
 
-def few_kinds_are_computed_in_bf16_alone(recipe: Recipe) -> None:
-    """Rotations are solved for, and shared matrices kept, in fp32."""
-    tuning = recipe.tuning
-    others = isinstance(tuning, Adapter) and not isinstance(tuning, LoRA)
-    if others and recipe.compute.precision == "pure_bf16":
+def factors_near_one_move_by_small_steps(recipe: Recipe) -> None:
+    """Numbers of bf16 near 1 lie 1/128 apart, and updates are smaller: all would be lost."""
+    if isinstance(recipe.tuning, IA3) and recipe.compute.precision == "pure_bf16":
         raise RecipeError(
-            f"compute.precision: pure_bf16 keeps all numbers in bf16, and {tuning.kind} does not",
+            "ia3 begins with factors of 1, and compute.precision: pure_bf16 knows no number "
+            "between 1 and 1.0078: small steps would be lost",
             hint="write compute.precision: bf16; it takes no more memory worth naming",
             where="compute.precision",
         )
@@ -187,7 +186,7 @@ RULES: tuple[Callable[[Recipe], None], ...] = (
     reflections_come_in_pairs,
     ranks_move_while_training_does,
     weights_are_whole_where_they_are_looked_at,
-    few_kinds_are_computed_in_bf16_alone,
+    factors_near_one_move_by_small_steps,
     references_are_whole,
     references_begin_where_training_does,
 )

@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from tunesmith.errors import TunesmithError
+from tunesmith.errors import RequestError, TunesmithError
 from tunesmith.inference.engine import Piece
 from tunesmith.serving.note import note_of
 from tunesmith.serving.problems import describe_failure
@@ -17,7 +17,7 @@ from tunesmith.serving.replies.chat import logprobs_of
 from tunesmith.serving.replies.events import STREAMED, Events, answered, event
 from tunesmith.serving.replies.responses import Items, Plain, ResponseReply
 from tunesmith.serving.routes.chat import Talk, begin
-from tunesmith.serving.schema.responses import ResponsesRequest
+from tunesmith.serving.schema.responses import ResponsesRequest, renamed
 from tunesmith.serving.service import Service
 
 
@@ -28,7 +28,10 @@ def add_responses(app: APIRouter, service: Service) -> None:
     async def responses(body: ResponsesRequest, request: Request) -> Response:
         """Answer a text or a conversation; nothing is kept."""
         body.check()
-        talk = await begin(body.chat(), note_of(request.scope), service)
+        try:
+            talk = await begin(body.chat(), note_of(request.scope), service)
+        except RequestError as problem:
+            raise renamed(problem) from None
         telling = Telling(talk, ResponseReply(body, talk.note.model))
         if body.stream:
             return Events(_numbered(telling.events()))

@@ -21,7 +21,8 @@ def add_tokens(app: APIRouter, service: Service) -> None:
         body.check()
         speaker = service.find(body.model)
         if body.messages is None:
-            tokens = await service.encode(speaker, body.prompt or "")
+            opens = body.add_special_tokens is not False
+            tokens = await service.encode(speaker, body.prompt or "", opens=opens)
         else:
             tools = [tool.model_dump(exclude_none=True) for tool in body.tools or ()]
             tokens = await service.render(

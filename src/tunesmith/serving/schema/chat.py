@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from tunesmith.errors import RequestError
+from tunesmith.inference.sampling import MOST_LOGPROBS
 from tunesmith.serving.limits import MAX_CHOICES, MAX_MESSAGES
 from tunesmith.serving.schema.forms import FormOptions
 from tunesmith.serving.schema.messages import ChatMessage
@@ -58,11 +59,31 @@ class ChatRequest(SamplingOptions, FormOptions, ToolOptions):
                 hint='send "logprobs": true with it',
                 where="top_logprobs",
             )
+        if not 0 <= (self.top_logprobs or 0) <= MOST_LOGPROBS:
+            raise RequestError(
+                f"top_logprobs cannot be {self.top_logprobs}",
+                hint=f"write how many, 0 to {MOST_LOGPROBS}",
+                where="top_logprobs",
+            )
+        self._check_length()
         if self.stream_options is not None and not self.stream:
             raise RequestError(
                 "stream_options has no effect without a stream",
                 hint='send "stream": true with it, or leave it out',
                 where="stream_options",
+            )
+
+    def _check_length(self) -> None:
+        newer, name = self.max_completion_tokens, "max_completion_tokens"
+        if newer is not None and newer < 1:
+            raise RequestError(
+                f"{name} cannot be {newer}", hint="write a number from 1", where=name
+            )
+        if newer is not None and self.max_tokens not in (None, newer):
+            raise RequestError(
+                f"max_tokens and {name} say two lengths of one answer",
+                hint=f"send {name} alone",
+                where="max_tokens",
             )
 
     def sampling(self) -> dict[str, Any]:

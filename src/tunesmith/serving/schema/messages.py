@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from base64 import b64decode
-from typing import Any, Literal
+from itertools import count
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, Tag
 
 from tunesmith.errors import RequestError
 from tunesmith.serving.limits import MAX_PARTS
-from tunesmith.serving.schema.sampling import Body, Nothing, Words
+from tunesmith.serving.schema.sampling import Body, Nothing, Words, by_type
 from tunesmith.templates import PLACES
 
 SOUNDS = {
@@ -88,6 +89,22 @@ class SoundPart(Body):
     input_audio: SoundContent
 
 
+Part = Annotated[
+    Annotated[TextPart, Tag("TextPart")]
+    | Annotated[ImagePart, Tag("ImagePart")]
+    | Annotated[VideoPart, Tag("VideoPart")]
+    | Annotated[SoundPart, Tag("SoundPart")],
+    by_type(
+        {
+            "text": "TextPart",
+            "image_url": "ImagePart",
+            "video_url": "VideoPart",
+            "input_audio": "SoundPart",
+        }
+    ),
+]
+
+
 class CalledFunction(Body):
     """What an answer called."""
 
@@ -108,7 +125,7 @@ class ChatMessage(Body):
     """One message of a conversation."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: Words | list[TextPart | ImagePart | VideoPart | SoundPart] | None = Field(default=None)
+    content: Words | list[Part] | None = Field(default=None)
     name: Words | None = None
     tool_calls: list[ToolCall] | None = Field(default=None, max_length=MAX_PARTS)
     tool_call_id: Words | None = None
@@ -221,5 +238,33 @@ def read_arguments(call: ToolCall, where: str) -> dict[str, Any]:
 
 
 def plain_messages(messages: list[ChatMessage]) -> list[dict[str, Any]]:
-    """Return messages as chat templates take them."""
-    return [message.plain(f"messages.{place}") for place, message in enumerate(messages)]
+    """Return messages as chat templates take them, results in the order of their calls.
+
+    Most templates write no ids: there the order alone tells which call a result is of.
+
+    Raises:
+        RequestError: if a field does not belong to its role, or a result is of no call.
+    """
+    plain = [message.plain(f"messages.{place}") for place, message in enumerate(messages)]
+    numbers, called = count(), dict[str, int]()
+    ordered: list[dict[str, Any]] = []
+    results: list[tuple[int, dict[str, Any]]] = []
+    for place, message in enumerate(plain):
+        answered = message.get("tool_call_id")
+        if answered is not None and answered not in called:
+            raise RequestError(
+                f"no call before it has the id {answered!r}",
+                hint="send the answer that called, then its results",
+                where=f"messages.{place}.tool_call_id",
+            )
+        if answered is not None:
+            results.append((called[answered], message))
+            continue
+        ordered += [*_sorted(results), message]
+        results.clear()
+        called |= {call["id"]: next(numbers) for call in message.get("tool_calls", ())}
+    return [*ordered, *_sorted(results)]
+
+
+def _sorted(results: list[tuple[int, dict[str, Any]]]) -> list[dict[str, Any]]:
+    return [message for _, message in sorted(results, key=lambda pair: pair[0])]

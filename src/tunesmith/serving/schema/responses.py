@@ -4,23 +4,47 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, Tag, ValidationError
 
 from tunesmith.errors import RequestError
 from tunesmith.serving.limits import MAX_MESSAGES, MAX_PARTS, MAX_TOOLS
 from tunesmith.serving.schema.chat import ChatRequest, Effort
-from tunesmith.serving.schema.sampling import Body, JsonObject, Nothing, Words
+from tunesmith.serving.schema.sampling import Body, JsonObject, Nothing, Words, by_type
 
 Plain = dict[str, Any]
 
 
-class InputPart(Body):
+class TextPart(Body):
     """A part of a message."""
 
     type: Literal["input_text", "output_text", "text"]
     text: Words
     annotations: Nothing = None
     logprobs: Any = None
+
+    def chat(self) -> Plain:
+        """Return it as a part of a chat."""
+        return {"type": "text", "text": self.text}
+
+
+class ImagePart(Body):
+    """An image among the parts of a message: in its address itself."""
+
+    type: Literal["input_image"]
+    image_url: Words
+    detail: Literal["auto", "low", "high"] | None = None
+    file_id: None = None
+
+    def chat(self) -> Plain:
+        """Return it as a part of a chat."""
+        return {"type": "image_url", "image_url": {"url": self.image_url, "detail": self.detail}}
+
+
+TEXTS = ("input_text", "output_text", "text")
+InputPart = Annotated[
+    Annotated[TextPart, Tag("TextPart")] | Annotated[ImagePart, Tag("ImagePart")],
+    by_type({**dict.fromkeys(TEXTS, "TextPart"), "input_image": "ImagePart"}),
+]
 
 
 class MessageItem(Body):
@@ -33,11 +57,14 @@ class MessageItem(Body):
     status: Words | None = None
     phase: None = None
 
-    def text(self) -> str:
-        """Return what it says."""
+    def chat(self) -> str | list[Plain]:
+        """Return what it says as a chat has it: one text, unless it shows something."""
         if isinstance(self.content, str):
             return self.content
-        return "".join(part.text for part in self.content)
+        texts = [part.text for part in self.content if isinstance(part, TextPart)]
+        if len(texts) == len(self.content):
+            return "".join(texts)
+        return [part.chat() for part in self.content]
 
 
 class CallItem(Body):
@@ -56,7 +83,7 @@ class ResultItem(Body):
 
     type: Literal["function_call_output"]
     call_id: Words
-    output: Words | list[InputPart]
+    output: Words | list[TextPart]
     id: Words | None = None
     status: Words | None = None
 
@@ -79,7 +106,21 @@ class ThoughtItem(Body):
     status: Words | None = None
 
 
-Item = MessageItem | CallItem | ResultItem | ThoughtItem
+Item = Annotated[
+    Annotated[MessageItem, Tag("MessageItem")]
+    | Annotated[CallItem, Tag("CallItem")]
+    | Annotated[ResultItem, Tag("ResultItem")]
+    | Annotated[ThoughtItem, Tag("ThoughtItem")],
+    by_type(
+        {
+            "message": "MessageItem",
+            "function_call": "CallItem",
+            "function_call_output": "ResultItem",
+            "reasoning": "ThoughtItem",
+        },
+        usual="message",
+    ),
+]
 
 
 class FunctionTool(Body):
@@ -113,6 +154,12 @@ class Reasoning(Body):
     summary: None = None
 
 
+class Obfuscation(Body):
+    """What else a stream tells: nothing, whatever is asked."""
+
+    include_obfuscation: bool = False
+
+
 class ResponsesRequest(Body):
     """Body of /v1/responses."""
 
@@ -120,7 +167,7 @@ class ResponsesRequest(Body):
     model: Words | None = None
     instructions: Words | None = None
     stream: bool | None = False
-    stream_options: None = None
+    stream_options: Obfuscation | None = None
     max_output_tokens: Annotated[int, Field(le=(1 << 63) - 1)] | None = None
     temperature: float | None = None
     top_p: float | None = None
@@ -171,9 +218,8 @@ class ResponsesRequest(Body):
             return ChatRequest.model_validate(self._as_chat())
         except ValidationError as problem:
             first = problem.errors()[0]
-            raise RequestError(
-                first["msg"], hint="see /docs", where=".".join(map(str, first["loc"]))
-            ) from None
+            where = ".".join(map(str, first["loc"]))
+            raise renamed(RequestError(first["msg"], hint="see /docs", where=where)) from None
 
     def _as_chat(self) -> Plain:
         tells = self.top_logprobs is not None or bool(self.include)
@@ -203,6 +249,30 @@ class ResponsesRequest(Body):
         return messages
 
 
+CALLED = {
+    "max_tokens": "max_output_tokens",
+    "logprobs": "top_logprobs",
+    "reasoning_effort": "reasoning.effort",
+    "response_format": "text.format",
+    "response_format.json_schema.schema": "text.format.schema",
+    "messages": "input",
+}
+"""Fields of chats whose names are others here, or that lie elsewhere."""
+
+
+def renamed(problem: RequestError) -> RequestError:
+    """Name the field that is wrong in a chat as it is called here."""
+    old, where = problem.where, problem.where
+    whole = max((name for name in CALLED if f"{old}.".startswith(f"{name}.")), key=len, default="")
+    if whole == "messages":  # items are counted otherwise than messages
+        where = "input"
+    elif whole:
+        where = CALLED[whole] + old[len(whole) :]
+    problem.message = problem.message.replace(old, where) if whole else problem.message
+    problem.where = where
+    return problem
+
+
 def _add(messages: list[Plain], item: Item) -> None:
     """Add an item; thoughts, calls and words of one answer become one message."""
     if isinstance(item, ResultItem):
@@ -211,7 +281,7 @@ def _add(messages: list[Plain], item: Item) -> None:
         messages.append({"role": "tool", "tool_call_id": item.call_id, "content": text})
         return
     if isinstance(item, MessageItem) and item.role != "assistant":
-        messages.append({"role": item.role, "content": item.text()})
+        messages.append({"role": item.role, "content": item.chat()})
         return
     if not messages or messages[-1]["role"] != "assistant" or _begins(item, messages[-1]):
         messages.append({"role": "assistant", "content": ""})
@@ -223,7 +293,7 @@ def _add(messages: list[Plain], item: Item) -> None:
     elif isinstance(item, ThoughtItem):
         answer["reasoning_content"] = "".join(part.text for part in item.content or ())
     else:
-        answer["content"] = item.text()
+        answer["content"] = item.chat()
 
 
 def _begins(item: Item, answer: Plain) -> bool:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import orjson
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field
 
 from tunesmith.errors import RequestError
-from tunesmith.serving.limits import LONGEST_ANSWER, MAX_BIASES, MAX_STOPS
+from tunesmith.serving.limits import MAX_BIASES, MAX_STOPS
 
 
 class Body(BaseModel):
@@ -45,6 +46,26 @@ Biases = Annotated[dict[str, float], Field(max_length=MAX_BIASES)]
 Stops = Words | Annotated[list[Words], Field(max_length=MAX_STOPS)]
 
 
+def by_type(tags: Mapping[str, str], usual: str = "") -> Discriminator:
+    """Choose among kinds of value by their field `type`.
+
+    Args:
+        tags: the tag of each kind, by what its field says.
+        usual: what it says where it is left out.
+    """
+
+    def tag_of(value: Any) -> str | None:
+        given = vars(value) if isinstance(value, Body) else value
+        kind = given.get("type", usual) if isinstance(given, dict) else None
+        return tags.get(kind) if isinstance(kind, str) else None
+
+    return Discriminator(
+        tag_of,
+        custom_error_type="unknown_type",
+        custom_error_message=f"its type is none of {', '.join(tags)}",
+    )
+
+
 class SamplingOptions(Body):
     """How to answer; what is not given is the model's own way."""
 
@@ -71,7 +92,7 @@ class SamplingOptions(Body):
         """
         stop = [self.stop] if isinstance(self.stop, str) else self.stop
         return {
-            "max_tokens": LONGEST_ANSWER if self.max_tokens is None else self.max_tokens,
+            "max_tokens": self.max_tokens,
             "temperature": self.temperature,
             "top_p": self.top_p,
             "top_k": self.top_k,

@@ -20,8 +20,8 @@ class TokenizeRequest(Body):
     chat_template_kwargs: JsonObject | None = None
     return_token_strs: bool | None = None
     add_generation_prompt: Literal[True] | None = None
-    add_special_tokens: Literal[False] | None = None
-    """The template, or the text itself, has all that the model is to read."""
+    add_special_tokens: bool | None = None
+    """Whether a prompt begins as plain texts of the model do: yes, as where it is continued."""
 
     def check(self) -> None:
         """Refuse requests for nothing, or for two things.
@@ -34,6 +34,12 @@ class TokenizeRequest(Body):
                 "give either `prompt` or `messages`",
                 hint='send {"prompt": "..."}',
                 where="body",
+            )
+        if self.messages is not None and self.add_special_tokens:
+            raise RequestError(
+                "the template writes all that the model is to read",
+                hint="leave it out",
+                where="add_special_tokens",
             )
         if self.messages is None and (self.tools or self.chat_template_kwargs):
             raise RequestError(

@@ -143,6 +143,27 @@ GLM4 = (
 {%- if add_generation_prompt %}{{ "<|assistant|>" }}{% endif %}
 """
 )
+PHI3 = r"""
+{%- for message in messages if message.role in ("system", "user", "assistant") %}
+    {{- "<|" + message.role + "|>\n" + message.content + "<|end|>\n" }}
+{%- endfor %}
+{%- if add_generation_prompt %}{{ "<|assistant|>\n" }}{% else %}{{ eos_token }}{% endif %}
+"""
+LLAMA2 = r"""
+{%- set system = messages[0].content if messages[0].role == "system" else "" %}
+{%- for message in (messages[1:] if system else messages) %}
+    {%- if (message.role == "user") != (loop.index0 % 2 == 0) %}
+        {{- raise_exception("user and assistant take turns") }}
+    {%- endif %}
+    {%- if message.role == "user" %}
+        {{- bos_token + "[INST] " }}
+        {{- "<<SYS>>\n" + system + "\n<</SYS>>\n\n" if system and loop.first }}
+        {{- message.content.strip() + " [/INST]" }}
+    {%- else %}
+        {{- " " + message.content.strip() + " " + eos_token }}
+    {%- endif %}
+{%- endfor %}
+"""
 SOURCES = {
     "qwen2.5": QWEN25,
     "qwen3": QWEN3,
@@ -150,6 +171,8 @@ SOURCES = {
     "mistral-v3": MISTRAL,
     "gemma": GEMMA,
     "glm4": GLM4,
+    "phi3": PHI3,
+    "llama2": LLAMA2,
 }
 ENDS = {
     "qwen2.5": "<|im_end|>",
@@ -158,4 +181,6 @@ ENDS = {
     "mistral-v3": "</s>",
     "gemma": "<end_of_turn>",
     "glm4": "<|user|>",
+    "phi3": "<|end|>",
+    "llama2": "</s>",
 }

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import closing as closing_of
 from pathlib import Path
+from typing import Any
 
 import gguf
 import numpy as np
@@ -18,6 +19,7 @@ from tests.unit.inference.hearing import hear, start
 from tunesmith.errors import EngineError, ModelError, RequestError
 from tunesmith.export.gguf.write import write_gguf
 from tunesmith.inference.choose import Engines, choose_engine, which_engine
+from tunesmith.inference.elsewhere.gguf_speech import opening_of
 from tunesmith.inference.engine import Request
 from tunesmith.inference.llama_cpp import LlamaCpp, LlamaCppOptions
 from tunesmith.inference.own_model import OwnModel
@@ -25,6 +27,7 @@ from tunesmith.inference.sampling import Sampling
 from tunesmith.inference.structured import Outline, Wanted
 from tunesmith.inference.thinking import Thinking
 from tunesmith.models.chat import ChatModel, load_chat_model
+from tunesmith.models.gguf_file import find_gguf_adapter
 from tunesmith.models.tokenizer import load_tokenizer
 
 RANK, ALPHA = 2, 8
@@ -187,3 +190,30 @@ def test_special_tokens_are_a_part_of_a_form(tmp_path: Path) -> None:
         said = hear(engine, Request(PROMPT, sampling, form=form, keep=kept))
     assert re.fullmatch(r"</think>\n{0,2}[a-z]{3}", said.text)
     assert said.finish == "stop"
+
+
+def test_what_is_no_adapter_is_refused_before_anything_is_started(
+    file: Path, tmp_path: Path
+) -> None:
+    for given, says in ((str(file), "a whole model"), (str(tmp_path), "no GGUF of an adapter")):
+        with pytest.raises(ModelError, match=says):
+            choose_engine(file, Engines(adapters={"other": given}))
+
+
+def test_an_adapter_is_found_in_the_folder_of_its_export(tmp_path: Path) -> None:
+    write_adapter(tmp_path / "adapter.gguf")
+    assert find_gguf_adapter(str(tmp_path)) == tmp_path / "adapter.gguf"
+
+
+@pytest.mark.parametrize(
+    ("told", "wanted"),
+    [
+        ({"model": "llama", "bos_token_id": 1}, [1]),
+        ({"model": "llama", "bos_token_id": 1, "add_bos_token": False}, []),
+        ({"model": "gpt2", "bos_token_id": 7}, []),
+        ({"model": "gpt2", "bos_token_id": 7, "add_bos_token": True}, [7]),
+        ({"model": "gpt2", "add_bos_token": True}, []),
+    ],
+)
+def test_plain_texts_begin_as_the_file_says(told: dict[str, Any], wanted: list[int]) -> None:
+    assert opening_of({f"tokenizer.ggml.{name}": value for name, value in told.items()}) == wanted

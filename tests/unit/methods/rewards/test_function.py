@@ -100,6 +100,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         ("[1 / (text != 'bad') for text in completions]", "ZeroDivisionError.*'bad'.*'what\\?'"),
         ("[1]", "one number for each of 2 answers, but \\[1\\]"),
         ("1", "one number for each of 2 answers, but 1"),
+        ("[10**400 for text in completions]", "one number for each of 2 answers"),
         ("[None for text in completions]", "one number for each of 2 answers"),
         ("[float('nan') if text == 'bad' else 0 for text in completions]", "gave nan .*'bad'"),
         ("(1 / (text != 'bad') for text in completions)", "ZeroDivisionError.*'bad'"),

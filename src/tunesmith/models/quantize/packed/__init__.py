@@ -17,6 +17,8 @@ from safetensors import SafetensorError, safe_open
 
 from tunesmith.errors import ModelError
 from tunesmith.models.inspect import read_config
+from tunesmith.models.quantize.packed import bnb
+from tunesmith.models.quantize.packed.contents import ORIGINAL, Options, Packed
 from tunesmith.models.reasons import few, reason_of
 from tunesmith.recipe.quantize import Quantize
 
@@ -26,8 +28,6 @@ if TYPE_CHECKING:
 
     from tunesmith.models.quantize.grouped import Grouped
 
-Options = Mapping[str, Any]
-ORIGINAL = "take the original model, in fp32, bf16 or fp16, and write model.quantize for few bits"
 WIDTHS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1}
 
 
@@ -48,33 +48,9 @@ class Format:
     unpack: Callable[[Grouped, Mapping[str, torch.Tensor], Options], torch.nn.Module] | None
 
 
-@dataclass(frozen=True)
-class Packed:
-    """What a folder of quantized weights holds.
-
-    Attributes:
-        method: such as gptq; of bitsandbytes the kind of quantization, such as nf4.
-        layers: shapes and types of the tensors of each quantized layer, by their names.
-        num_bytes: of all of them.
-    """
-
-    folder: Path
-    method: str
-    options: Options
-    layers: Mapping[str, Mapping[str, tuple[tuple[int, ...], str]]]
-    num_bytes: int
-
-    @property
-    def made_by(self) -> Quantize | None:
-        """What would quantize the original so; None if we make no such layers."""
-        from tunesmith.models.quantize.packed import bnb
-
-        return bnb.quantize_of(self.options) if self.method in bnb.KINDS else None
-
-
 def formats() -> dict[str, Format]:
     """List what is read, by method."""
-    from tunesmith.models.quantize.packed import aqlm, awq, bnb, gptq
+    from tunesmith.models.quantize.packed import aqlm, awq, gptq
 
     return {
         "gptq": Format("qweight", ("qzeros", "scales"), gptq.refuse, gptq.unpack),
@@ -111,8 +87,6 @@ def find_packed(folder: Path, config: dict[str, Any] | None = None) -> Packed | 
 
 
 def _method_of(options: Options) -> str:
-    from tunesmith.models.quantize.packed import bnb
-
     method = str(options.get("quant_method", "unknown"))
     return bnb.quantize_of(options).kind if method == bnb.METHOD else method
 
@@ -186,7 +160,6 @@ def loading_options(packed: Packed, config: Any, device: torch.device) -> dict[s
     Args:
         config: of the folder, without what it says of quantization.
     """
-    from tunesmith.models.quantize.packed import bnb
     from tunesmith.models.quantize.packed.holding import make_room
     from tunesmith.models.quantize.reading import Description
 

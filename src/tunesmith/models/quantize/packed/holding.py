@@ -9,7 +9,7 @@ import torch
 
 from tunesmith.errors import ModelError
 from tunesmith.models.quantize.grouped import Grouped
-from tunesmith.models.quantize.packed import ORIGINAL, Options, Packed
+from tunesmith.models.quantize.packed.contents import ORIGINAL, Options, Packed
 from tunesmith.models.quantize.storage import find_frozen
 from tunesmith.models.reasons import few
 
