@@ -32,6 +32,7 @@ class Settings:
         hub_caches: folders in the Hugging Face cache layout, searched in this order
             (`HF_HUB_CACHE`, `HF_HOME`/hub, `HF_HOME`, the default place).
         vllm_python: the Python of an environment that holds vLLM (`TUNESMITH_VLLM_PYTHON`).
+        threads: how many compute (`OMP_NUM_THREADS`, which torch reads too); 0 for all cores.
     """
 
     runs: Path
@@ -39,6 +40,7 @@ class Settings:
     config: Path
     hub_caches: tuple[Path, ...]
     vllm_python: Path | None = None
+    threads: int = 0
 
 
 def read_settings() -> Settings:
@@ -55,8 +57,14 @@ def read_settings() -> Settings:
     else:
         hubs.append(expand("~/.cache/huggingface/hub"))
     vllm = environment.get("TUNESMITH_VLLM_PYTHON")
+    threads = environment.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
     return Settings(
-        expand(runs), expand(cache), expand(config), tuple(hubs), expand(vllm) if vllm else None
+        expand(runs),
+        expand(cache),
+        expand(config),
+        tuple(hubs),
+        expand(vllm) if vllm else None,
+        int(threads) if threads.isdecimal() else 0,
     )
 
 
@@ -67,6 +75,14 @@ def forbid_network() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+
+
+def tokenize_in_one_thread(_: int = 0) -> None:
+    """Tell tokenizers to do without threads; call in a forked process, which has none of them.
+
+    They would wait for those for ever, as `forbid_network` has said that there are some.
+    """
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 
 def environment_offline(**more: str) -> dict[str, str]:

@@ -93,6 +93,21 @@ def test_figures_have_the_names_that_scripts_look_for(tiny_model: Path, command:
     assert (folder / "eval_results.json").is_file()
 
 
+def test_figures_of_preferences_have_their_names_too(tiny_model: Path, command: Command) -> None:
+    path = theirs.write_theirs(Path("dpo.yaml"), tiny_model, **theirs.EXAMPLES["dpo"])
+    assert command("train", path, *SHORT, "val_size=0.2").code == 0
+    folder = Path("saves/tiny/lora/sft")
+    state = json.loads((folder / "trainer_state.json").read_text())
+    first, last = state["log_history"][0], state["log_history"][-1]
+    kinds = ("rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies")
+    assert {*kinds, "logps/chosen", "logps/rejected"} <= set(first)
+    ours = list_runs()[0].metrics()
+    assert last["eval_rewards/accuracies"] == ours[-1]["eval_rewards_accuracy"]
+    results = json.loads((folder / "eval_results.json").read_text())
+    assert results["eval_rewards/accuracies"] == last["eval_rewards/accuracies"]
+    assert (folder / "training_rewards_accuracies.png").is_file()
+
+
 def test_a_trained_file_is_merged_and_talked_to_by_files(
     tiny_model: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -197,8 +212,9 @@ def test_an_adapter_of_theirs_is_talked_to(tiny_model: Path, command: Command) -
     given = find_given("chat.yaml").name
     model = load_chat_model(given)
     assert model.template is not None
-    refused = command("export", "chat.yaml", "export_dir=out")
-    assert "only runs are exported" in refused.err
+    exported = command("export", "chat.yaml", "export_dir=out")
+    assert exported.code == 0, exported.err
+    assert "8 prompts, in fp32" in exported.out
 
 
 def test_a_run_is_measured_by_a_file_and_kept_in_the_bits_that_it_names(

@@ -20,6 +20,10 @@ from tunesmith.training.checkpoints import list_checkpoints, step_of
 from tunesmith.training.train import resume, train
 
 ROWS, HELD_OUT = 9, 3
+REWARD = """
+def third(completion_ids):
+    return [float(ids[0] % 3) for ids in completion_ids]
+"""
 SHOWN = {"image": "images", "video": "videos", "audio": "audios"}
 CASES = [
     ("Qwen 2 VL", "image", "sft"),
@@ -143,8 +147,9 @@ def test_two_processes_share_questions_about_images_and_go_on_to_the_same_weight
     for number in range(7):
         write_media(tmp_path, "image", number)
         rows.append({"prompt": "<image>which colour?", "images": [f"{number}.png"]})
-    rewards = {"kind": "length", "limit": 3}
-    method = {"name": "grpo", "rewards": rewards, "answer_tokens": 6, "group_size": 2}
+    (tmp_path / "mine.py").write_text(REWARD, "utf-8")
+    rewards = [{"kind": "function", "function": f"{tmp_path / 'mine.py'}:third"}]
+    method = {"name": "grpo", "rewards": rewards, "answer_tokens": 6, "group_size": 4}
     recipe = tiny.write_recipe(
         tmp_path / "recipe.json",
         model,

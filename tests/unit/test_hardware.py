@@ -1,4 +1,4 @@
-"""Freed memory stays at hand, and threads are as many as somebody said."""
+"""Freed memory stays at hand."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import subprocess
 import sys
 
 import pytest
-
-from tunesmith.hardware import num_cores, num_threads
 
 TAKEN_TWICE = """
 import resource, torch
@@ -29,16 +27,3 @@ def test_memory_that_was_freed_is_taken_again_without_fetching_pages(keep: bool)
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     first, second = map(int, found.stdout.split())
     assert (second < first // 10) == keep, found.stderr
-
-
-@pytest.mark.parametrize(
-    ("said", "threads"), [("3", 3), ("5,2", 5), ("", 0), ("0", 0), ("many", 0), (None, 0)]
-)
-def test_threads_are_those_that_torch_takes(
-    monkeypatch: pytest.MonkeyPatch, said: str | None, threads: int
-) -> None:
-    if said is None:
-        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    else:
-        monkeypatch.setenv("OMP_NUM_THREADS", said)
-    assert num_threads() == (threads or num_cores())

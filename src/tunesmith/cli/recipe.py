@@ -24,15 +24,25 @@ def new(
     ] = None,
     tuning: Annotated[Optional[str], typer.Option(help="lora, full, freeze and others.")] = None,
     name: Annotated[Optional[str], typer.Option(help="What to call the run.")] = None,
+    rewards: Annotated[
+        Optional[str], typer.Option(help="Of grpo and ppo: what answers are worth.")
+    ] = None,
+    teacher: Annotated[
+        Optional[str], typer.Option(help="Of distill: the model to learn from.")
+    ] = None,
 ) -> None:
     """Ask a few questions and write a recipe with a comment on every option."""
-    from tunesmith.recipe.new import QUESTIONS, write_new
+    from tunesmith.recipe.new import NEEDED, QUESTIONS, write_new
 
     given = {"model": model, "data": data, "method": method, "tuning": tuning, "name": name}
-    answers = {
-        question.name: given[question.name] or typer.prompt(question.text, default=question.default)
-        for question in QUESTIONS
-    }
+    given |= {"rewards": rewards, "teacher": teacher}
+    answers = {name: answer for name, answer in given.items() if answer}
+    for question in QUESTIONS:
+        if question.name not in answers:
+            answers[question.name] = typer.prompt(question.text, default=question.default)
+    needed = NEEDED.get(answers["method"])
+    if needed is not None and needed.name not in answers:
+        answers[needed.name] = typer.prompt(needed.text, default=needed.default)
     write_new(file, answers)
     typer.echo(f"wrote {file}\nlook first: tunesmith train {file} --dry-run")
     typer.echo(f"then train: tunesmith train {file}")

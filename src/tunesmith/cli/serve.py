@@ -106,12 +106,12 @@ def serve(
     from tunesmith.serving.usual import Usual
 
     given = find_given(name, [one for one in others or () if "=" in one], "serve")
-    show_notes(given.use.notes if given.use else {})
     doors = Doors(Address(host, port), api_key_file, is_open, log_prompts)
     if print_client:
         found = _name_of(given.name, engine)
         _print_client(print_client, served_model_name or found, doors)
         return
+    show_notes(given.use.notes if given.use else {})
     beside = [f"{last_part(one)}={one}" for one in others or () if "=" not in one]
     how = Answering(
         served_model_name,

@@ -204,6 +204,7 @@ def find_meaning(rows: RowSet, encoding: str) -> Meaning:
     looks = {path: _look(path, rows, encoding) for path in rows.files}
     found = {path: look for path, look in looks.items() if isinstance(look, Format)}
     if not found:
+        _check_columns(rows, encoding)
         raise _unknown(rows, list(looks.values()))
     main = next(iter(found.values()))
     for path, known in found.items():

@@ -29,7 +29,6 @@ from tunesmith.models.adapter import check_base
 from tunesmith.models.beneath import NOTHING
 from tunesmith.models.chat import Subject, find_subject
 from tunesmith.models.inspect import ADAPTER, read_config
-from tunesmith.models.load import load_config
 from tunesmith.settings import LOOPBACK, environment_offline, read_settings
 
 if TYPE_CHECKING:
@@ -293,8 +292,7 @@ def _check(subject: Subject, base: Path) -> None:
                 hint="export it first, and serve the exported folder",
                 where=subject.name,
             )
-    turns = vars(load_config(subject.base).get_text_config()).get("rope_parameters") or {}
-    if "dynamic" in (turns.get("rope_type"), turns.get("full_attention", {}).get("rope_type")):
+    if _turns_by_length(subject.base):
         raise ModelError(
             "vLLM turns the positions of every text as those of the longest, and the model was "
             "trained to turn them by each text's own length: rope_type dynamic",
@@ -303,6 +301,15 @@ def _check(subject: Subject, base: Path) -> None:
         )
     if subject.adapter is not None:
         check_base(subject.adapter, base, foreign=subject.run is None)
+
+
+def _turns_by_length(base: Path) -> bool:
+    """Whether positions turn the slower the longer a text is; the folder may be of older days."""
+    config = read_config(base / "config.json")
+    text = config.get("text_config") or config
+    rope = text.get("rope_parameters") or text.get("rope_scaling") or {}
+    named = [rope, *(each for each in rope.values() if isinstance(each, dict))]
+    return any("dynamic" in (each.get("rope_type"), each.get("type")) for each in named)
 
 
 def _rank(subject: Subject) -> int:

@@ -31,18 +31,29 @@ QUESTIONS = (
     Question("data", "File or folder to learn from", None),
     Question(
         "method",
-        "Rows are questions and answers (sft), plain texts (pretrain) or preference pairs (dpo, "
-        "orpo, simpo, cpo) or labelled texts or images (classify)",
+        "Rows are questions and answers (sft, distill), plain texts (pretrain), preference pairs "
+        "(dpo, orpo, simpo, cpo, reward), judged answers (kto), questions (grpo, ppo), or labelled "
+        "texts or images (classify)",
         "sft",
     ),
     Question(
         "tuning",
-        "Train small added matrices (lora, or vera, oft, ia3, hra, loha, lokr), all weights "
-        "(full), some layers (freeze)",
+        "Train small added matrices (lora, or adalora, vera, oft, ia3, hra, loha, lokr), all "
+        "weights (full), some layers (freeze), new layers (llama_pro)",
         "lora",
     ),
     Question("name", "What to call the run", "first"),
 )
+REWARDS = Question(
+    "rewards",
+    "What an answer is worth (exact_match, number, json, a function such as rewards.py:polite)",
+    "exact_match",
+)
+TEACHER = Question("teacher", "The larger model to learn from (a folder or a run)", None)
+NEEDED = {"grpo": REWARDS, "ppo": REWARDS, "distill": TEACHER}
+"""What some methods cannot be without, by their names."""
+UNSURE = {"classify": ("data.max_tokens",)}
+"""What is written as a comment, since a model that reads images has none."""
 SHOWN = (
     "data.validation_share",
     "data.max_tokens",
@@ -62,11 +73,19 @@ def write_new(path: Path, answers: Mapping[str, str]) -> None:
     """Write a commented recipe.
 
     Args:
-        answers: by the names of QUESTIONS.
+        answers: by the names of QUESTIONS, and of what the method needs.
 
     Raises:
         RecipeError: if the file exists, or an answer means nothing.
     """
+    needed = NEEDED.get(answers["method"])
+    for question in (REWARDS, TEACHER):
+        if question.name in answers and question != needed:
+            raise RecipeError(
+                f"--{question.name} has no effect with the method {answers['method']}",
+                hint="leave it away",
+                where=str(path),
+            )
     text = compose(answers)
     check_rules(build_recipe(parse_value(text, where=str(path)), where=str(path)))
     try:
@@ -96,6 +115,11 @@ def compose(answers: Mapping[str, str]) -> str:
         "run.name": answers["name"],
         "run.epochs": 3.0,
     }
+    if "rewards" in answers:
+        chosen["method.rewards"] = [_as_reward(answers["rewards"])]
+    if "teacher" in answers:
+        chosen["method.teacher"] = answers["teacher"]
+    unsure = UNSURE.get(answers["method"], ())
     lines = ["# Written by `tunesmith recipe new`; `tunesmith recipe explain` lists all options."]
     section = ""
     for option in list_options():
@@ -108,8 +132,16 @@ def compose(answers: Mapping[str, str]) -> str:
             lines += ["", f"{section}:"]
         lines += [f"  # {line}" for line in textwrap.wrap(option.help, 94)]
         value = _spell(chosen[option.dotted]) if option.dotted in chosen else option.default
-        lines.append(f"  {option.name}: {value}")
+        mark = "# " if option.dotted in unsure else ""
+        lines.append(f"  {mark}{option.name}: {value}")
     return "\n".join(lines) + "\n"
+
+
+def _as_reward(answer: str) -> object:
+    """Read a reward as a person names it."""
+    if ".py:" in answer:
+        return {"function": answer}
+    return {"url": answer} if answer.startswith("http") else answer
 
 
 def _spell(value: object) -> str:

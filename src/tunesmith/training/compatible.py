@@ -16,6 +16,15 @@ from tunesmith.training.curves import draw_one_curve
 
 Record = dict[str, Any]
 STATE = ("loss", "grad_norm", "learning_rate", "eval_loss")
+PREFERRED = {
+    "rewards_chosen": "rewards/chosen",
+    "rewards_rejected": "rewards/rejected",
+    "rewards_margin": "rewards/margins",
+    "rewards_accuracy": "rewards/accuracies",
+    "logps_chosen": "logps/chosen",
+    "logps_rejected": "logps/rejected",
+}
+"""What figures of preferences are called there; held-out ones begin with eval_."""
 
 
 def write_compatible(run: Run, folders: Sequence[Path]) -> None:
@@ -37,6 +46,9 @@ def _draw_up(metrics: list[Record], steps: int) -> dict[str, bytes]:
         "all_results.json": _spell(trained | measured),
         "training_loss.png": draw_one_curve(metrics, "loss"),
     }
+    if any("rewards_accuracy" in record for record in metrics):
+        picture = draw_one_curve(metrics, "rewards_accuracy")
+        files["training_rewards_accuracies.png"] = picture
     if not measured:
         return files
     picture = draw_one_curve(metrics, "eval_loss")
@@ -89,6 +101,7 @@ def _state(metrics: list[Record], steps: int) -> Record:
             for name in (*STATE, *named_losses(record), "epoch", "step")
             if name in record
         }
+        | _preferred(record)
         for record in metrics
     ]
     last = metrics[-1] if metrics else {}
@@ -100,6 +113,12 @@ def _state(metrics: list[Record], steps: int) -> Record:
         "is_world_process_zero": True,
         "log_history": history,
     }
+
+
+def _preferred(record: Record) -> Record:
+    """Return the figures of preferences by the names they have there."""
+    both = {**PREFERRED, **{f"eval_{ours}": f"eval_{name}" for ours, name in PREFERRED.items()}}
+    return {name: record[ours] for ours, name in both.items() if ours in record}
 
 
 def _train_results(metrics: list[Record]) -> Record:
@@ -120,4 +139,4 @@ def _eval_results(metrics: list[Record]) -> Record:
         return {}
     last = measured[-1]
     named = {key: last[key] for key in named_losses(last)}
-    return {"epoch": last.get("epoch"), "eval_loss": last["eval_loss"], **named}
+    return {"epoch": last.get("epoch"), "eval_loss": last["eval_loss"], **named, **_preferred(last)}

@@ -39,6 +39,7 @@ from tunesmith.models.value import (
 )
 from tunesmith.recipe.optimizer import Layerwise as LayerwiseOptions
 from tunesmith.runs.run import Run
+from tunesmith.settings import tokenize_in_one_thread
 from tunesmith.training.best import best_step, held_out_figure, stopped_early
 from tunesmith.training.checkpoints import (
     clear_partial,
@@ -197,6 +198,7 @@ class RunTrainer(Trainer):
             collate_fn=join if self.rollouts is None else list,
             num_workers=self.args.dataloader_num_workers,
             pin_memory=self.args.dataloader_pin_memory,
+            worker_init_fn=tokenize_in_one_thread,  # what shows something is made ready with text
         )
         prepared: DataLoader[Any] = self.accelerator.prepare(loader)
         return prepared

@@ -95,6 +95,15 @@ def test_a_column_that_the_format_lacks_is_refused_with_a_guess(tmp_path: Path) 
     assert "did you mean instruction?" in problem.hint
 
 
+def test_a_column_that_no_row_has_is_named_even_where_nothing_else_tells_the_format(
+    tmp_path: Path,
+) -> None:
+    path = write_rows(tmp_path / "a.jsonl", [{"question": "why?", "answer": "because"}])
+    problem = refuse(rows_of(path, columns={"instruction": "qestion", "output": "answer"}))
+    assert problem.message == "no row has the column 'qestion' that `columns` names"
+    assert "did you mean question?" in problem.hint
+
+
 def test_tags_are_refused_where_the_format_has_none(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "a.jsonl", [ALPACA])
     problem = refuse(rows_of(path, format="alpaca", tags={"role_tag": "who"}))

@@ -95,6 +95,7 @@ def build(*overrides: str):  # type: ignore[no-untyped-def]
         (["tuning.init=eva", "tuning.rank_pattern={q_proj: 3}"], "tuning.rank_pattern"),
         (["tuning={kind: hra, rank: 3}"], "tuning.rank"),
         (["tuning={kind: ia3}", "compute.precision=pure_bf16"], "compute.precision"),
+        (["method={name: ppo, rewards: json}", "tuning.tokens=[7]"], "tuning.tokens"),
         (["tuning={kind: vera}", "optimizer.layer_decay=0.9"], "optimizer.layer_decay"),
         (["tuning={kind: adalora, first_rank: 8}"], "tuning.first_rank"),
         (

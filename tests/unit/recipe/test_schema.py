@@ -10,7 +10,9 @@ import yaml
 
 from tunesmith.errors import RecipeError
 from tunesmith.recipe.load import build_recipe, load_recipe
-from tunesmith.recipe.new import QUESTIONS, compose, write_new
+from tunesmith.recipe.method import GRPO, PPO, Distill
+from tunesmith.recipe.new import NEEDED, QUESTIONS, compose, write_new
+from tunesmith.recipe.rewards import Function
 from tunesmith.recipe.rules import check_rules
 from tunesmith.recipe.schema import describe_section, find_options, json_schema, list_options
 
@@ -154,6 +156,25 @@ def test_a_new_recipe_is_sound_and_commented(method: str, tuning: str) -> None:
     options = [line for line in text.splitlines() if line.startswith("  ") and "#" not in line]
     comments = [line for line in text.splitlines() if line.startswith("  #")]
     assert len(comments) >= len(options)
+
+
+@pytest.mark.parametrize("method", sorted(describe_section("method")))
+def test_a_new_recipe_can_be_written_for_every_method(tmp_path: Path, method: str) -> None:
+    path, needed = tmp_path / "r.yaml", NEEDED.get(method)
+    more = {needed.name: "rewards.py:polite"} if needed else {}
+    write_new(path, {**ANSWERS, "method": method, **more})
+    recipe = load_recipe(path)
+    check_rules(recipe)
+    if isinstance(recipe.method, GRPO | PPO):
+        assert recipe.method.rewards == (Function(function="rewards.py:polite"),)
+    if isinstance(recipe.method, Distill):
+        assert recipe.method.teacher == "rewards.py:polite"
+    assert ("max_tokens" in recipe.data.model_fields_set) == (method != "classify")
+
+
+def test_a_new_recipe_refuses_what_its_method_has_no_use_for(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="--teacher has no effect with the method sft"):
+        write_new(tmp_path / "r.yaml", {**ANSWERS, "teacher": "large"})
 
 
 @pytest.mark.parametrize(

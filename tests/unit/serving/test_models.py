@@ -20,6 +20,7 @@ from tests.command import Command
 from tests.unit.serving import inside
 from tests.unit.serving.running import wait_for
 from tests.unit.serving.watching import SECRET, SECRETS
+from tunesmith.errors import RequestError
 from tunesmith.export.export import export
 from tunesmith.inference.score import score
 from tunesmith.methods.rewards.endpoint import ask_scores
@@ -97,6 +98,15 @@ def test_the_name_of_the_model_chooses_the_adapter(adapted: TestClient) -> None:
     reply = adapted.post(CHAT, json=body)
     assert reply.status_code == 404
     assert reply.json()["error"]["hint"] == "there are 'tuned', 'base'"
+
+
+def test_the_last_part_of_a_run_s_name_is_enough(run: Run) -> None:
+    assert run.name.endswith("-tiny")
+    with closing(open_answers(run.path, Answering(precision="fp32"))) as service:
+        found = service.find("tiny")
+        assert found == service.find(run.name) == service.find(None)
+        with pytest.raises(RequestError, match="there is no model 'ny' here"):
+            service.find("ny")
 
 
 def test_adapters_come_and_go_while_others_answer(adapted: TestClient, run: Run) -> None:

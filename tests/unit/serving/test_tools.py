@@ -208,6 +208,28 @@ def test_a_choice_that_is_not_there_is_refused(
     assert caught.value.param == where
 
 
+PLAIN = """
+{%- for message in messages %}
+    {%- if message.role == "system" %}{{ raise_exception("no rules here") }}{% endif %}
+    {{- message.role + ": " + message.content + "<|endoftext|>" }}
+{%- endfor %}
+{%- if add_generation_prompt %}{{ "assistant: " }}{% endif %}"""
+
+
+def test_what_the_template_does_not_write_is_named_as_the_client_calls_it(tmp_path: Path) -> None:
+    folder = tiny.make_model(tmp_path / "m")
+    tiny.change_json(folder / "tokenizer_config.json", chat_template=PLAIN)
+    plain = ModelSpeech(load_chat_model(folder, precision="fp32", device="cpu"))
+    for body, where, says in (
+        ({"tools": [FIND]}, "tools", "writes no tools"),
+        ({"messages": [{"role": "system", "content": "a"}, *ASKED]}, "messages", "no rules here"),
+    ):
+        with pytest.raises(openai.BadRequestError, match=says) as caught:
+            create(Scripted(plain, ["Hi."]), **body)
+        assert caught.value.param == where
+    assert create(Scripted(plain, ["Hi."])).choices[0].message.content == "Hi."
+
+
 def test_functions_are_called_in_responses_too(speech: ModelSpeech) -> None:
     tool: Any = {"type": "function", **FIND["function"]}
     engine = Scripted(speech, [f"{call('Rom')}{call('Ulm')}", "A and B."])

@@ -176,6 +176,8 @@ def faults(path: Path, kind: str = "image") -> Iterator[None]:
             yield
         except (*FAILURES, DecompressionBombError) as problem:
             what = f"is no {kind} that can be read" if _is_unknown(problem) else "is damaged"
+            if _is_unknown(problem) and kind == "image":
+                what += f" ({', '.join(KINDS)})"
             reason = "" if _is_unknown(problem) else f": {str(problem).splitlines()[0]}"
             raise RowFault(f"the {kind} {_name(path)} {what}{reason}") from None
 

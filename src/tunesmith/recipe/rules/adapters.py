@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tunesmith.errors import RecipeError
-from tunesmith.recipe.method import DPO
+from tunesmith.recipe.method import DPO, PPO
 from tunesmith.recipe.optimizer import Layerwise
 from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.rules.defaults import has_default
@@ -151,6 +151,18 @@ def factors_near_one_move_by_small_steps(recipe: Recipe) -> None:
         )
 
 
+def values_are_read_before_a_whole_head(recipe: Recipe) -> None:
+    """What is still to be gained is told from the states that one head is given."""
+    tuning = recipe.tuning
+    if isinstance(recipe.method, PPO) and isinstance(tuning, LoRA) and tuning.tokens:
+        raise RecipeError(
+            "ppo tells values from what the head is given, and tuning.tokens lets rows of the head "
+            "learn apart",
+            hint="write method.name: grpo, which needs no values, or remove tuning.tokens",
+            where="tuning.tokens",
+        )
+
+
 def references_are_whole(recipe: Recipe) -> None:
     """The model before training is the base only where nothing was taken out of it."""
     tuning, method = recipe.tuning, recipe.method
@@ -187,6 +199,7 @@ RULES: tuple[Callable[[Recipe], None], ...] = (
     ranks_move_while_training_does,
     weights_are_whole_where_they_are_looked_at,
     factors_near_one_move_by_small_steps,
+    values_are_read_before_a_whole_head,
     references_are_whole,
     references_begin_where_training_does,
 )

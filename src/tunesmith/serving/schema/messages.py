@@ -11,7 +11,7 @@ from pydantic import Field, Tag
 
 from tunesmith.errors import RequestError
 from tunesmith.serving.limits import MAX_PARTS
-from tunesmith.serving.schema.sampling import Body, Nothing, Words, by_type
+from tunesmith.serving.schema.sampling import AnyOf, Body, Nothing, Words, by_type
 from tunesmith.templates import PLACES
 
 SOUNDS = {
@@ -102,6 +102,7 @@ Part = Annotated[
             "input_audio": "SoundPart",
         }
     ),
+    AnyOf(),
 ]
 
 

@@ -9,7 +9,7 @@ from pydantic import Field, Tag, ValidationError
 from tunesmith.errors import RequestError
 from tunesmith.serving.limits import MAX_MESSAGES, MAX_PARTS, MAX_TOOLS
 from tunesmith.serving.schema.chat import ChatRequest, Effort
-from tunesmith.serving.schema.sampling import Body, JsonObject, Nothing, Words, by_type
+from tunesmith.serving.schema.sampling import AnyOf, Body, JsonObject, Nothing, Words, by_type
 
 Plain = dict[str, Any]
 
@@ -44,6 +44,7 @@ TEXTS = ("input_text", "output_text", "text")
 InputPart = Annotated[
     Annotated[TextPart, Tag("TextPart")] | Annotated[ImagePart, Tag("ImagePart")],
     by_type({**dict.fromkeys(TEXTS, "TextPart"), "input_image": "ImagePart"}),
+    AnyOf(),
 ]
 
 
@@ -120,6 +121,7 @@ Item = Annotated[
         },
         usual="message",
     ),
+    AnyOf(),
 ]
 
 

@@ -6,7 +6,14 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 import orjson
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    GetJsonSchemaHandler,
+)
 
 from tunesmith.errors import RequestError
 from tunesmith.serving.limits import MAX_BIASES, MAX_STOPS
@@ -64,6 +71,17 @@ def by_type(tags: Mapping[str, str], usual: str = "") -> Discriminator:
         custom_error_type="unknown_type",
         custom_error_message=f"its type is none of {', '.join(tags)}",
     )
+
+
+class AnyOf:
+    """Describes kinds of value without saying that a value is of no other, which takes long."""
+
+    def __get_pydantic_json_schema__(
+        self, core: Any, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """Describe them."""
+        schema = handler(core)
+        return {"anyOf": schema.pop("oneOf"), **schema} if "oneOf" in schema else schema
 
 
 class SamplingOptions(Body):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from contextlib import closing as closing_of
@@ -18,6 +19,7 @@ from tests import tiny
 from tests.unit.inference.hearing import hear, start
 from tunesmith.errors import EngineError, ModelError, RequestError
 from tunesmith.export.gguf.write import write_gguf
+from tunesmith.hardware import num_cores
 from tunesmith.inference.choose import Engines, choose_engine, which_engine
 from tunesmith.inference.elsewhere.gguf_speech import opening_of
 from tunesmith.inference.engine import Request
@@ -217,3 +219,20 @@ def test_an_adapter_is_found_in_the_folder_of_its_export(tmp_path: Path) -> None
 )
 def test_plain_texts_begin_as_the_file_says(told: dict[str, Any], wanted: list[int]) -> None:
     assert opening_of({f"tokenizer.ggml.{name}": value for name, value in told.items()}) == wanted
+
+
+@pytest.mark.parametrize(
+    ("said", "threads"), [("3", 3), ("5,2", 5), ("", 0), ("0", 0), ("many", 0), (None, 0)]
+)
+def test_it_computes_with_as_many_threads_as_torch_would(
+    file: Path, monkeypatch: pytest.MonkeyPatch, said: str | None, threads: int
+) -> None:
+    def begin(*_: Any, told: str, **__: Any) -> None:
+        raise EngineError(str(json.loads(told)["threads"]), hint="none")
+
+    monkeypatch.setattr("tunesmith.inference.llama_cpp.Child", begin)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if said is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", said)
+    with pytest.raises(EngineError, match=f"^{threads or num_cores()}$"):
+        LlamaCpp(file)
