@@ -74,12 +74,16 @@ class _Schema:
             return self._refer(str(schema["$ref"]))
         if "enum" in schema or "const" in schema:
             texts = schema.get("enum", [schema.get("const")])
-            return _either(_quote(json.dumps(each, ensure_ascii=False)) for each in texts)
+            return self._either(_quote(json.dumps(each, ensure_ascii=False)) for each in texts)
         for word in ("anyOf", "oneOf"):
             if word in schema:
-                return _either(map(self._write, schema[word]))
-        kinds = schema.get("type", KINDS if not self._told(schema) else self._told(schema))
-        return _either(self._write_kind(k, schema) for k in ([kinds] if kinds in KINDS else kinds))
+                return self._either(map(self._write, schema[word]))
+        kinds = schema.get("type", self._told(schema) or KINDS)
+        listed = [kinds] if isinstance(kinds, str) else kinds
+        return self._either(self._write_kind(kind, schema) for kind in listed)
+
+    def _either(self, parts: Iterable[str]) -> str:
+        return _either(parts) or self._no("nothing to choose")
 
     def _told(self, schema: Mapping[str, Any]) -> list[str]:
         """Tell of what kind a value is by what is said of it."""
@@ -118,23 +122,33 @@ class _Schema:
         return name
 
     def _write_kind(self, kind: str, schema: Mapping[str, Any]) -> str:
-        if kind == "object" and ("properties" in schema or schema.get("required")):
-            return self._write_object(schema)
         more = schema.get("additionalProperties", True)
+        if kind == "object" and (schema.get("properties") or schema.get("required") or not more):
+            return self._write_object(schema)
         if kind == "object" and more is not True:
-            pair = f'string ": " {self._write(more)}' if more else ""
-            return f'"{{" ({pair} (", " {pair})*)? "}}"' if more else '"{}"'
-        if kind == "array":
-            item, least = self._write(schema.get("items", True)), schema.get("minItems", 0)
-            most = min(schema.get("maxItems", MOST), max(MOST, least))
-            listed = f'{item} (", " {item}){{{max(least - 1, 0)},{max(most - 1, 0)}}}'
-            return '"[]"' if not most else f'"[" ({listed}){"" if least else "?"} "]"'
+            pair = f'string ": " {self._write(more)}'
+            return f'"{{" ({pair} (", " {pair})*)? "}}"'
+        if kind == "array" and schema.keys() & {"items", "minItems", "maxItems"}:
+            return self._write_array(schema)
         if kind == "string" and schema.keys() & {"minLength", "maxLength"}:
-            least = schema.get("minLength", 0)
-            return (
-                rf'"\"" char{{{least},{min(schema.get("maxLength", MOST), max(MOST, least))}}} "\""'
-            )
+            least, most = self._bounds(schema, "minLength", "maxLength")
+            return rf'"\"" {_times("char", least, most)} "\""'
         return kind
+
+    def _write_array(self, schema: Mapping[str, Any]) -> str:
+        least, most = self._bounds(schema, "minItems", "maxItems")
+        if not most:
+            return '"[]"'
+        item = self._write(schema.get("items", True))
+        more = _times(f'(", " {item})', max(least - 1, 0), most - 1)
+        return f'"[" ({item} {more}){"" if least else "?"} "]"'
+
+    def _bounds(self, schema: Mapping[str, Any], low: str, high: str) -> tuple[int, int]:
+        least = schema.get(low, 0)
+        most = schema.get(high, max(MOST, least))
+        if most < least:
+            self._no(f"`{low}` over `{high}`")
+        return least, min(most, max(MOST, least))
 
     def _write_object(self, schema: Mapping[str, Any]) -> str:
         """Write the properties in their order; those that may be missing are there or not."""
@@ -162,7 +176,11 @@ class _Schema:
 
 def _either(parts: Iterable[str]) -> str:
     listed = list(dict.fromkeys(parts))
-    return listed[0] if len(listed) == 1 else f"({' | '.join(listed)})"
+    return f"({' | '.join(listed)})" if len(listed) > 1 else "".join(listed)
+
+
+def _times(part: str, least: int, most: int) -> str:
+    return f"{part}{{{least},{most}}}" if most else '""'
 
 
 def _refuse(what: str, where: str) -> RequestError:
