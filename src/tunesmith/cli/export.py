@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from tunesmith.recipe.llamafactory.use import Use
 
 
+Weight = Annotated[
+    float, typer.Option(help="How much of the run's own adapter is added, beside --also.")
+]
 Quantize = Annotated[
     Optional[str],
     typer.Option(
@@ -55,9 +58,7 @@ def export(
             help="Another run's adapter, or a folder of one, that is added too; may be repeated.",
         ),
     ] = None,
-    weight: Annotated[
-        float, typer.Option(help="How much of the run's own adapter is added, beside --also.")
-    ] = 1.0,
+    weight: Weight = 1.0,
     form: Annotated[
         Literal["safetensors", "gguf", "ollama", "adapter", "gguf-adapter"],
         typer.Option(

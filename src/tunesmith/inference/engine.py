@@ -57,6 +57,8 @@ class Piece:
     reused: int | None = None
 
 
+Tokenize = Callable[[], list[int]]
+"""Tokenizes what was written before."""
 Hear = Callable[[Piece | Exception], None]
 """Called from the engine's thread, never at the same time for one request, and quick."""
 
@@ -135,6 +137,13 @@ class Speech(Protocol):
 
         Args:
             options: what the template is told besides, such as `enable_thinking`.
+        """
+        return self.write(messages, tools, options)()
+
+    def write(self, messages: Messages, tools: Tools, options: Mapping[str, Any]) -> Tokenize:
+        """Write a conversation, and return what tokenizes it.
+
+        How long writing takes is up to the template, so it keeps no other from writing.
         """
 
     def encode(self, text: str) -> list[int]:
