@@ -80,11 +80,14 @@ def describe_failure(problem: Exception) -> dict[str, Any]:
 
 
 def _most_telling(mistakes: Sequence[Any]) -> tuple[Any, str]:
-    """Take the first mistake, and of a field with several kinds of value the innermost one."""
+    """Take the first mistake, and of a field with several kinds of value the innermost one.
+
+    Of those equally deep one of a kind that the value has says more than that it is not another.
+    """
     found = [(mistake, _where(mistake)) for mistake in mistakes]
     first = found[0][1]
     inside = [pair for pair in found if f"{pair[1]}.".startswith(f"{first}.")]
-    return max(inside, key=lambda pair: pair[1].count("."))
+    return max(inside, key=lambda pair: (pair[1].count("."), not pair[0]["type"].endswith("_type")))
 
 
 def _where(mistake: Any) -> str:

@@ -369,3 +369,19 @@ def test_answers_to_one_prompt_count_it_as_kept_only_if_it_was_before(server: Ru
     first, second = (server.post("/v1/chat/completions", body).json["usage"] for _ in range(2))
     assert first["prompt_tokens_details"]["cached_tokens"] < 64
     assert 64 < second["prompt_tokens_details"]["cached_tokens"] < second["prompt_tokens"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/completions", {"prompt": []}),
+        ("/v1/embeddings", {"input": []}),
+        ("/v1/responses", {"input": []}),
+    ],
+)
+def test_an_empty_list_is_said_to_be_empty(
+    server: Running, path: str, body: dict[str, Any]
+) -> None:
+    told = server.post(path, body).error
+    assert told["where"] == next(iter(body))
+    assert "at least 1 item" in told["message"]
