@@ -197,9 +197,11 @@ class Engine(Writer, Protocol):
 
     Attributes:
         width: how many answers it writes at the same time at most.
+        takes_adapters: whether adapters may come and go while it answers.
     """
 
     width: int
+    takes_adapters: bool = False
 
     def models(self) -> Mapping[str, Speech]:
         """Return the models that answer, by the names clients call them; the first is the main."""

@@ -71,6 +71,8 @@ class Vllm(Engine):
         EngineError: if there is no vLLM, or it does not come up.
     """
 
+    takes_adapters = True
+
     def __init__(self, subject: Subject, options: VllmOptions | None = None) -> None:
         self.options = options or VllmOptions()
         self.width, self._subject, self._open = self.options.rows, subject, Open()

@@ -22,16 +22,18 @@ from tests.unit.serving.running import wait_for
 from tests.unit.serving.watching import SECRET, SECRETS
 from tunesmith.errors import RequestError
 from tunesmith.export.export import export
+from tunesmith.inference.own_model import OwnModel
 from tunesmith.inference.score import score
 from tunesmith.methods.rewards.endpoint import ask_scores
 from tunesmith.methods.rewards.sample import Sample
-from tunesmith.models.chat import find_subject, load_reward_model
+from tunesmith.models.chat import find_subject, load_chat_model, load_reward_model
 from tunesmith.models.tokenizer import load_tokenizer
 from tunesmith.recipe.load import load_recipe
 from tunesmith.recipe.rewards import Endpoint
 from tunesmith.runs.run import Run
 from tunesmith.serving.answers import Answering, open_answers
 from tunesmith.serving.limits import SECONDS_TO_TOKENIZE
+from tunesmith.serving.service import Service
 from tunesmith.templates import named_template
 from tunesmith.training.train import train
 
@@ -98,6 +100,15 @@ def test_the_name_of_the_model_chooses_the_adapter(adapted: TestClient) -> None:
     reply = adapted.post(CHAT, json=body)
     assert reply.status_code == 404
     assert reply.json()["error"]["hint"] == "there are 'tuned', 'base'"
+
+
+def test_an_engine_that_takes_no_adapters_says_so(tiny_model: Path, run: Run) -> None:
+    own = OwnModel(load_chat_model(tiny_model, precision="fp32", device="cpu"), 1)
+    with closing(Service(own, "tiny")) as service, inside.asking(service) as client:
+        body = {"lora_name": "second", "lora_path": str(run.path)}
+        reply = client.post("/v1/load_lora_adapter", json=body)
+    assert reply.status_code == 400
+    assert "takes no adapters while it answers" in reply.json()["error"]["message"]
 
 
 def test_the_last_part_of_a_run_s_name_is_enough(run: Run) -> None:

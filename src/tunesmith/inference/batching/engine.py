@@ -50,6 +50,8 @@ class BatchingEngine(Engine):
         OtherModel: if the model is none whose forward pass is written here.
     """
 
+    takes_adapters = True
+
     def __init__(
         self,
         model: ChatModel,

@@ -19,6 +19,12 @@ def add_adapters(app: APIRouter, service: Service) -> None:
     @app.post("/v1/load_lora_adapter", response_model=None, responses=PLAIN)
     async def load(body: LoadRequest) -> PlainTextResponse:
         """Let another adapter over the same base answer."""
+        if not service.engine.takes_adapters:
+            raise RequestError(
+                "this server's engine takes no adapters while it answers",
+                hint="name them where it is started, with --adapter, or choose another --engine",
+                where="lora_path",
+            )
         if body.lora_name in service.names():
             raise RequestError(
                 f"there is a model {body.lora_name!r} already",
