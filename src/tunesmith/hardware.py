@@ -33,12 +33,6 @@ def num_cores() -> int:
     return os.cpu_count() or 1
 
 
-def num_threads() -> int:
-    """Count the threads to compute with: what OMP_NUM_THREADS says, as torch does, or all cores."""
-    said = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
-    return int(said) if said.isdecimal() and int(said) else num_cores()
-
-
 def memory_gib() -> float:
     """Measure the main memory that is free now, in GiB."""
     return float(psutil.virtual_memory().available) / GIB

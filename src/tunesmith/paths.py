@@ -13,6 +13,12 @@ def expand(path: str | Path) -> Path:
         return Path(path)
 
 
+def last_part(name: str) -> str:
+    """Return the last part of a name or a path: what others may know of it."""
+    path = expand(name)
+    return (path.resolve() if exists(path) else path).name or name
+
+
 def exists(path: Path) -> bool:
     """Whether there is such a file; nothing has a name that is too long or holds a NUL."""
     try:

@@ -32,6 +32,7 @@ class Settings:
         hub_caches: folders in the Hugging Face cache layout, searched in this order
             (`HF_HUB_CACHE`, `HF_HOME`/hub, `HF_HOME`, the default place).
         vllm_python: the Python of an environment that holds vLLM (`TUNESMITH_VLLM_PYTHON`).
+        threads: how many compute (`OMP_NUM_THREADS`, which torch reads too); 0 for all cores.
     """
 
     runs: Path
@@ -39,6 +40,7 @@ class Settings:
     config: Path
     hub_caches: tuple[Path, ...]
     vllm_python: Path | None = None
+    threads: int = 0
 
 
 def read_settings() -> Settings:
@@ -55,8 +57,14 @@ def read_settings() -> Settings:
     else:
         hubs.append(expand("~/.cache/huggingface/hub"))
     vllm = environment.get("TUNESMITH_VLLM_PYTHON")
+    threads = environment.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
     return Settings(
-        expand(runs), expand(cache), expand(config), tuple(hubs), expand(vllm) if vllm else None
+        expand(runs),
+        expand(cache),
+        expand(config),
+        tuple(hubs),
+        expand(vllm) if vllm else None,
+        int(threads) if threads.isdecimal() else 0,
     )
 
 

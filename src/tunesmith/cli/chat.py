@@ -35,13 +35,11 @@ def chat(
     seed: Annotated[Optional[int], typer.Option(help="Makes draws repeatable.")] = None,
 ) -> None:
     """Talk to a model: /clear forgets, /save FILE keeps, /image FILE and /video FILE show."""
-    from tunesmith.cli.show_notes import show_notes
+    from tunesmith.cli.show_notes import find_noted
     from tunesmith.cli.talk import talk
     from tunesmith.inference.load import open_sessions
-    from tunesmith.models.given import find_given
 
-    given = find_given(name, overrides or ())
-    show_notes(given.use.notes if given.use else {})
+    given = find_noted(name, overrides, "chat")
     sampling = given.use.sampling if given.use else {"max_tokens": 256}
     asked = {
         "temperature": temperature,

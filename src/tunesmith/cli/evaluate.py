@@ -65,12 +65,10 @@ def evaluate(
 ) -> None:
     """Measure a run beside its base: held-out loss, answers against expected ones, benchmarks."""
     from tunesmith.cli.refuse import refuse_given
-    from tunesmith.cli.show_notes import show_notes
-    from tunesmith.models.given import find_given
+    from tunesmith.cli.show_notes import find_noted
 
-    found = find_given(name, overrides or (), "evaluate")
+    found = find_noted(name, overrides, "evaluate")
     subject = found.name
-    show_notes(found.use.notes if found.use else {})
     if suite is None:
         given = {"--score": score, "--shots": shots, "--limit": limit}
         refuse_given(given | {"--plain": plain, "--no-base": no_base}, "it needs --suite")

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from tunesmith.recipe.llamafactory.use import Use
 
 
+Weight = Annotated[
+    float, typer.Option(help="How much of the run's own adapter is added, beside --also.")
+]
 Quantize = Annotated[
     Optional[str],
     typer.Option(
@@ -55,9 +58,7 @@ def export(
             help="Another run's adapter, or a folder of one, that is added too; may be repeated.",
         ),
     ] = None,
-    weight: Annotated[
-        float, typer.Option(help="How much of the run's own adapter is added, beside --also.")
-    ] = 1.0,
+    weight: Weight = 1.0,
     form: Annotated[
         Literal["safetensors", "gguf", "ollama", "adapter", "gguf-adapter"],
         typer.Option(
@@ -77,25 +78,21 @@ def export(
 ) -> None:
     """Write a run for other programs, after proving that it answers the same."""
     from tunesmith.cli.show_export import show_exported
-    from tunesmith.cli.show_notes import show_notes
+    from tunesmith.cli.show_notes import find_noted
     from tunesmith.export.export import export as export_run
-    from tunesmith.models.given import find_given
 
-    given = find_given(name, overrides or (), "export", to_export=to is None)
-    show_notes(given.use.notes if given.use else {})
+    given = find_noted(name, overrides, "export", to_export=to is None)
     folder = to or (given.use.to if given.use else None)
     if folder is None:
         raise ExportError(
             "no folder is named to export to", hint="write --to FOLDER", where="command line"
         )
-    stored = precision or (given.use.precision if given.use else "auto")
-    blend = read_blend(also or (), weight)
     exported = export_run(
         given.name,
         folder,
         form=read_form(form, quantize, (calibrate_on, calibrate_rows, calibrate_tokens), given.use),
-        precision=stored,
-        blend=blend,
+        precision=precision or (given.use.precision if given.use else "auto"),
+        blend=read_blend(also or (), weight),
         weight=weight,
     )
     show_exported(exported, of_run=isinstance(given.name, str) or given.name.run is not None)

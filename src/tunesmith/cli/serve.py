@@ -99,7 +99,8 @@ def serve(
     """Serve a model in the form that OpenAI's clients speak."""
     from tunesmith.cli.show_notes import show_notes
     from tunesmith.models.given import find_given
-    from tunesmith.serving.answers import Answering, served_name
+    from tunesmith.paths import last_part
+    from tunesmith.serving.answers import Answering
     from tunesmith.serving.serve import Address, Doors
     from tunesmith.serving.serve import serve as serve_model
     from tunesmith.serving.usual import Usual
@@ -111,7 +112,7 @@ def serve(
         _print_client(print_client, served_model_name or found, doors)
         return
     show_notes(given.use.notes if given.use else {})
-    beside = [f"{served_name(one)}={one}" for one in others or () if "=" not in one]
+    beside = [f"{last_part(one)}={one}" for one in others or () if "=" not in one]
     how = Answering(
         served_model_name,
         _read_adapters([*beside, *(adapter or ())]),
@@ -124,7 +125,7 @@ def serve(
         key_file=remote_key_file,
         usual=Usual(given.use.sampling, given.use.system) if given.use else Usual(),
     )
-    serve_model(given.name, how, doors, ready=_say_ready)
+    serve_model(given.name, how, doors, ready=_say_ready, ends=True)
 
 
 def _read_adapters(given: Sequence[str]) -> dict[str, str]:
@@ -146,14 +147,15 @@ def _name_of(name: str | Subject, engine: str) -> str:
     from tunesmith.inference.choose import which_engine
     from tunesmith.models.chat import find_subject
     from tunesmith.models.gguf_file import find_gguf, name_of_gguf
-    from tunesmith.serving.answers import address_of, served_name
+    from tunesmith.paths import last_part
+    from tunesmith.serving.answers import address_of
 
     chosen = which_engine(name, engine)
     if isinstance(name, str) and chosen == "remote":
-        return served_name(name)
+        return last_part(name)
     file = find_gguf(name) if isinstance(name, str) else None
     if file is not None:
-        return served_name(name_of_gguf(file))
+        return last_part(name_of_gguf(file))
     subject = find_subject(name)
     if only := address_of(subject):
         raise RequestError(
@@ -161,7 +163,7 @@ def _name_of(name: str | Subject, engine: str) -> str:
             hint=f"send your texts with POST to {only}; /docs of the server shows the fields",
             where="--print-client",
         )
-    return served_name(subject.name)
+    return last_part(subject.name)
 
 
 def _print_client(kind: str, called: str, doors: Doors) -> None:

@@ -26,6 +26,12 @@ OPTIONS = {
     "encoding": "data.encoding",
 }
 """Options of the command line and what they are called in a recipe."""
+ASIDE: dict[str, dict[str, Any]] = {
+    "grpo": {"rewards": ["exact_match"]},
+    "ppo": {"rewards": ["exact_match"]},
+    "distill": {"teacher": "starter"},
+}
+"""What methods must be told besides, and rows do not depend on."""
 
 
 def describe(file: str, given: Mapping[str, Any]) -> Recipe:
@@ -74,6 +80,8 @@ def _describe_file(file: str, asked: Mapping[str, Any]) -> Recipe:
     for option, value in asked.items():
         section, name = option.split(".")
         raw.setdefault(section, {})[name] = value
+    method = raw.get("method", {})
+    method |= ASIDE.get(method.get("name", ""), {})
     for name in (file, asked.get("data.validation", "")):
         check_name(Path(name))
     try:

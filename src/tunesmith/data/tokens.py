@@ -103,7 +103,7 @@ def encode_labelled(
     """
     broken = _breaker(tokenizer)
     rows = encode_rows(tokenizer, [(Piece(broken(text), False),) for text in texts])
-    before, after = _put_around(tokenizer)
+    before, after = put_around(tokenizer)
     room = max(limit - len(before) - len(after), 1)
     found = []
     for row in rows:
@@ -112,7 +112,7 @@ def encode_labelled(
     return found
 
 
-def _put_around(tokenizer: PreTrainedTokenizerFast) -> tuple[list[int], list[int]]:
+def put_around(tokenizer: PreTrainedTokenizerFast) -> tuple[list[int], list[int]]:
     """Find the tokens that a tokenizer itself puts before and after a text."""
     backend = tokenizer.backend_tokenizer
     plain = list(backend.encode("a", add_special_tokens=False).ids)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 
-from tunesmith.data.tokens import encode_labelled
+from tunesmith.data.tokens import encode_labelled, put_around
 from tunesmith.errors import RequestError
 from tunesmith.inference.embed import check_texts
 from tunesmith.inference.engine import Engine, Form, Hear, Request, Speech, Work
@@ -21,19 +21,20 @@ ANY_LENGTH = 1 << 30
 
 
 class EmbeddingSpeech(ModelSpeech):
-    """How an embedding model is spoken with: as its tokenizer writes whole texts."""
+    """How an embedding model is spoken with: in whole texts."""
 
     def __init__(self, encoder: Encoder) -> None:
         model, tokenizer = encoder.model, encoder.tokenizer
         chat = ChatModel(encoder.name, model, tokenizer, None, (), encoder.folder)
         super().__init__(chat, longest=encoder.longest)
-        self._prefix, self.opening = encoder.pooling.prefix, ()
+        self._prefix = encoder.pooling.prefix
+        self.opening, self.closing = put_around(tokenizer)
 
     def encode(self, text: str) -> list[int]:
-        """Tokenize a text with all that the model is to read around it."""
+        """Tokenize a text, without what stands around it; special tokens are none in it."""
         with self._lock:
-            whole = encode_labelled(self._model.tokenizer, [self._prefix + text], ANY_LENGTH)
-        return whole[0].ids
+            (row,) = encode_labelled(self._model.tokenizer, [self._prefix + text], ANY_LENGTH)
+        return row.ids[len(self.opening) : len(row.ids) - len(self.closing)]
 
     def forms(self, outline: Outline, count: int) -> Sequence[Form | Sent]:
         """Refuse: nothing is written."""

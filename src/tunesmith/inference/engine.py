@@ -46,14 +46,19 @@ class Piece:
         finish: why the answer ended; None for all but the last piece.
         counted: tokens of the prompt and of the answer, said with the last piece by an engine
             elsewhere that counts for itself.
+        reused: tokens of the prompt that were kept from texts before, said with the last piece by
+            an engine that keeps some.
     """
 
     text: str
     tokens: tuple[Token, ...] = ()
     finish: Finish | None = None
     counted: tuple[int, int] | None = None
+    reused: int | None = None
 
 
+Tokenize = Callable[[], list[int]]
+"""Tokenizes what was written before."""
 Hear = Callable[[Piece | Exception], None]
 """Called from the engine's thread, never at the same time for one request, and quick."""
 
@@ -113,6 +118,7 @@ class Speech(Protocol):
         manner: how it marks thoughts and calls of tools, where its texts are ours to part.
         template: what writes its conversations, where we do it.
         opening: tokens that begin a plain text, where the tokenizer itself puts some before it.
+        closing: tokens that end a whole one, for models that read texts and go on with none.
     """
 
     longest: int
@@ -124,12 +130,20 @@ class Speech(Protocol):
     manner: Manner = PLAIN
     template: Template | None = None
     opening: Sequence[int] = ()
+    closing: Sequence[int] = ()
 
     def render(self, messages: Messages, tools: Tools, options: Mapping[str, Any]) -> list[int]:
         """Write a conversation as the model's template does; tokenize it.
 
         Args:
             options: what the template is told besides, such as `enable_thinking`.
+        """
+        return self.write(messages, tools, options)()
+
+    def write(self, messages: Messages, tools: Tools, options: Mapping[str, Any]) -> Tokenize:
+        """Write a conversation, and return what tokenizes it.
+
+        How long writing takes is up to the template, so it keeps no other from writing.
         """
 
     def encode(self, text: str) -> list[int]:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from tunesmith.errors import ModelError, RequestError, require
-from tunesmith.hardware import GIB, memory_gib, num_threads
+from tunesmith.hardware import GIB, memory_gib, num_cores
 from tunesmith.inference.elsewhere.child import Child
 from tunesmith.inference.elsewhere.gguf_speech import GgufSpeech
 from tunesmith.inference.elsewhere.likelihood import Likelihood, token_logp
@@ -42,7 +42,7 @@ from tunesmith.inference.generate import Answer, Finish
 from tunesmith.inference.sampling import COLDEST, Sampling
 from tunesmith.models.gguf_file import name_of_gguf
 from tunesmith.models.gguf_header import read_gguf_header
-from tunesmith.settings import environment_offline
+from tunesmith.settings import environment_offline, read_settings
 
 SERVER = Path(__file__).parent / "elsewhere" / "llama_server.py"
 NAME = "llama.cpp"
@@ -207,7 +207,7 @@ class LlamaCpp(Engine):
             "slots": self.options.slots,
             "longest": longest,
             "cache": self.options.cache,
-            "threads": self.options.threads or num_threads(),
+            "threads": self.options.threads or read_settings().threads or num_cores(),
             "key": key,
         }
         child = Child(

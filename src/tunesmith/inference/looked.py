@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.data.media.medium import (
@@ -16,7 +17,7 @@ from tunesmith.data.media.medium import (
 from tunesmith.data.media.places import fill_places, spell_shown, takes_all
 from tunesmith.data.media.senses import Senses, Shown
 from tunesmith.data.rows import Medium, RowFault
-from tunesmith.data.tokens import encode, encode_rows
+from tunesmith.data.tokens import encode_rows
 from tunesmith.errors import RequestError
 from tunesmith.templates import PLACES, Piece
 from tunesmith.templates.parts import part_at_places
@@ -56,6 +57,19 @@ class Looked(list[int]):
             raise _refusal(fault) from None
 
 
+@dataclass(frozen=True)
+class Written:
+    """A conversation as a template writes it, with what it shows in the places for it."""
+
+    pieces: Sequence[Piece]
+    media: Sequence[Medium]
+
+    def encode(self, tokenizer: PreTrainedTokenizerFast) -> list[int]:
+        """Tokenize it."""
+        (row,) = encode_rows(tokenizer, [self.pieces])
+        return Looked(row.ids, self.media) if self.media else row.ids
+
+
 def encode_messages(
     tokenizer: PreTrainedTokenizerFast,
     template: Template,
@@ -74,6 +88,22 @@ def encode_messages(
         DataError: if the template refuses the messages.
         RequestError: if what they show cannot be read, or the model does not take it.
     """
+    return write_messages(template, senses, messages, tools, options).encode(tokenizer)
+
+
+def write_messages(
+    template: Template,
+    senses: Senses | None,
+    messages: Sequence[Mapping[str, Any]],
+    tools: Sequence[Mapping[str, Any]] = (),
+    options: Mapping[str, Any] = NONE,
+) -> Written:
+    """Write messages as a template does; several may be written at the same time.
+
+    Raises:
+        DataError: if the template refuses the messages.
+        RequestError: if what they show cannot be read, or the model does not take it.
+    """
     media = [Medium.of(each) for message in messages for each in message.get("media", ())]
     places = sum(
         str(message.get("content") or "").count(place)
@@ -87,16 +117,15 @@ def encode_messages(
             where="messages",
         )
     if not media:
-        return encode(tokenizer, template.render_prompt(messages, tools, options))
+        return Written([Piece(template.render_prompt(messages, tools, options), learned=False)], ())
     try:
         taken = takes_all([medium.kind for medium in media], senses)
         text = template.render_prompt(messages, tools, options)
         media = look_at_all([as_shown(each, taken.shows) for each in media])
         spelled = [spell_shown(each, taken) for each in open_all(media)]
-        (row,) = encode_rows(tokenizer, [fill_places([Piece(text, learned=False)], spelled, taken)])
+        return Written(fill_places([Piece(text, learned=False)], spelled, taken), media)
     except RowFault as fault:
         raise _refusal(fault) from None
-    return Looked(row.ids, media)
 
 
 def refuse_too_much(messages: Sequence[Mapping[str, Any]]) -> None:

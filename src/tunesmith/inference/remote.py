@@ -20,7 +20,16 @@ from tunesmith.inference.elsewhere.writing import (
     unknown_model,
     write_all,
 )
-from tunesmith.inference.engine import Engine, Hear, Load, Piece, Request, Speech, Work
+from tunesmith.inference.engine import (
+    Engine,
+    Hear,
+    Load,
+    Piece,
+    Request,
+    Speech,
+    Tokenize,
+    Work,
+)
 from tunesmith.inference.generate import Answer, Finish, Messages, Tools
 from tunesmith.inference.looked import refuse_shown
 from tunesmith.inference.manner import Manner
@@ -74,7 +83,7 @@ class RemoteSpeech(Speech):
     options: frozenset[str] = frozenset({"enable_thinking"})
     manner = Manner(named_tool_format("hermes"), Thinking("<think>", "</think>"))
 
-    def render(self, messages: Messages, tools: Tools, options: Mapping[str, Any]) -> list[int]:
+    def write(self, messages: Messages, tools: Tools, options: Mapping[str, Any]) -> Tokenize:
         """Write a conversation as JSON; its bytes are passed on as they are."""
         refuse_shown(messages)
         asked: dict[str, Any] = {"messages": [_on_wire(message) for message in messages]}
@@ -82,7 +91,7 @@ class RemoteSpeech(Speech):
             asked["tools"] = list(tools)
         if options:
             asked["chat_template_kwargs"] = dict(options)
-        return [CONVERSATION, *json.dumps(asked, ensure_ascii=False).encode()]
+        return lambda: [CONVERSATION, *json.dumps(asked, ensure_ascii=False).encode()]
 
     def encode(self, text: str) -> list[int]:
         """Return the bytes of a text."""

@@ -31,6 +31,7 @@ class Row(Work):
         model: which adapter answers; the base if empty.
         is_over: whether nothing is to be written any more, whatever the reason.
         remembers: whether what was read before for others may be used for it.
+        reused: how many tokens of the prompt were, as it was read first.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Row(Work):
         self.tokens, self.num_prompt = list(request.prompt), len(request.prompt)
         self.limit = limit
         self.model, self.remembers, self.is_over = "", True, False
+        self.reused: int | None = None
         assert not isinstance(request.form, Sent)  # check_request refuses it
         self.way = Way(request.prompt, request.sampling, request.form)
         self.finish: Finish | None = None
@@ -112,7 +114,7 @@ class Row(Work):
     def _piece(self, text: str) -> Piece:
         self.text += text
         told, self._untold = tuple(self._untold), []
-        return Piece(text, told, self.finish)
+        return Piece(text, told, self.finish, reused=self.reused if self.finish else None)
 
     def _tell(self, heard: Piece | Exception) -> None:
         """Tell whoever hears; one who fails hears no more."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from tunesmith.data.tokens import encode, opening_of
-from tunesmith.inference.engine import Form, Speech
-from tunesmith.inference.generate import Messages, Tools, encode_prompt, max_positions
+from tunesmith.inference.engine import Form, Speech, Tokenize
+from tunesmith.inference.generate import Messages, Tools, max_positions, template_of
+from tunesmith.inference.looked import Written, write_messages
 from tunesmith.inference.manner import find_manner
 from tunesmith.inference.sampling import default_sampling
 from tunesmith.inference.sent import Sent
@@ -38,10 +40,15 @@ class ModelSpeech(Speech):
         self._spelling = Spelling(model.tokenizer)
         self._forms = Forms(model.tokenizer, model.stop_ids)
 
-    def render(self, messages: Messages, tools: Tools, options: Mapping[str, Any]) -> list[int]:
-        """Write a conversation as the model's template does; tokenize it."""
+    def write(self, messages: Messages, tools: Tools, options: Mapping[str, Any]) -> Tokenize:
+        """Write a conversation as the model's template does."""
+        template, senses = template_of(self._model), self._model.senses
+        written = write_messages(template, senses, messages, tools, options)
+        return partial(self._tokenize, written)
+
+    def _tokenize(self, written: Written) -> list[int]:
         with self._lock:
-            return encode_prompt(self._model, messages, tools, options)
+            return written.encode(self._model.tokenizer)
 
     def encode(self, text: str) -> list[int]:
         """Tokenize a text, without what begins it."""

@@ -41,7 +41,7 @@ def _describe(mistake: Any, dotted: str) -> tuple[str, str]:
         section, _, name = dotted.rpartition(".")
         return _unknown(_option_of(section), name)
     if kind == "missing":
-        return f"{dotted} is missing", _say_what(dotted)
+        return f"{dotted} is missing", _say_what(dotted, mistake["loc"])
     if kind == "union_tag_invalid":
         tags = [tag.strip("' ") for tag in context["expected_tags"].split(",")]
         near = difflib.get_close_matches(str(context["tag"]), tags, n=1)
@@ -50,7 +50,7 @@ def _describe(mistake: Any, dotted: str) -> tuple[str, str]:
         return f"{dotted}.{name} cannot be {context['tag']!r}", f"{guess}write {_either(tags)}"
     if kind == "union_tag_not_found":
         name = context["discriminator"].strip("'")
-        return f"{dotted}.{name} is missing", _say_what(f"{dotted}.{name}")
+        return f"{dotted}.{name} is missing", _say_what(f"{dotted}.{name}", mistake["loc"])
     if kind == "literal_error":
         return f"{dotted} cannot be {given!r}", f"write {context['expected']}"
     if kind in ("model_type", "model_attributes_type", "dict_type"):
@@ -61,7 +61,9 @@ def _describe(mistake: Any, dotted: str) -> tuple[str, str]:
             f"write options under it; see `tunesmith recipe explain {section}`",
         )
     reason = mistake["msg"].removeprefix("Value error, ")
-    return f"{dotted} cannot be {given!r}: {reason[:1].lower()}{reason[1:]}", _say_what(dotted)
+    return f"{dotted} cannot be {given!r}: {reason[:1].lower()}{reason[1:]}", _say_what(
+        dotted, mistake["loc"]
+    )
 
 
 def _unknown(section: str, name: str) -> tuple[str, str]:
@@ -93,12 +95,14 @@ def _place(option: Option) -> str:
     return f"{option.dotted}, where {where}"
 
 
-def _say_what(dotted: str) -> str:
+def _say_what(dotted: str, location: tuple[Any, ...]) -> str:
+    """Say what an option is, as it is meant by the kind that was chosen."""
     name = _option_of(dotted)
-    option = next((option for option in list_options() if option.dotted == name), None)
-    if option is None:
+    found = [option for option in list_options() if option.dotted == name]
+    if not found:
         return "see `tunesmith recipe explain`"
-    return option.help.split("\n")[0]
+    meant = (option for option in found if set(option.choice or ()) & set(map(str, location)))
+    return next(meant, found[0]).help.split("\n")[0]
 
 
 def _either(words: list[str]) -> str:

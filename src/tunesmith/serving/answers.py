@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tunesmith.errors import RequestError
 from tunesmith.hardware import PrecisionOption
 from tunesmith.inference.choose import Engines, choose_engine, which_engine
-from tunesmith.inference.engine import Speech
+from tunesmith.inference.engine import Engine, Speech
 from tunesmith.inference.structured import Outline, Wanted
-from tunesmith.inference.tool_calls import named_tool_format
+from tunesmith.inference.tool_calls import ToolFormat, named_tool_format
 from tunesmith.logs import logger
 from tunesmith.models.chat import Subject, find_subject, load_reward_model
 from tunesmith.models.inspect import is_scorer, labels_of
 from tunesmith.models.pooling import is_embedder
-from tunesmith.paths import exists, expand
+from tunesmith.paths import last_part
 from tunesmith.serving.guard import read_key
 from tunesmith.serving.judge import Judge
 from tunesmith.serving.limits import MAX_WAITING
@@ -70,14 +70,23 @@ def open_answers(name: str | Path | Subject, how: Answering) -> Service | Judge:
         if chosen != "vllm" and is_scorer(weights) and not labels_of(weights):
             _refuse_options(how)
             model = load_reward_model(subject)
-            return Judge(model, how.called or served_name(model.name), max_waiting=how.max_waiting)
+            return Judge(model, how.called or last_part(model.name), max_waiting=how.max_waiting)
         beside = [subject, *map(find_subject, how.adapters.values())]
     tools = named_tool_format(how.tool_format) if how.tool_format else None
     engine = choose_engine(name, _engines(how)).engine
-    first, *others = engine.models()
-    main = how.called or served_name(first)
-    if main in others:
+    try:
+        return _serve(engine, how, tools, beside)
+    except BaseException:
         engine.close()
+        raise
+
+
+def _serve(
+    engine: Engine, how: Answering, tools: ToolFormat | None, beside: Sequence[Subject]
+) -> Service:
+    first, *others = engine.models()
+    main = how.called or last_part(first)
+    if main in others:
         raise RequestError(
             f"two models would be called {main}",
             hint="call one of them otherwise: --served-model-name, or --adapter NAME=...",
@@ -146,9 +155,3 @@ def _refuse_options(how: Answering) -> None:
                 hint="leave it out",
                 where=option,
             )
-
-
-def served_name(name: str) -> str:
-    """Return what clients call a model: the last part of its name or path."""
-    path = expand(name)
-    return (path.resolve() if exists(path) else path).name or name

@@ -7,9 +7,11 @@ from collections.abc import Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tunesmith.serving.access import NEEDED
+from tunesmith.serving.access import NEEDED, OPEN_PATHS
 from tunesmith.serving.note import NOTE, Note, choose_id
 
+DECLARED = frozenset((*NEEDED, *OPEN_PATHS, "/version", "/v1/models", "/tokenize", "/detokenize"))
+MODELS, MODEL = "/v1/models/", "/v1/models/{name:path}"
 OTHER = "other"
 """What addresses are called that lead nowhere."""
 Ended = Callable[[Note, str, int], None]
@@ -54,7 +56,10 @@ def route_of(scope: Scope) -> str:
     route = scope.get("route")
     if route is not None:
         return str(route.path)
-    return scope["path"] if scope["path"] in NEEDED else OTHER  # refused before it was looked up
+    path = scope["path"]  # of what was refused before it was looked up
+    if path.startswith(MODELS):
+        return MODEL
+    return path if path in DECLARED else OTHER
 
 
 def seconds_of(note: Note) -> float:

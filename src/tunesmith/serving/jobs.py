@@ -54,6 +54,8 @@ class Job:
         self._heard: dict[int, Piece] = {}
         self._failed: Exception | None = None
         self._counted: list[tuple[int, int]] = []
+        self._prompts: list[int] = []
+        self._reused: dict[int, int] = {}
         self._open = 0
         self._ended: set[int] = set()
         self._bell = asyncio.Event()
@@ -63,6 +65,7 @@ class Job:
         loop = asyncio.get_running_loop()
         asked = {id(request.prompt): len(request.prompt) for request in requests}
         self._note.prompt_tokens += sum(asked.values())  # once for all answers to one prompt
+        self._prompts = [id(request.prompt) for request in requests]
         self._open = len(requests)
         for index, request in enumerate(requests):
             self._works.append(engine.start(request, partial(post.put, loop, self, index)))
@@ -80,9 +83,16 @@ class Job:
             self._note.prompt_tokens = self._counted[0][0]
             if len(self._counted) == len(self._works):
                 self._note.written = sum(written for _, written in self._counted)
+        if heard.reused is not None:
+            self._count_reused(self._prompts[index], heard.reused)
         before = self._heard.get(index)
         self._heard[index] = heard if before is None else _joined(before, heard)
         self._bell.set()
+
+    def _count_reused(self, prompt: int, reused: int) -> None:
+        """Count what was kept of each prompt before, and not by another answer to it."""
+        self._reused[prompt] = min(reused, self._reused.get(prompt, reused))
+        self._note.reused = sum(self._reused.values())
 
     def end(self, index: int) -> None:
         """Let an answer end of which nothing more is needed."""

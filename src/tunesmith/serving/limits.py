@@ -25,6 +25,8 @@ MAX_CONNECTIONS = 900
 """Below the 1,024 files that a process may hold open by default."""
 READ_AT_ONCE = 8
 """Requests read each time the event loop goes round."""
+REFUSED_AT_ONCE = 32
+"""As many where all of them are refused, which takes a quarter of the time."""
 SECONDS_FOR_HEAD = 10
 SECONDS_FOR_BODY = 10
 BODY_BYTES_PER_SECOND = 64 << 10
@@ -35,6 +37,8 @@ SECONDS_TO_DRAIN = 10
 
 BESIDE = {"forms": 2, "embeddings": 2, "adapters": 1, "scores": 1}
 """Threads for each kind of work beside the event loop; none keeps another kind waiting."""
+SLOW_WRITERS = 2
+"""Conversations that keep their template longer than a moment; others are written beside them."""
 SECONDS_TO_TOKENIZE = 2.0
 CHARACTERS_PER_SECOND = 200_000
 """Longer texts may take longer."""

@@ -19,6 +19,11 @@ class Loading(Queue):
 
     name = ""
 
+    @property
+    def refuses(self) -> bool:
+        """Whether requests are refused: all are."""
+        return True
+
     def names(self) -> list[str]:
         """List no model."""
         return []

@@ -24,6 +24,7 @@ class Note:
         model: the served model that answers.
         prompt_tokens: tokens that were read.
         written: tokens that were written.
+        reused: tokens of the prompt that the engine had kept from others; None if it does not tell.
         thought: how many of them are thoughts; None for models that write none down.
         begun: when it came, in seconds of a clock that never goes back.
         first: when the first token was there.
@@ -37,6 +38,7 @@ class Note:
     model: str = ""
     prompt_tokens: int = 0
     written: int = 0
+    reused: int | None = None
     thought: int | None = None
     begun: float = field(default_factory=time.monotonic)
     first: float | None = None

@@ -52,6 +52,11 @@ class Queue:
         """How many answers may be in work or wait."""
         return self.width + self._max_waiting
 
+    @property
+    def refuses(self) -> bool:
+        """Whether requests find no room."""
+        return self.stopping or self.taken >= self.places
+
     def names(self) -> list[str]:
         """List what clients may call the models, the main one first."""
         raise NotImplementedError

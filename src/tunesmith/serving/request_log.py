@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TextIO
 
@@ -16,7 +18,9 @@ QUIET = ("/health", "/ready", "/metrics")
 
 
 class RequestLog:
-    """Writes a line of JSON for each request.
+    """Writes a line of JSON for each request; those that end together are written together.
+
+    Each time a thread writes, others may take Python from it, such as the one that computes.
 
     Attributes:
         prompts: whether prompts and answers are written too.
@@ -24,9 +28,10 @@ class RequestLog:
 
     def __init__(self, *, prompts: bool = False, to: TextIO | None = None) -> None:
         self.prompts, self._to = prompts, to or sys.stderr
+        self._lines: list[str] = []
 
     def write(self, note: Note, route: str, status: int) -> None:
-        """Write one down; a full disk or a closed pipe stops nobody."""
+        """Write one down, once the event loop has gone round."""
         if route in QUIET and status < 400:
             return
         line = {
@@ -48,8 +53,13 @@ class RequestLog:
             }
         if self.prompts and note.prompt is not None:
             line |= {"prompt": note.prompt, "answer": note.answer}
-        try:
-            self._to.write(orjson.dumps(line).decode() + "\n")
+        self._lines.append(orjson.dumps(line).decode() + "\n")
+        if len(self._lines) == 1:
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        """Write what was noted; a full disk or a closed pipe stops nobody."""
+        lines, self._lines = "".join(self._lines), []
+        with suppress(OSError, ValueError):
+            self._to.write(lines)
             self._to.flush()
-        except (OSError, ValueError):
-            pass

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import gc
-import signal
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,6 +63,7 @@ def serve(
     doors: Doors | None = None,
     *,
     ready: Callable[[Ready], None] = lambda _: None,
+    ends: bool = False,
 ) -> None:
     """Serve a run, a checkpoint or a model folder over HTTP.
 
@@ -72,6 +71,7 @@ def serve(
 
     Args:
         ready: called once requests are accepted.
+        ends: whether the process ends with it: signals that come later are not heard.
 
     Raises:
         RequestError: if the address would be open to others without a key, or is taken.
@@ -88,10 +88,11 @@ def serve(
 
     host = doors.address.host
     guard, log = Guard(access, is_loopback(host)), RequestLog(prompts=doors.log_prompts)
+    answered = Answered(build_waiting_app(guard, log), Loading())
     with (
         listen(host, doors.address.port) as listener,
-        handled_by(lambda *_: sys.exit(0), signal.SIGTERM),
-        Answered(build_waiting_app(guard, log), Loading()).at(listener) as answered,
+        handled_by(answered.handle, ends=ends),
+        answered.at(listener),
     ):
         answers = open_answers(name, how)
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ from tunesmith.serving.queue import Queue
 from tunesmith.serving.turns import Shared
 
 Handler = Callable[[int, FrameType | None], object]
+STOPS = (signal.SIGTERM, signal.SIGINT)
 SECONDS_TO_CLOSE = 1
 """What connections get to send their last bytes, once all answers are over or were ended."""
 
@@ -36,8 +38,8 @@ class DrainingServer(uvicorn.Server):
 
     def __init__(self, config: uvicorn.Config, queue: Queue) -> None:
         super().__init__(config)
-        self.server_state = Shared()
         self.queue = queue
+        self.server_state = Shared(lambda: self.queue.refuses)
         self._ends: float | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -69,15 +71,24 @@ class Answered:
         self.entrance = Entrance(app)
         self.server = build_server(self.entrance, queue)
         self._done: Future[None] = Future()
+        self._is_open = False
 
     def open(self, app: ASGIApp, queue: Queue) -> None:
         """Let another application answer from now on."""
-        self.server.queue, self.entrance.app = queue, app
+        self.server.queue, self.entrance.app, self._is_open = queue, app, True
+
+    def handle(self, sig: int, frame: FrameType | None) -> None:
+        """Let all answers end where a signal asks for the end; at first there are none."""
+        if self._is_open:
+            self.server.handle_exit(sig, frame)
+        elif sig == signal.SIGINT:
+            raise KeyboardInterrupt
+        else:
+            sys.exit(0)
 
     def wait(self) -> None:
-        """Wait until SIGTERM or SIGINT asks for the end, and all answers are over."""
-        with handled_by(self.server.handle_exit, signal.SIGTERM, signal.SIGINT):
-            self._done.result()
+        """Wait until a signal asks for the end, and all answers are over."""
+        self._done.result()
 
     @contextmanager
     def at(self, listener: socket.socket) -> Iterator[Answered]:
@@ -109,17 +120,24 @@ def build_server(app: ASGIApp, queue: Queue) -> DrainingServer:
 
 
 @contextmanager
-def handled_by(handler: Handler, *signals: int) -> Iterator[None]:
-    """Let signals be handled for as long as the block lasts."""
+def handled_by(handler: Handler, *, ends: bool) -> Iterator[None]:
+    """Let the signals that ask for the end be handled for as long as the block lasts.
+
+    Args:
+        ends: whether the process ends after the block, and hears no further signal.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {sig: signal.signal(sig, handler) for sig in signals}
+    before = {sig: signal.signal(sig, handler) for sig in STOPS}
     try:
         yield
+    except Exception:
+        ends = False
+        raise
     finally:
         for sig, handled in before.items():
-            signal.signal(sig, handled)
+            signal.signal(sig, signal.SIG_IGN if ends else handled)
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from tunesmith.errors import DataError, RequestError
@@ -18,6 +19,7 @@ from tunesmith.serving.limits import (
     CHARACTERS_PER_SECOND,
     MAX_WAITING,
     SECONDS_TO_TOKENIZE,
+    SLOW_WRITERS,
 )
 from tunesmith.serving.queue import Made, Queue, in_time
 from tunesmith.serving.timed import TimedPool
@@ -61,6 +63,7 @@ class Service(Queue):
         usual: Usual | None = None,
     ) -> None:
         super().__init__(max_waiting=max_waiting)
+        self._writer = TimedPool(1, "template", slow=SLOW_WRITERS)
         self._tokenizer = TimedPool(1, "tokenizer")
         self._tools = tools
         self.usual = usual or Usual()
@@ -161,14 +164,12 @@ class Service(Queue):
             )
         shown = sum(_length(message.get("media", ())) for message in messages)
         size = sum(map(_length, messages)) + sum(map(_length, tools)) - shown
+        _check_size(speech, size, "messages")
+        seconds = _seconds_for(size + shown)
+        writing = partial(speech.write, messages, tools, options)
         try:
-            return await self._tokenize(
-                speech,
-                size,
-                lambda: speech.render(messages, tools, options),
-                "messages",
-                shown=shown,
-            )
+            tokenizing = await in_time(self._writer, writing, seconds, "messages")
+            return await self.tokenize(tokenizing, size + shown, "messages")
         except DataError as problem:
             if problem.where == "messages":
                 raise
@@ -178,7 +179,7 @@ class Service(Queue):
     async def encode(
         self, speaker: Speaker, text: str, where: str = "prompt", *, opens: bool = True
     ) -> list[int]:
-        """Tokenize a text to be continued, begun as plain texts of the model begin.
+        """Tokenize a plain text, begun as those of the model begin.
 
         Args:
             opens: whether it is, unless it spells that beginning itself.
@@ -187,28 +188,13 @@ class Service(Queue):
             RequestError: if it is longer than the model takes.
         """
         speech = speaker.speech
-        tokens = await self._tokenize(speech, len(text), lambda: speech.encode(text), where)
-        opening = [*speech.opening] if opens and tokens else []
-        return tokens if tokens[: len(opening)] == opening else [*opening, *tokens]
-
-    async def _tokenize(
-        self,
-        speech: Speech,
-        size: int,
-        made: Callable[[], list[int]],
-        where: str,
-        *,
-        shown: int = 0,
-    ) -> list[int]:
-        """Tokenize so many characters, and look at what so many more hold."""
-        if size > speech.longest * LONGEST_TOKEN:  # no work at all for what can never fit
-            raise RequestError(
-                f"the prompt has {size:,} characters, the model takes {speech.longest:,} tokens "
-                "with its answer",
-                hint="shorten it",
-                where=where,
-            )
-        return await self.tokenize(made, size + shown, where)
+        _check_size(speech, len(text), where)
+        tokens = await self.tokenize(lambda: speech.encode(text), len(text), where)
+        if not opens or not tokens:
+            return tokens
+        opening = [*speech.opening]
+        begun = tokens if tokens[: len(opening)] == opening else [*opening, *tokens]
+        return [*begun, *speech.closing]
 
     async def tokenize(self, made: Callable[[], Made], size: int, where: str) -> Made:
         """Do what needs a tokenizer, which serves one at a time, off the event loop.
@@ -221,8 +207,7 @@ class Service(Queue):
         Raises:
             RequestError: if it takes too long.
         """
-        seconds = SECONDS_TO_TOKENIZE + size / CHARACTERS_PER_SECOND
-        return await in_time(self._tokenizer, made, seconds, where)
+        return await in_time(self._tokenizer, made, _seconds_for(size), where)
 
     def request(self, speaker: Speaker, prompt: Sequence[int], sampling: Sampling) -> Request:
         """Put together what the engine is asked.
@@ -252,6 +237,7 @@ class Service(Queue):
     def close(self) -> None:
         """Free the engine."""
         super().close()
+        self._writer.close()
         self._tokenizer.close()
         self.engine.close()
 
@@ -296,6 +282,22 @@ STAMP = re.compile(r"^\d{4}-\d{2}-\d{2}-\d{4}-")
 """How names of runs begin: with the minute in which they were made."""
 LONGEST_TOKEN = 256
 """Characters; longer ones are found in runs of blanks only."""
+
+
+def _check_size(speech: Speech, size: int, where: str) -> None:
+    """Refuse what can never fit before any work is done for it."""
+    if size > speech.longest * LONGEST_TOKEN:
+        raise RequestError(
+            f"the prompt has {size:,} characters, the model takes {speech.longest:,} tokens "
+            "with its answer",
+            hint="shorten it",
+            where=where,
+        )
+
+
+def _seconds_for(size: int) -> float:
+    """Return how long writing or tokenizing so many characters may take."""
+    return SECONDS_TO_TOKENIZE + size / CHARACTERS_PER_SECOND
 
 
 def _length(value: Any) -> int:

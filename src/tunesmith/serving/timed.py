@@ -6,11 +6,15 @@ import asyncio
 import ctypes
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Generic, TypeVar
 
 Result = TypeVar("Result")
+MOMENT = 0.1
+"""Seconds after which work is slow."""
 
 
 class TooSlow(BaseException):
@@ -18,18 +22,32 @@ class TooSlow(BaseException):
 
 
 class TimedPool:
-    """Do work in threads, each piece within its time."""
+    """Do work in threads, each piece within its time.
 
-    def __init__(self, threads: int, name: str) -> None:
-        self._threads = ThreadPoolExecutor(threads, name)
+    Args:
+        threads: how many pieces are done at the same time.
+        slow: how many more: after a moment, what comes next is done beside them.
+    """
+
+    def __init__(self, threads: int, name: str, *, slow: int = 0) -> None:
+        self._threads = ThreadPoolExecutor(threads + slow, name)
+        self._turns = _Turns(threads)
 
     async def run(self, work: Callable[[], Result], seconds: float) -> Result:
-        """Do some work when a thread is free, and break it off when its time is over.
+        """Do some work when it is its turn, and break it off when its time is over.
 
         Raises:
             TimeoutError: if it was broken off; at once, also where it can end only later.
         """
-        loop, timed = asyncio.get_running_loop(), _Timed(work)
+        await self._turns.take()
+        with ExitStack() as turn:
+            turn.callback(self._turns.give_back)
+            moment = asyncio.get_running_loop().call_later(MOMENT, turn.close)
+            turn.callback(moment.cancel)
+            return await self._do(_Timed(work), seconds)
+
+    async def _do(self, timed: _Timed[Result], seconds: float) -> Result:
+        loop = asyncio.get_running_loop()
         doing = loop.run_in_executor(self._threads, timed)
         while True:
             await asyncio.wait((doing,), timeout=timed.seconds_left(seconds))
@@ -43,6 +61,35 @@ class TimedPool:
     def close(self) -> None:
         """Take no more work."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+class _Turns:
+    """So many turns, taken in order; asyncio's own semaphore serves one event loop alone."""
+
+    def __init__(self, count: int) -> None:
+        self._left = count
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    async def take(self) -> None:
+        if self._left:
+            self._left -= 1
+            return
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self.give_back()
+            raise
+
+    def give_back(self) -> None:
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._left += 1
 
 
 class _Timed(Generic[Result]):

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from uvicorn.server import ServerState
 
-from tunesmith.serving.limits import READ_AT_ONCE
+from tunesmith.serving.limits import READ_AT_ONCE, REFUSED_AT_ONCE
 
 URGENT = (b"GET /health ", b"HEAD /health ")
 
@@ -17,11 +17,15 @@ class Turns:
     """Lets a few requests be read each time the event loop goes round; others wait in order.
 
     In between the loop looks at all connections, so that one request never waits for a crowd's.
+
+    Args:
+        refuses: tells whether requests are refused at this moment.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, refuses: Callable[[], bool]) -> None:
         self._waiting: deque[Callable[[], None]] = deque()
-        self._left, self._called = READ_AT_ONCE, False
+        self._refuses = refuses
+        self._left, self._called = self._at_once(), False
 
     def may_go(self, data: bytes) -> bool:
         """Whether a request is read at once."""
@@ -44,17 +48,20 @@ class Turns:
             asyncio.get_running_loop().call_soon(self._go_round)
 
     def _go_round(self) -> None:
-        self._called, self._left = False, READ_AT_ONCE
+        self._called, self._left = False, self._at_once()
         while self._waiting and self._left:
             self._left -= 1
             self._waiting.popleft()()
         if self._waiting:
             self._call()
 
+    def _at_once(self) -> int:
+        return REFUSED_AT_ONCE if self._refuses() else READ_AT_ONCE
+
 
 class Shared(ServerState):
     """What all connections of a server share."""
 
-    def __init__(self) -> None:
+    def __init__(self, refuses: Callable[[], bool]) -> None:
         super().__init__()
-        self.turns = Turns()
+        self.turns = Turns(refuses)

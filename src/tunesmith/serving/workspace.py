@@ -63,15 +63,17 @@ def find_workspace(subjects: Iterable[Subject] = ()) -> Workspace:
     Args:
         subjects: what is served, beside which other adapters may lie.
     """
-    settings, here = read_settings(), Path.cwd()
+    settings, here = read_settings(), _resolved(".")
     folders = [settings.runs, *settings.hub_caches]
-    if here != Path(here.anchor):
-        folders.append(here)
     folders += [(each.run.path if each.run else each.base).parent for each in subjects]
-    return Workspace(tuple(folder.resolve() for folder in folders))
+    found = [_resolved(folder) for folder in folders]
+    if here is not None and here != Path(here.anchor):
+        found.append(here)
+    return Workspace(tuple(folder for folder in found if folder is not None))
 
 
-def _resolved(name: str) -> Path | None:
+def _resolved(name: str | Path) -> Path | None:
+    """Find a folder; None if it can be none, as where the working folder was deleted."""
     try:
         return Path(name).resolve()  # no `~`: whose home that is stands in a file of the system
     except (OSError, ValueError, RuntimeError):  # too long, a NUL, links in a circle

@@ -1,4 +1,4 @@
-"""Add up the gradients of processes that train together."""
+"""Add up the gradients of processes that train together, and let every loss have one."""
 
 from __future__ import annotations
 
@@ -31,6 +31,20 @@ def sum_gradients(weights: Iterable[torch.nn.Parameter], ranks: Ranks) -> None:
             found.append(weight.grad)
     for bucket in _buckets(found):
         _sum(bucket, ranks)
+
+
+def touched(total: torch.Tensor, model: torch.nn.Module) -> torch.Tensor:
+    """Give a loss in which no weight that learns took part a gradient of zero.
+
+    Rows of text say nothing to a projector or a tower that learns alone.
+    """
+    import torch
+
+    if total.requires_grad or not torch.is_grad_enabled():
+        return total
+    learned = [weight for weight in model.parameters() if weight.requires_grad]
+    nothing = [weight.reshape(-1)[:0].sum().to(total) for weight in learned]
+    return torch.stack([total, *nothing]).sum()
 
 
 def _buckets(gradients: list[torch.Tensor]) -> Iterator[list[torch.Tensor]]:

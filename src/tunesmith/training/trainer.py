@@ -50,7 +50,7 @@ from tunesmith.training.checkpoints import (
     rotate,
     seal,
 )
-from tunesmith.training.gradients import sum_gradients
+from tunesmith.training.gradients import sum_gradients, touched
 from tunesmith.training.offload import kept_in_main_memory
 from tunesmith.training.online.rollouts import Rollouts
 from tunesmith.training.optimizers import build_optimizer
@@ -257,7 +257,8 @@ class RunTrainer(Trainer):
         with self.accelerator.autocast(), kept:
             summed = self.method.loss(model, dict(inputs))
         self.watched.add(summed)
-        return summed.total / (summed.count if num_items_in_batch is None else num_items_in_batch)
+        count = summed.count if num_items_in_batch is None else num_items_in_batch
+        return touched(summed.total, model) / count
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log what the method measures beside its loss."""

@@ -34,6 +34,15 @@ def write_recipe(
     return write(folder / name, json.dumps(recipe))
 
 
+@pytest.mark.parametrize("method", ["grpo", "ppo", "distill"])
+def test_rows_are_shown_as_methods_learn_them_that_must_be_told_more(
+    rows: Path, command: Command, method: str
+) -> None:
+    said = command("data", "show", str(rows), "--method", method).out
+    assert ("dee" in said) == (method == "distill")
+    assert "bee" in said
+
+
 def test_a_file_is_described_as_a_recipe_would() -> None:
     given = {"model": "m", "template": "chatml", "method": "pretrain", "validation": "b.jsonl"}
     recipe = describe("a.jsonl", {**given, "max_tokens": 64, "encoding": "gbk"})

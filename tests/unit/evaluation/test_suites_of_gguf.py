@@ -110,6 +110,7 @@ def test_texts_of_half_characters_are_as_likely_as_with_its_weights(
     close(heard(file, suite, Way("choice", "text", 1, chat=True, max_tokens=8)), expected, 1e-4)
 
 
+@pytest.mark.proof
 def test_a_vocabulary_of_sentencepiece_goes_on_without_a_blank(root: Path, mmlu: Path) -> None:
     named = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
     chat = make_chat(root / "pieces", sentencepiece(prefixed=True), **named)
@@ -142,7 +143,8 @@ def test_the_starter_reaches_what_it_reaches_unpacked(
             assert one.label == other.label
 
 
-@pytest.mark.parametrize("plain", [False, pytest.param(True, marks=pytest.mark.proof)])
+@pytest.mark.proof
+@pytest.mark.parametrize("plain", [False, True])
 def test_answers_are_written_as_its_weights_write_them(
     starter: Path, tmp_path: Path, plain: bool
 ) -> None:

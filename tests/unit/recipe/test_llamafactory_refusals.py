@@ -142,6 +142,32 @@ def test_what_cannot_be_done_is_refused_where_it_stands(keys: dict[str, Any], ke
     assert "their.yaml" in refused.value.where
 
 
+@pytest.mark.parametrize(
+    ("keys", "key", "said"),
+    [
+        ({"lora_rank": 0}, "lora_rank", "tuning.rank cannot be 0"),
+        ({"max_samples": 0}, "max_samples", "max_rows cannot be 0"),
+        ({"stage": "dpo", "pref_beta": 0}, "pref_beta", "method.beta cannot be 0"),
+        ({**theirs.QLORA, "use_dora": True}, "use_dora", "looks at whole weights"),
+    ],
+    ids=str,
+)
+def test_a_value_that_ours_refuses_is_named_by_its_key(
+    keys: dict[str, Any], key: str, said: str
+) -> None:
+    with pytest.raises(RecipeError, match=said) as refused:
+        become(**keys)
+    line = [row.split(":")[0] for row in Path("their.yaml").read_text().splitlines()].index(key)
+    assert refused.value.where == f"their.yaml:{line + 1}, {key}"
+    assert refused.value.message.startswith(f"{key}: ")
+
+
+def test_what_an_option_is_is_said_as_its_own_method_means_it() -> None:
+    with pytest.raises(RecipeError) as refused:
+        become(stage="dpo", pref_beta=0)
+    assert "How far the model may go from where it began" in refused.value.hint
+
+
 def test_every_refused_key_is_refused_unless_it_is_off() -> None:
     samples = {"count": 7, "number": 7.5, "mapping": {"a": 1}}
     for key in list_keys().values():

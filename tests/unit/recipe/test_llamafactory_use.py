@@ -55,7 +55,9 @@ def test_a_file_of_evaluation_asks_for_the_loss_alone() -> None:
     assert held_out.rows is None
 
 
-@pytest.mark.parametrize("verb", ACTS)
+@pytest.mark.parametrize(
+    "verb", ["chat", *(pytest.param(v, marks=pytest.mark.proof) for v in ACTS if v != "chat")]
+)
 def test_no_key_is_dropped_silently(verb: Verb) -> None:
     plain = use(verb)
     samples: dict[str, Any] = {"count": 7, "number": 0.25, "mapping": {"a": 1}, "list": "a"}
@@ -138,6 +140,7 @@ BENT: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("name", BENT)
 def test_a_key_that_changes_nothing_is_told(name: str) -> None:
     samples: dict[str, Any] = {"count": 7, "number": 0.25, "list": "a", "text": "x"}

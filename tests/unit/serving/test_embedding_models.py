@@ -93,6 +93,12 @@ def test_points_are_pooled_as_the_folder_says(
         chat = client.post(
             "/v1/chat/completions", json={"messages": [{"role": "user", "content": "hi"}]}
         )
+        whole, bare = (
+            client.post("/tokenize", json={"prompt": TEXTS[0], "add_special_tokens": added})
+            for added in (True, False)
+        )
+    first, last = whole.json()["tokens"][0], whole.json()["tokens"][-1]
+    assert whole.json()["tokens"] == [first, *bare.json()["tokens"], last]
     told = torch.tensor([each["embedding"] for each in reply["data"]])
     assert torch.allclose(told, points(folder, kind), atol=1e-5)
     assert (long.status_code, "40" in long.json()["error"]["message"]) == (400, True)

@@ -105,3 +105,17 @@ def test_the_server_says_what_it_is(server: Running) -> None:
     assert server.get("/ready").json == {"status": "ready"}
     assert set(server.get("/version").json) == {"version"}
     assert server.get("/health").headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.proof
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("seconds", [0.02, 0.2, 0.4])
+def test_signals_that_come_while_it_ends_are_no_fault(
+    served_model: Path, tmp_path: Path, sent: signal.Signals, seconds: float
+) -> None:
+    with serving(served_model, tmp_path / "log.txt") as own:
+        while own.process.poll() is None:
+            own.process.send_signal(sent)
+            time.sleep(seconds)
+        assert own.process.returncode == 0
+    assert "Traceback" not in (tmp_path / "log.txt").read_text("utf-8")

@@ -15,7 +15,7 @@ import pytest
 from tests.unit.serving import inside
 from tests.unit.serving.running import Client, Running, raw, start
 from tunesmith.errors import RequestError
-from tunesmith.serving.answers import served_name
+from tunesmith.paths import last_part
 from tunesmith.serving.guard import Guard, is_loopback, read_key
 from tunesmith.serving.serve import Address, Doors, find_access, serve
 
@@ -313,4 +313,4 @@ def test_models_are_served_under_the_last_part_of_their_name(
 ) -> None:
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    assert served_name(name) == expected
+    assert last_part(name) == expected

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
+
 import pytest
 from pydantic import ValidationError
 
@@ -60,6 +62,29 @@ def test_videos_and_sounds_come_inside_of_their_message() -> None:
     parts[2]["input_audio"] = {"data": "BBBB", "format": "aac"}
     with pytest.raises(ValidationError, match="wav"):
         ChatMessage.model_validate({"role": "user", "content": parts})
+
+
+@pytest.mark.parametrize(
+    ("content", "said", "reason"),
+    [
+        (b"RIFF\x10\0\0\0WAVEfmt ", "mp3", "said to be mp3, and begins as wav"),
+        (b"ID3\x04\0\0\0\0\0\0\0\0", "wav", "said to be wav, and begins as something else"),
+        (b"fLaC\0\0\0\0\0\0\0\0", "wav", "said to be wav, and begins as flac"),
+        (b"OggS\0\0\0\0\0\0\0\0", "mp3", "said to be mp3, and begins as ogg"),
+        (b"RIFF\x10\0\0\0WAVEfmt ", "wav", ""),
+        (b"ID3\x04\0\0\0\0\0\0\0\0", "mp3", ""),
+        (b"\xff\xfb\x90\0\0\0\0\0\0\0\0\0", "mp3", ""),
+    ],
+)
+def test_a_sound_is_what_it_is_said_to_be(content: bytes, said: str, reason: str) -> None:
+    data = {"data": b64encode(content).decode(), "format": said}
+    message = {"role": "user", "content": [{"type": "input_audio", "input_audio": data}]}
+    if not reason:
+        assert len(ChatMessage.model_validate(message).plain()["media"]) == 1
+        return
+    with pytest.raises(RequestError, match=reason) as caught:
+        ChatMessage.model_validate(message).plain("messages.0")
+    assert caught.value.where == "messages.0.content.input_audio.format"
 
 
 def test_an_engine_that_passes_on_text_alone_refuses_what_is_shown() -> None:

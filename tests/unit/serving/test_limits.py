@@ -130,7 +130,7 @@ def test_a_stop_text_is_no_pattern_and_may_be_long(server: Running, stop: Any) -
         ({"messages": MESSAGES * 2049}, "messages"),
         ({"stop": ["x"] * 17}, "stop"),
         ({"logit_bias": {str(n): 1 for n in range(1025)}}, "logit_bias"),
-        ({"top_logprobs": 21, "logprobs": True}, "logprobs"),
+        ({"top_logprobs": 21, "logprobs": True}, "top_logprobs"),
     ],
 )
 def test_lists_beyond_their_limits_are_refused(

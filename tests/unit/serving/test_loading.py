@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import signal
 import socket
@@ -23,7 +24,7 @@ from tunesmith.serving.access import Access, Key, digest_of
 from tunesmith.serving.app import build_waiting_app
 from tunesmith.serving.guard import Guard
 from tunesmith.serving.loading import Loading
-from tunesmith.serving.request_log import RequestLog
+from tunesmith.serving.request_log import QUIET, RequestLog
 from tunesmith.serving.serve import Address, Doors, Ready, serve
 from tunesmith.serving.server import build_server
 
@@ -64,6 +65,27 @@ def test_whoever_may_ask_is_told_to_come_again(early: Client, path: str) -> None
     assert (reply.status, reply.headers["retry-after"]) == (503, "1")
     assert reply.error["code"] == "server_loading"
     assert reply.headers["x-request-id"]
+
+
+def test_what_is_refused_early_is_logged_by_the_route_it_asks_for(served_model: Path) -> None:
+    lines, keys = io.StringIO(), (Key("all", digest_of(KEY), ("admin",)),)
+    guard, nobody = Guard(Access(lambda: keys), loopback=True), Loading()
+    with (
+        closing(nobody),
+        inside.hosting(build_waiting_app(guard, RequestLog(to=lines)), nobody) as client,
+        inside.service(served_model) as service,
+        inside.listening(service) as late,
+    ):
+        declared = [path for path in late.get("/openapi.json").json["paths"] if path not in QUIET]
+        for path in declared:
+            client.get(path.replace("{name}", "Org/x"), Authorization=f"Bearer {KEY}")
+        client.get("/nothing", Authorization=f"Bearer {KEY}")
+        client.get("/v1/models/a")
+    told = [json.loads(line) for line in lines.getvalue().splitlines()]
+    assert len(declared) > 10
+    routes = [path.replace("{name}", "{name:path}") for path in declared]
+    assert [line["route"] for line in told] == [*routes, "other", "/v1/models/{name:path}"]
+    assert [line["status"] for line in told] == [*[503] * (len(routes) + 1), 401]
 
 
 def test_others_are_told_no_more_than_later(early: Client) -> None:

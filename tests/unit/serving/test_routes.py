@@ -343,3 +343,29 @@ def test_what_is_wrong_is_called_as_the_client_calls_it(
 ) -> None:
     told = server.post(path, body).error
     assert (told["where"], told["param"]) == (where, where)
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses"])
+def test_tokens_that_were_kept_from_a_text_before_are_counted(server: Running, path: str) -> None:
+    text = f"count what is kept of {path}, " + "question " * 40
+    field = "input" if path.endswith("responses") else "messages"
+    asked = {field: [{"role": "user", "content": text}], "temperature": 0}
+    limit = "max_output_tokens" if field == "input" else "max_tokens"
+    told = [server.post(path, {**asked, limit: 2}).json["usage"] for _ in range(2)]
+    kind = "input" if field == "input" else "prompt"
+    kept = [each[f"{kind}_tokens_details"]["cached_tokens"] for each in told]
+    whole = told[0][f"{kind}_tokens"]
+    assert kept[1] == (whole - 1) // 32 * 32 > kept[0]
+    assert kept[0] < 64  # what the template begins with may have been read before
+    assert told[1][f"{kind}_tokens"] == whole
+
+
+def test_answers_to_one_prompt_count_it_as_kept_only_if_it_was_before(server: Running) -> None:
+    body = {
+        "messages": [{"role": "user", "content": "several answers to " + "question " * 40}],
+        "n": 2,
+        "max_tokens": 2,
+    }
+    first, second = (server.post("/v1/chat/completions", body).json["usage"] for _ in range(2))
+    assert first["prompt_tokens_details"]["cached_tokens"] < 64
+    assert 64 < second["prompt_tokens_details"]["cached_tokens"] < second["prompt_tokens"]

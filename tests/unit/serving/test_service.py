@@ -14,10 +14,13 @@ import pytest
 from tests import tiny
 from tests.unit.serving import inside
 from tunesmith.errors import EngineError, RequestError
+from tunesmith.inference.batching.engine import BatchingEngine
 from tunesmith.inference.sampling import Sampling
-from tunesmith.serving.limits import BESIDE
+from tunesmith.serving.answers import Answering, open_answers
+from tunesmith.serving.limits import BESIDE, SLOW_WRITERS
 from tunesmith.serving.queue import Kind
 from tunesmith.serving.service import LONGEST_TOKEN, Service, several
+from tunesmith.serving.workspace import find_workspace
 
 MESSAGES = [{"role": "user", "content": "hi"}]
 
@@ -46,7 +49,7 @@ def test_a_text_that_no_tokens_could_hold_is_not_tokenized(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     speaker, text = service.find(None), "a" * (256 * LONGEST_TOKEN + 1)
-    for name in ("render", "encode"):
+    for name in ("write", "encode"):
         monkeypatch.setattr(type(speaker.speech), name, lambda *_: pytest.fail("it was tokenized"))
     for work in (
         service.encode(speaker, text),
@@ -148,3 +151,60 @@ def test_models_are_found_by_the_names_clients_know(service: Service) -> None:
     assert service.find("tiny").model == next(iter(service.engine.models()))
     with pytest.raises(RequestError, match="there is no model 'other' here"):
         service.find("other")
+
+
+def test_a_conversation_that_keeps_its_template_long_keeps_no_other(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    speaker, over = service.find(None), threading.Event()
+    write = type(speaker.speech).write
+
+    def written(speech: Any, messages: Any, *more: Any) -> Any:
+        assert messages[0]["content"] != "long" or over.wait(60)
+        return write(speech, messages, *more)
+
+    async def ask() -> list[bool]:
+        long = [{"role": "user", "content": "long"}]
+        slow = [asyncio.create_task(service.render(speaker, long)) for _ in range(SLOW_WRITERS)]
+        await asyncio.sleep(0)
+        quick = [await service.render(speaker, MESSAGES) for _ in range(3)]
+        told = [*(task.done() for task in slow), quick[0] == quick[2]]
+        over.set()
+        await asyncio.gather(*slow)
+        return told
+
+    monkeypatch.setattr(type(speaker.speech), "write", written)
+    monkeypatch.setattr("tunesmith.serving.service.SECONDS_TO_TOKENIZE", 60)
+    assert asyncio.run(ask()) == [*[False] * SLOW_WRITERS, True]
+
+
+def test_an_engine_is_closed_where_what_comes_after_it_fails(
+    served_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[BatchingEngine] = []
+    close = BatchingEngine.close
+
+    def noted(engine: BatchingEngine) -> None:
+        closed.append(engine)
+        close(engine)
+
+    monkeypatch.setattr(BatchingEngine, "close", noted)
+    monkeypatch.setattr("tunesmith.serving.answers.find_workspace", lambda _: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        open_answers(str(served_model), Answering())
+    assert len(closed) == 1
+
+
+def test_a_working_folder_that_is_gone_is_no_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    monkeypatch.delenv("TUNESMITH_RUNS", raising=False)
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(FileNotFoundError):
+        Path.cwd()
+    roots = find_workspace().roots
+    monkeypatch.chdir(tmp_path)
+    assert tmp_path.resolve() not in roots
+    assert tmp_path.resolve() in find_workspace().roots

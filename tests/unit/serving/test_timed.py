@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import threading
 import time
 
 import pytest
@@ -66,3 +67,37 @@ def test_interruptions_never_hit_later_work() -> None:
         return late
 
     assert 0 <= asyncio.run(ask()) <= 60
+
+
+@pytest.mark.parametrize("slow", [0, 1, 2])
+def test_what_is_slow_keeps_others_waiting_only_where_many_are(slow: int) -> None:
+    over = threading.Event()
+
+    async def ask() -> tuple[list[bool], list[int]]:
+        pool = TimedPool(1, "test", slow=slow)
+        long = [asyncio.create_task(pool.run(lambda: over.wait(60), 60)) for _ in range(2)]
+        quick = [asyncio.create_task(pool.run(lambda: 7, 60)) for _ in range(3)]
+        await asyncio.wait(quick, timeout=1.0)
+        done = [task.done() for task in quick]
+        over.set()
+        await asyncio.gather(*long)
+        found = await asyncio.gather(*quick)
+        pool.close()
+        return done, found
+
+    assert asyncio.run(ask()) == ([slow == 2] * 3, [7] * 3)
+
+
+def test_whoever_leaves_while_waiting_takes_no_turn_along() -> None:
+    async def ask() -> int:
+        pool, over = TimedPool(1, "test"), threading.Event()
+        first = asyncio.create_task(pool.run(lambda: over.wait(60), 60))
+        others = [asyncio.create_task(pool.run(lambda: False, 60)) for _ in range(3)]
+        await asyncio.sleep(0)
+        for task in others:
+            task.cancel()
+        over.set()
+        assert await first
+        return await pool.run(lambda: 7, 60)
+
+    assert asyncio.run(ask()) == 7

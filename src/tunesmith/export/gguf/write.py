@@ -11,6 +11,7 @@ from tunesmith.export.gguf.families import Family, Field, Fields, describe_model
 from tunesmith.export.gguf.packing import PACKINGS, choose_types, pack
 from tunesmith.export.gguf.tensors import Tensor, list_tensors
 from tunesmith.export.gguf.vocabulary import describe_vocabulary
+from tunesmith.paths import exists, expand, last_part
 
 if TYPE_CHECKING:
     from tunesmith.models.chat import ChatModel
@@ -59,8 +60,8 @@ def name_model(chat: ChatModel, family: Family) -> str:
     """Name a model; of one called phi-3, llama.cpp expects certain tokens, and cuts after them."""
     if family.name == "phi3" and chat.tokenizer.get_vocab().keys() >= PHI_TOKENS:
         return "phi-3"
-    folder = Path(chat.name)  # a file that others get names no folder of this machine
-    name = folder.resolve().name if folder.is_dir() else chat.name
+    is_path = exists(expand(chat.name))
+    name = last_part(chat.name) if is_path else chat.name.replace("/", "-")  # run and checkpoint
     return re.sub(r"phi-?3", "phi", name, flags=re.IGNORECASE)
 
 

@@ -46,6 +46,8 @@ class Prefixes:
             kept[:, slot.place, :, slot.size : slot.size + PIECE] = piece
             slot.size += PIECE
         self.num_found += PIECE * len(found)
+        if slot.row.reused is None:
+            slot.row.reused = PIECE * len(found)
         self._note_use(found)
 
     def keep(self, slot: Slot) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from tunesmith.data.tokens import LEADS
-from tunesmith.errors import ModelError, RequestError
+from tunesmith.errors import ModelError
+from tunesmith.inference.elsewhere.gbnf import fields_in_gbnf
 from tunesmith.inference.elsewhere.wire import Address
-from tunesmith.inference.engine import Speech
+from tunesmith.inference.engine import Speech, Tokenize
 from tunesmith.inference.generate import Messages, Tools
 from tunesmith.inference.looked import refuse_shown
 from tunesmith.inference.manner import manner_of
@@ -66,8 +67,8 @@ class GgufSpeech(Speech):
         vocabulary = {text: at for at, text in enumerate(texts)}
         self.manner = manner_of(template, vocabulary, controls)
 
-    def render(self, messages: Messages, tools: Tools, options: Mapping[str, Any]) -> list[int]:
-        """Write a conversation as the file's template does; tokenize it."""
+    def write(self, messages: Messages, tools: Tools, options: Mapping[str, Any]) -> Tokenize:
+        """Write a conversation as the file's template does."""
         if self.template is None:
             raise ModelError(
                 "the GGUF has no chat template, so it can only continue text",
@@ -75,7 +76,7 @@ class GgufSpeech(Speech):
                 where=self._name,
             )
         refuse_shown(messages)
-        return self.encode(self.template.render_prompt(messages, tools, options))
+        return partial(self.encode, self.template.render_prompt(messages, tools, options))
 
     def encode(self, text: str) -> list[int]:
         """Tokenize a text; special tokens are read as such but where a BREAK stands in them."""
@@ -86,7 +87,7 @@ class GgufSpeech(Speech):
 
     def start(self, text: str) -> list[int]:
         """Tokenize the start of a plain text; no special token that it spells is read as such."""
-        return [*self._before, *self.encode(self._broken(text))]
+        return [*self.opening, *self.encode(self._broken(text))]
 
     def go_on(self, text: str) -> list[int]:
         """Tokenize what goes on from a plain text."""
@@ -102,13 +103,6 @@ class GgufSpeech(Speech):
             if kind == NORMAL and self.spell(token).strip().isalpha()
         )
 
-    @cached_property
-    def _before(self) -> list[int]:
-        """What llama.cpp puts before a text."""
-        bare, whole = self._tokenize("a"), self._tokenize("a", add_special=True)
-        found = whole[:1]
-        return found if len(whole) > len(bare) and found != bare[:1] else []
-
     def _tokenize_on(self, text: str) -> list[int]:
         """Tokenize what goes on from another text; no blank is put before it."""
         for lead in LEADS if self._puts_space else ():
@@ -118,8 +112,8 @@ class GgufSpeech(Speech):
                 return led[len(ids) :]
         return self._tokenize(text)
 
-    def _tokenize(self, text: str, *, add_special: bool = False) -> list[int]:
-        asked = {"content": text, "add_special": add_special, "parse_special": True}
+    def _tokenize(self, text: str) -> list[int]:
+        asked = {"content": text, "add_special": False, "parse_special": True}
         found: list[int] = self._address.ask("/tokenize", asked)["tokens"]
         return found
 
@@ -130,12 +124,8 @@ class GgufSpeech(Speech):
             RequestError: if it would read the vocabulary otherwise than it writes it.
         """
         if self._puts_space:
-            raise RequestError(
-                "llama.cpp holds answers of this vocabulary to no form: it reads the blank that "
-                "begins a token as none",
-                hint="serve the run or the folder that the GGUF was made from",
-                where="response_format",
-            )
+            asked = fields_in_gbnf(outline)
+            return [Sent(asked, outline.grammar({}, ONE_LINE)) for _ in range(count)]
         grammar = outline.grammar(self.manner.specials, ONE_LINE)  # its blanks have no end
         asked = {"grammar": f"%llguidance {{}}\n{grammar}"}
         plain = outline.grammar({}, ONE_LINE)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import Any
 
+from tunesmith.errors import RecipeError
 from tunesmith.recipe.llamafactory.around import Around
 from tunesmith.recipe.llamafactory.data import convert_data
 from tunesmith.recipe.llamafactory.file import TheirFile
@@ -26,6 +28,7 @@ from tunesmith.recipe.llamafactory.tuning import (
 )
 from tunesmith.recipe.load import build_recipe
 from tunesmith.recipe.options import Recipe
+from tunesmith.recipe.rules import check_rules
 
 TRAINING = ("model", "data", "method", "train", "megatron", "evaluate")
 OF_SENSES = (
@@ -66,12 +69,31 @@ def convert(theirs: TheirFile, around: Around) -> Converted:
     check_together(theirs)
     theirs, spared = spare_senses(theirs, around)
     sections = _sections(theirs, around)
-    recipe = build_recipe(sections, theirs.ours, where=str(theirs.path))
+    recipe = _build(theirs, sections)
     notes = _notes(theirs, _choose(theirs, around))
     if theirs.has("rope_scaling") and fits(theirs, around):
         notes["rope_scaling"] = "the model takes rows of cutoff_len as it is"
     idle = find_idle(theirs, sections, lambda fewer: _sections(fewer, around))
     return Converted(recipe, idle | notes | spared)
+
+
+def _build(theirs: TheirFile, sections: dict[str, Any]) -> Recipe:
+    """Build a recipe that contradicts itself nowhere.
+
+    Raises:
+        RecipeError: naming the key that an option of ours stands for.
+    """
+    try:
+        recipe = build_recipe(sections, theirs.ours, where=str(theirs.path))
+        check_rules(recipe)
+    except RecipeError as problem:
+        option = re.sub(r"\.\d+", "", problem.where.rpartition(", ")[2])
+        keys = (name for name in theirs.given if option in list_keys()[name].to.split(", "))
+        name = next(keys, None)
+        if name is None or any(option in given for given in theirs.ours):
+            raise
+        raise theirs.refusal(name, f"{name}: {problem.message}", problem.hint) from problem
+    return recipe
 
 
 def _choose(theirs: TheirFile, around: Around) -> Choice:
@@ -98,10 +120,11 @@ def _check_resume(theirs: TheirFile, around: Around) -> None:
     Raises:
         RecipeError: if the file asks for it, or theirs would without being asked.
     """
-    asked = theirs.has("resume_from_checkpoint")
-    folder = output_folder(theirs)
-    run = None if folder is None else around.unfinished(folder)
-    if run is None or not (asked or not theirs["overwrite_output_dir"]):
+    asked, folder = theirs.has("resume_from_checkpoint"), output_folder(theirs)
+    if folder is None or (theirs["overwrite_output_dir"] and not asked):
+        return
+    run = around.unfinished(folder)
+    if run is None:
         return
     raise theirs.refusal(
         "resume_from_checkpoint" if asked else "output_dir",

@@ -145,8 +145,8 @@ def _warmup(theirs: TheirFile) -> float:
     """Return steps or a share; steps win over a ratio, and constant never warms up."""
     if theirs["lr_scheduler_type"] == "constant":
         return 0.0
-    if theirs["warmup_steps"]:
-        return float(theirs["warmup_steps"] * updates_of_a_step(theirs))
+    if steps := theirs["warmup_steps"]:  # below 1 it is a share
+        return float(steps if steps < 1 else steps * updates_of_a_step(theirs))
     ratio = theirs["warmup_ratio"] or 0.0
     if not 0 <= ratio < 1:
         raise theirs.refusal(

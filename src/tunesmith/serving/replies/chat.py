@@ -24,6 +24,8 @@ def usage(note: Note) -> dict[str, Any]:
         "completion_tokens": note.written,
         "total_tokens": note.prompt_tokens + note.written,
     }
+    if note.reused is not None:
+        counts["prompt_tokens_details"] = {"cached_tokens": note.reused}
     if note.thought is not None:
         counts["completion_tokens_details"] = {"reasoning_tokens": note.thought}
     return counts

@@ -181,7 +181,7 @@ class ResponseReply:
 def _usage(note: Note) -> Plain:
     return {
         "input_tokens": note.prompt_tokens,
-        "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+        "input_tokens_details": {"cached_tokens": note.reused or 0, "cache_write_tokens": 0},
         "output_tokens": note.written,
         "output_tokens_details": {"reasoning_tokens": note.thought or 0},
         "total_tokens": note.prompt_tokens + note.written,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from base64 import b64decode
 from itertools import count
 from typing import Annotated, Any, Literal
 
@@ -11,6 +13,14 @@ from tunesmith.errors import RequestError
 from tunesmith.serving.limits import MAX_PARTS
 from tunesmith.serving.schema.sampling import AnyOf, Body, Nothing, Words, by_type
 from tunesmith.templates import PLACES
+
+SOUNDS = {
+    "wav": re.compile(rb"(RIFF|RIFX|RF64|BW64)....WAVE", re.DOTALL),
+    "flac": re.compile(rb"fLaC"),
+    "ogg": re.compile(rb"OggS"),
+    "aiff": re.compile(rb"FORM....AIF", re.DOTALL),
+}
+"""How files of sounds begin; an mp3 has no beginning that all share."""
 
 
 class TextPart(Body):
@@ -52,6 +62,24 @@ class SoundContent(Body):
 
     data: Words
     format: Literal["wav", "mp3"]
+
+    def check(self, where: str) -> None:
+        """Refuse what begins as another kind of file; what it is in truth would be read.
+
+        Raises:
+            RequestError: naming both kinds.
+        """
+        try:
+            head = b64decode(self.data[:16])
+        except ValueError:
+            return  # whoever decodes all of it says so
+        found = next((kind for kind, begins in SOUNDS.items() if begins.match(head)), "")
+        if found != self.format and (found or self.format == "wav"):
+            raise RequestError(
+                f"the sound is said to be {self.format}, and begins as {found or 'something else'}",
+                hint=f'write "format": "{found}"' if found == "wav" else "send it as wav or mp3",
+                where=f"{where}.input_audio.format",
+            )
 
 
 class SoundPart(Body):
@@ -117,6 +145,9 @@ class ChatMessage(Body):
         """
         self._check(where)
         parts = [] if isinstance(self.content, str) else self.content or []
+        for part in parts:
+            if isinstance(part, SoundPart):
+                part.input_audio.check(f"{where}.content")
         shown = [_show(part) for part in parts]
         texts = [PLACES[kind] if kind else words for kind, words in shown]
         message: dict[str, Any] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from contextlib import closing as closing_of
@@ -15,10 +16,10 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from tests import tiny
-from tests.unit.export.gguf.test_vocabulary import make_chat, sentencepiece
 from tests.unit.inference.hearing import hear, start
 from tunesmith.errors import EngineError, ModelError, RequestError
 from tunesmith.export.gguf.write import write_gguf
+from tunesmith.hardware import num_cores
 from tunesmith.inference.choose import Engines, choose_engine, which_engine
 from tunesmith.inference.elsewhere.gguf_speech import opening_of
 from tunesmith.inference.engine import Request
@@ -193,15 +194,6 @@ def test_special_tokens_are_a_part_of_a_form(tmp_path: Path) -> None:
     assert said.finish == "stop"
 
 
-def test_a_vocabulary_that_it_would_read_otherwise_is_held_to_no_form(tmp_path: Path) -> None:
-    named = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
-    chat = make_chat(tmp_path / "m", sentencepiece(prefixed=True), **named)
-    write_gguf(chat, tmp_path / "m.gguf", "f16")
-    engine = LlamaCpp(tmp_path / "m.gguf", LlamaCppOptions(slots=1, threads=1))
-    with closing_of(engine), pytest.raises(RequestError, match="to no form"):
-        engine.models()["m"].forms(Outline(Wanted("choice", ["a"], "x")), 1)
-
-
 def test_what_is_no_adapter_is_refused_before_anything_is_started(
     file: Path, tmp_path: Path
 ) -> None:
@@ -227,3 +219,20 @@ def test_an_adapter_is_found_in_the_folder_of_its_export(tmp_path: Path) -> None
 )
 def test_plain_texts_begin_as_the_file_says(told: dict[str, Any], wanted: list[int]) -> None:
     assert opening_of({f"tokenizer.ggml.{name}": value for name, value in told.items()}) == wanted
+
+
+@pytest.mark.parametrize(
+    ("said", "threads"), [("3", 3), ("5,2", 5), ("", 0), ("0", 0), ("many", 0), (None, 0)]
+)
+def test_it_computes_with_as_many_threads_as_torch_would(
+    file: Path, monkeypatch: pytest.MonkeyPatch, said: str | None, threads: int
+) -> None:
+    def begin(*_: Any, told: str, **__: Any) -> None:
+        raise EngineError(str(json.loads(told)["threads"]), hint="none")
+
+    monkeypatch.setattr("tunesmith.inference.llama_cpp.Child", begin)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if said is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", said)
+    with pytest.raises(EngineError, match=f"^{threads or num_cores()}$"):
+        LlamaCpp(file)
