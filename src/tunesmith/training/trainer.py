@@ -380,8 +380,7 @@ class RunTrainer(Trainer):
             self.ranks.wait()
             if not self.ranks.is_first:
                 return
-            step, processes = self.state.global_step, self.ranks.count
-            seal(written, self.checkpoints, step, processes=processes)
+            seal(written, self.checkpoints, self.state.global_step, processes=self.ranks.count)
         except (OSError, RuntimeError, SafetensorError) as problem:
             failure = no_room(written, self.state.global_step, problem)
             clear_partial(self.checkpoints)  # what was written of it is room for the last words
