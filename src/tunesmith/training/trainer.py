@@ -189,8 +189,7 @@ class RunTrainer(Trainer):
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Load batches in our order, or only the numbers of rows that are to be answered first."""
-        rows = self.splits.train
-        tokens = self.recipe.compute.tokens_per_batch
+        rows, tokens = self.splits.train, self.recipe.compute.tokens_per_batch
         assert tokens is not None  # settled before the run began
         join = UpdateBatches(self.method, self.how, tokens, self.ranks)
         loader: DataLoader[Any] = DataLoader(
