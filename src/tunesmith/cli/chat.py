@@ -38,7 +38,9 @@ def chat(
     from tunesmith.cli.show_notes import find_noted
     from tunesmith.cli.talk import talk
     from tunesmith.inference.load import open_sessions
+    from tunesmith.settings import take_large_pages
 
+    take_large_pages()
     given = find_noted(name, overrides, "chat")
     sampling = given.use.sampling if given.use else {"max_tokens": 256}
     asked = {

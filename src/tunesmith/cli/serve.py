@@ -104,7 +104,9 @@ def serve(
     from tunesmith.serving.serve import Address, Doors
     from tunesmith.serving.serve import serve as serve_model
     from tunesmith.serving.usual import Usual
+    from tunesmith.settings import take_large_pages
 
+    take_large_pages()
     given = find_given(name, [one for one in others or () if "=" in one], "serve")
     doors = Doors(Address(host, port), api_key_file, is_open, log_prompts)
     if print_client:

@@ -189,8 +189,7 @@ class RunTrainer(Trainer):
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Load batches in our order, or only the numbers of rows that are to be answered first."""
-        rows = self.splits.train
-        tokens = self.recipe.compute.tokens_per_batch
+        rows, tokens = self.splits.train, self.recipe.compute.tokens_per_batch
         assert tokens is not None  # settled before the run began
         join = UpdateBatches(self.method, self.how, tokens, self.ranks)
         loader: DataLoader[Any] = DataLoader(
@@ -381,8 +380,7 @@ class RunTrainer(Trainer):
             self.ranks.wait()
             if not self.ranks.is_first:
                 return
-            step, processes = self.state.global_step, self.ranks.count
-            seal(written, self.checkpoints, step, processes=processes)
+            seal(written, self.checkpoints, self.state.global_step, processes=self.ranks.count)
         except (OSError, RuntimeError, SafetensorError) as problem:
             failure = no_room(written, self.state.global_step, problem)
             clear_partial(self.checkpoints)  # what was written of it is room for the last words
