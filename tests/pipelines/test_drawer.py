@@ -135,6 +135,8 @@ def say(monkeypatch: pytest.MonkeyPatch, *lines: str) -> None:
 def test_a_file_trains_and_others_merge_talk_and_measure(
     name: str, tiny_model: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if name == "head":  # of the other one, head and embeddings are one
+        tiny_model = tiny.make_model(Path("untied"), "untied")
     trained = command("train", drawn(name, tiny_model), *SHORT)
     assert trained.code == 0, trained.err
     kind = DRAWER[name].get("finetuning_type", "lora")

@@ -46,7 +46,7 @@ def test_a_run_that_cannot_fit_leaves_nothing_behind(
     monkeypatch.setattr(train, "load_policy", lambda _: pytest.fail("weights were loaded"))
     with pytest.raises(RunError, match=r"needs about .* GiB of memory, 0\.0 are free") as caught:
         train.train(recipe)
-    assert "smaller model" in caught.value.hint
+    assert "a smaller model, or raise compute.memory_gib" in caught.value.hint
     assert caught.value.where == "compute.memory_gib"
     assert list_runs() == []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -12,13 +13,17 @@ from tunesmith.recipe.options import Recipe
 from tunesmith.recipe.schema import NESTED, Option, list_options, name_kinds
 
 SECTIONS = tuple(Recipe.model_fields)
+TYPES = ("literal[", "dict[", "list[", "tuple[", "constrained-", "function-", "int", "str")
+WHOLES = {"tuple_type": "list", "dict_type": "mapping"}
 UNIONS = ("method", "tuning", "optimizer", *NESTED)
 
 
 def explain_mistake(problem: ValidationError, where: str) -> RecipeError:
     """Describe the first mistake, preferring an unknown name: it often causes the others."""
     found = [mistake for mistake in problem.errors() if not _follows(mistake, problem)]
-    mistakes = sorted(found, key=lambda mistake: mistake["type"] != "extra_forbidden")
+    mistakes = sorted(
+        _of_nearest_type(found), key=lambda mistake: mistake["type"] != "extra_forbidden"
+    )
     first = mistakes[0]
     dotted = _dotted(first["loc"])
     message, hint = _describe(first, dotted)
@@ -32,6 +37,31 @@ def _follows(mistake: Any, problem: ValidationError) -> bool:
     place = mistake["loc"]
     inside = (each["loc"][: len(place)] == place != each["loc"] for each in problem.errors())
     return mistake["type"] == "too_short" and any(inside)
+
+
+def _of_nearest_type(found: Sequence[Any]) -> list[Any]:
+    """Leave out why a value that may be of several types is none of the others."""
+    nearest: dict[tuple[Any, ...], tuple[Any, ...]] = {}
+    for place in (mistake["loc"] for mistake in found):
+        value = _of_value(place)
+        if len(place) > len(nearest.get(value, ())):
+            nearest[value] = place
+    return [
+        each for each in found if _as_type(each["loc"]) == _as_type(nearest[_of_value(each["loc"])])
+    ]
+
+
+def _of_value(place: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Leave out of a place the name that pydantic gives to one of several types, and the rest."""
+    return place[: next((at for at, part in enumerate(place) if _is_type(part)), len(place))]
+
+
+def _as_type(place: tuple[Any, ...]) -> tuple[Any, ...]:
+    return place[: len(_of_value(place)) + 1]
+
+
+def _is_type(part: object) -> bool:
+    return isinstance(part, str) and part.startswith(TYPES)
 
 
 def _describe(mistake: Any, dotted: str) -> tuple[str, str]:
@@ -53,7 +83,11 @@ def _describe(mistake: Any, dotted: str) -> tuple[str, str]:
         return f"{dotted}.{name} is missing", _say_what(f"{dotted}.{name}", mistake["loc"])
     if kind == "literal_error":
         return f"{dotted} cannot be {given!r}", f"write {context['expected']}"
-    if kind in ("model_type", "model_attributes_type", "dict_type"):
+    if kind in WHOLES:
+        listed = kind == "tuple_type" and isinstance(given, str)
+        hint = f"write [{given}]" if listed else _say_what(dotted, mistake["loc"])
+        return f"{dotted} is a {WHOLES[kind]}, not {given!r}", hint
+    if kind in ("model_type", "model_attributes_type"):
         option = _option_of(dotted)
         section = option if option in NESTED else dotted.split(".", maxsplit=1)[0]
         return (
@@ -115,7 +149,7 @@ def _dotted(location: tuple[Any, ...]) -> str:
     chosen: set[str] = set()
     for part in map(str, location):
         section = _option_of(".".join(kept))
-        if part.startswith(("function-", "tagged-")):
+        if part.startswith("tagged-") or _is_type(part):
             continue
         if section in UNIONS and section not in chosen and not part.isdigit():
             chosen.add(section)

@@ -264,7 +264,8 @@ def cheapest_change(prepared: Prepared, footprint: Footprint, free: float) -> st
         if needed(footprint_of(adapted), SHORTEST_ROW, every[-1]) <= free:
             other = "" if recipe.optimizer.name == "adamw" else " and optimizer.name: adamw"
             return f"write tuning.kind: lora{other}"
-    return "take a smaller model, or a machine with more memory"
+    more = "raise compute.memory_gib" if recipe.compute.memory_gib else "add memory to the machine"
+    return f"take a smaller model, or {more}"
 
 
 def _fewer_at_once(

@@ -14,12 +14,7 @@ from peft import PeftModel
 from safetensors import SafetensorError
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
-from transformers import (
-    PrinterCallback,
-    Trainer,
-    TrainerState,
-    TrainingArguments,
-)
+from transformers import PrinterCallback, Trainer, TrainerState, TrainingArguments
 from transformers.trainer_callback import ProgressCallback
 
 from tunesmith.data.token_rows import TokenRows

@@ -263,6 +263,33 @@ def test_several_mistakes_are_counted() -> None:
     assert "(and 1 more)" in refusal("tuning.rank=0", "run.steps=0").message
 
 
+@pytest.mark.parametrize(
+    ("override", "message", "hint"),
+    [
+        ("tuning.targets=q_proj", "tuning.targets is a list, not 'q_proj'", "write [q_proj]"),
+        ("tuning.rank_pattern=3", "tuning.rank_pattern is a mapping, not 3", "{v_proj: 16}"),
+        ("tuning.tokens=[1.5]", "tuning.tokens.0 cannot be 1.5: input", "by id or text"),
+        (
+            "method={name: classify, class_weights: {x: -2}}",
+            "method.class_weights.x cannot be -2: input should be greater than 0",
+            "",
+        ),
+        (
+            "method={name: classify, class_weights: balancd}",
+            "method.class_weights cannot be 'balancd'",
+            "write 'balanced'",
+        ),
+    ],
+)
+def test_a_value_of_another_type_is_told_in_words_of_recipes(
+    override: str, message: str, hint: str
+) -> None:
+    said = refusal(override)
+    assert said.message.startswith(message)
+    assert hint in said.hint
+    assert "more)" not in said.message
+
+
 def test_a_list_with_a_wrong_entry_is_not_called_too_short_as_well() -> None:
     said = refusal("method.name=grpo", "method.rewards=[politeness]")
     assert said.message == "method.rewards.0.kind cannot be 'politeness'"
