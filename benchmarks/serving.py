@@ -123,8 +123,8 @@ def run_model(
             for name in asked
         ]
         for server in servers:
-            (warming,) = fresh(1, VOCABULARY[model], 0)
-            ask_all(server.port, [body(server, warming, 4)], 1)
+            warming = fresh(max(streams), VOCABULARY[model], 0)
+            ask_all(server.port, [body(server, one, 4) for one in warming], max(streams))
         for count in streams:
             for repeat in range(options.repeats):
                 for server in servers:

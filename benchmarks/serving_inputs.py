@@ -40,7 +40,7 @@ SHAPES: dict[str, dict[str, int]] = {
     },
 }
 VOCABULARY = {"8M": 8192, "159M": 32_000}
-PROMPT_TOKENS, ROUNDS = 35, 3
+PROMPT_TOKENS, ROUNDS = 35, 5
 CELLS = {1: 3, 8: 8, 32: 32}
 """Questions of a round by how many clients ask at once; none comes twice, or it would be cached."""
 LOUD = 5
