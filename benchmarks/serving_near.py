@@ -54,7 +54,10 @@ def _write_some(model: Any, tokenizer: Any, prompts: Any, tokens: int) -> list[d
     written = told.sequences[:, prompts.shape[1] :].tolist()
     return [
         {
-            "texts": [plain(tokenizer.decode(row[:end])) for end in range(1, len(row) + 1)],
+            "texts": [
+                plain(tokenizer.decode(row[:end], skip_special_tokens=True))  # no server shows them
+                for end in range(1, len(row) + 1)
+            ],
             "gaps": gap,
         }
         for row, gap in zip(written, gaps, strict=True)
