@@ -90,15 +90,21 @@ def _measure_rows(
     max_tokens: int | None,
     show: int,
 ) -> None:
+    from tunesmith.cli.refuse import refuse_given
     from tunesmith.cli.show_scores import show_scores
     from tunesmith.evaluation.as_told import evaluate_as_told
     from tunesmith.evaluation.evaluate import evaluate as evaluate_run
     from tunesmith.models.chat import Subject
 
     measured = None if given.use is None else given.use.measured
-    if measured is not None and not data:
+    if measured is not None:
         assert isinstance(given.name, Subject)  # files name their parts
-        scores = evaluate_as_told(given.name, measured, max_rows=max_rows, max_tokens=max_tokens)
+        if not measured.answers:
+            of_answers = {"--max-rows": max_rows, "--max-tokens": max_tokens}
+            refuse_given(of_answers, "the file asks for the loss alone")
+        scores = evaluate_as_told(
+            given.name, measured, data=data, max_rows=max_rows, max_tokens=max_tokens
+        )
     else:
         scores = evaluate_run(given.name, data=data, max_rows=max_rows, max_tokens=max_tokens)
     show_scores(scores, show=show)

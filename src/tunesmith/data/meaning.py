@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.data.formats import FORMATS, Classed, Format, Judgement, Pair, Question
+from tunesmith.data.formats.format import is_label
 from tunesmith.data.formats.media import COLUMNS
 from tunesmith.data.formats.tools import read_tools, without_nulls
 from tunesmith.data.media.images import look_at
@@ -65,7 +66,7 @@ ASKED: set[Kind] = {"conversation", "prompt"}
 """Rows that hold a question; its answer may be missing from the latter."""
 LOOKED_AT = 100
 """Rows that are looked at before what holds questions only is taken for questions."""
-TEXT_ALONE = ("labelled", "text")
+TEXT_ALONE, TEXT_TOO = ("labelled", "text"), ("conversation", "text")
 """Rows that another method learns without their labels."""
 
 Said = tuple[Message, ...] | Pair | Judgement | Question
@@ -152,12 +153,16 @@ class Meaning:
         """Call a column as the file does."""
         return f"`{spell(self.columns.get(found[1]) or found[1])}`"
 
+    def _is_verdict(self, value: object) -> bool:
+        """Whether a value says that an answer is good or bad; beside completions 0 and 1 do."""
+        return is_label(value) or (self.format.name == "completion" and value in (0, 1))
+
     def _refuse_unlearned(self, fields: Mapping[str, Any]) -> None:
         """Refuse a row whose answer may be a bad one, or of which the half would be missing."""
         left = fields.keys() - self.columns.values()
         found = next((f"`{name}`" for name in COLUMNS if name in left and fields[name]), "")
         for name in ("label", "kto_tag"):
-            if name in left and isinstance(fields[name], bool):
+            if name in left and self._is_verdict(fields[name]):
                 found = f"a `{name}` that it is good or bad (KTO)"
         if {"chosen", "rejected"} <= left:
             found = "a preference pair (`chosen`, `rejected`)"
@@ -304,7 +309,8 @@ def _check_kind(meaning: Meaning, rows: RowSet, kind: Kind) -> None:
         hint=("name " + both if found == "prompt" and kind == "conversation" else "")
         + f"use `method.name: {LEARNERS[found][0]}`, or rows with {wanted}"
         + (without if found == "judged" and kind == "conversation" else "")
-        + (", or `format: text` to leave the labels" if (found, kind) == TEXT_ALONE else ""),
+        + (", or `format: text` to leave the labels" if (found, kind) == TEXT_ALONE else "")
+        + (", or `format: text` to learn that alone" if (found, kind) == TEXT_TOO else ""),
         where=rows.name,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,14 @@ def evaluate_as_told(
     subject: Subject,
     measured: Measured,
     *,
+    data: Sequence[Path] = (),
     max_rows: int | None = None,
     max_tokens: int | None = None,
 ) -> Scores:
     """Measure a model on the rows that a file names, or those that its run held out.
 
     Args:
-        max_rows, max_tokens: as `evaluate` takes them; the file's own if not given.
+        data, max_rows, max_tokens: as `evaluate` takes them; the file's own if not given.
 
     Raises:
         RunError: if a loss is asked for, of a model that is no run.
@@ -40,17 +42,21 @@ def evaluate_as_told(
         )
     scores = evaluate(
         subject,
-        data=measured.rows or (),
+        data=data or measured.rows or (),
         max_rows=max_rows if measured.answers else 0,
         max_tokens=max_tokens or measured.tokens,
     )
     if measured.to is not None:
-        write_results(scores, measured.to)
+        write_results(scores, measured.to, loss=measured.loss)
     return scores
 
 
-def write_results(scores: Scores, folder: Path) -> None:
-    """Write answers and figures; what a training left in `all_results.json` stays."""
+def write_results(scores: Scores, folder: Path, *, loss: bool = True) -> None:
+    """Write answers and figures; what a training left in `all_results.json` stays.
+
+    Args:
+        loss: whether the loss is among them.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     found = scores.tuned
     predicted = {
@@ -59,7 +65,7 @@ def write_results(scores: Scores, folder: Path) -> None:
         "predict_chrf": found.chrf,
         "predict_exact_match": found.exact_match,
     }
-    lost = {"eval_loss": found.loss, "eval_rewards/accuracies": found.pair_accuracy}
+    lost = {"eval_loss": found.loss, "eval_rewards/accuracies": found.pair_accuracy} if loss else {}
     whole = _read(folder / ALL)
     for name, figures in (("predict_results.json", predicted), ("eval_results.json", lost)):
         known = {key: value for key, value in figures.items() if value is not None}

@@ -81,7 +81,7 @@ def evaluate(
     recipe = run.recipe()
     method = build_method(recipe.method)
     if isinstance(recipe.method, Classify):
-        refuse_answers({"max_rows": max_rows, "max_tokens": max_tokens})
+        refuse_answers({"max_rows": max_rows or None, "max_tokens": max_tokens})
         return _evaluate_classes(subject, run, method, data)
     reader = find_reader(subject.base, recipe.model.template)
     if data:

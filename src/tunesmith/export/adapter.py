@@ -88,9 +88,11 @@ def find_own(order: Order) -> Path:
 def _name_base(order: Order) -> dict[str, str]:
     """Name the base as others may find it: no folder of this machine."""
     if order.run is None:
-        return {}
-    name = order.run.recipe().model.name
-    return {"base_model_name_or_path": expand(name).name if exists(expand(name)) else name}
+        name = str(read_config(find_own(order) / ADAPTER).get("base_model_name_or_path") or "")
+    else:
+        name = order.run.recipe().model.name
+    is_folder = Path(name).is_absolute() or exists(expand(name))
+    return {"base_model_name_or_path": expand(name).name if is_folder else name}
 
 
 def _prove(order: Order, tuned: Tuned, aside: Path) -> Exported:

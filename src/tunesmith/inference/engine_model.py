@@ -12,7 +12,9 @@ from tunesmith.inference.choose import Engines, choose_engine
 from tunesmith.inference.engine import Engine, Piece, Request, Work
 from tunesmith.inference.generate import Answer, Messages, Tools
 from tunesmith.inference.sampling import Sampling
-from tunesmith.models.chat import Subject
+from tunesmith.models.chat import Subject, find_subject
+from tunesmith.models.gguf_file import find_gguf
+from tunesmith.models.pooling import is_embedder
 
 NOTHING: Mapping[str, Any] = {}
 
@@ -68,12 +70,25 @@ def open_model(name: str | Path | Subject, rows: int) -> EngineModel:
     Raises:
         TunesmithError: if the engine is not there, or cannot load it.
     """
+    _refuse_embedder(name)
     engine = choose_engine(name, Engines(rows=rows)).engine
     try:
         return EngineModel(engine)
     except BaseException:
         engine.close()
         raise
+
+
+def _refuse_embedder(name: str | Path | Subject) -> None:
+    if not isinstance(name, Subject) and find_gguf(name) is not None:
+        return
+    subject = find_subject(name)
+    if subject.adapter is None and subject.run is None and is_embedder(subject.base):
+        raise ModelError(
+            "an embedding model writes no answers",
+            hint="name a model that writes; `tunesmith serve` gives its points",
+            where=subject.name,
+        )
 
 
 def _pieces(work: Work, heard: queue.Queue[Piece | Exception]) -> Generator[str, None, None]:

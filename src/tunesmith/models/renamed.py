@@ -28,8 +28,11 @@ def restore_renamed(model: torch.nn.Module, folder: Path) -> bool:
     """
     if _names(folder) <= model.state_dict().keys():
         return False
+    import torch
+
     ours: Any = model
-    again, loaded = read_weights(type(ours), folder, {"dtype": ours.dtype})
+    # What learns may be more exact than what is frozen: fp32 holds both to the bit.
+    again, loaded = read_weights(type(ours), folder, {"dtype": torch.float32})
     strange = sorted({*loaded["missing_keys"], *loaded["unexpected_keys"]})
     strange += [name for name, *_ in loaded["mismatched_keys"]]
     if strange:

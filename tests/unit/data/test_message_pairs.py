@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from tests.tiny import write_rows
 from tests.unit.data.preparing import check_counts, prepare_files
-from tunesmith.data.formats import FORMATS, Pair
+from tunesmith.data.formats import FORMATS, Pair, Question
 from tunesmith.data.rows import Conversation, Learn, Preference, Prompt, RowFault
 from tunesmith.errors import DataError
 from tunesmith.models.reader import Reader
@@ -164,3 +165,67 @@ def test_a_system_column_beside_messages_is_not_dropped(reader: Reader, tmp_path
     asked = FORMATS["prompts"].read({"prompt": "why?", "system": "be kind"}, {})
     assert asked.messages[0].content == "be kind"  # type: ignore[union-attr]
     assert isinstance(train.conversation(0), Conversation)
+
+
+SYSTEM = {"role": "system", "content": "be short"}
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        (
+            {"messages": [SYSTEM, ASKED], "chosen": [ASKED, GOOD], "rejected": [ASKED, BAD]},
+            ["be short", "why?", "because"],
+        ),
+        (
+            {"prompt": "how?", "messages": TALK, "chosen": "so", "rejected": "no"},
+            ["why?", "because", "how?", "so"],
+        ),
+        (
+            {"messages": [ASKED], "chosen": [GOOD], "rejected": "no"},
+            ["why?", "because"],
+        ),
+        (
+            {"prompt": "why?", "chosen": json.dumps([GOOD]), "rejected": json.dumps([BAD])},
+            ["why?", "because"],
+        ),
+        (
+            {"prompt": json.dumps([ASKED]), "chosen": "[1]", "rejected": "[2]"},
+            ["why?", "[1]"],
+        ),
+    ],
+)
+def test_nothing_that_was_said_before_a_pair_is_left_out(
+    reader: Reader, tmp_path: Path, row: dict[str, Any], said: list[str]
+) -> None:
+    splits = prepare_files(reader, write_rows(tmp_path / "a.jsonl", [row]), learn=PAIRS)
+    source = splits.train.conversation(0)
+    assert isinstance(source, Preference)
+    assert [message.content for message in source.messages] == said
+
+
+@pytest.mark.parametrize(
+    ("row", "reference"),
+    [
+        ({"prompt": "2+2?", "completion": "so 4.", "answer": "4"}, "4"),
+        ({"prompt": "2+2?", "completion": None, "answer": "4"}, "4"),
+        ({"prompt": "2+2?", "completion": ""}, None),
+        ({"prompt": "2+2?", "completion": "4"}, "4"),
+    ],
+)
+def test_rewards_are_given_the_answer_and_else_the_completion(
+    row: dict[str, Any], reference: str | None
+) -> None:
+    question = FORMATS["completion_prompts"].read(row, {})
+    assert isinstance(question, Question)
+    assert question.reference == reference
+
+
+def test_a_bad_completion_is_not_learned_whatever_its_label_is_spelled(
+    reader: Reader, tmp_path: Path
+) -> None:
+    rows = [{"prompt": "q", "completion": "bad", "label": label} for label in (0, "false", False)]
+    good = {"prompt": "q", "completion": "good"}
+    path = write_rows(tmp_path / "a.jsonl", [good, *rows])
+    with pytest.raises(DataError, match="3 of 4 rows are bad"):
+        prepare_files(reader, path, learn=Learn("conversation"))

@@ -13,7 +13,7 @@ from tunesmith.errors import RecipeError
 from tunesmith.recipe.llamafactory.around import Around
 from tunesmith.recipe.llamafactory.file import RENAMED
 from tunesmith.recipe.llamafactory.keys import list_keys
-from tunesmith.recipe.llamafactory.use import ACTS, Verb
+from tunesmith.recipe.llamafactory.use import ACTS, OF_ROWS, Verb
 
 PREDICT: dict[str, Any] = {
     "stage": "sft",
@@ -71,7 +71,8 @@ def test_no_key_is_dropped_silently(verb: Verb) -> None:
             continue
         name = RENAMED.get(key.name, key.name)
         assert found != plain or name in ACTS[verb], name
-        assert (name in found.notes) != (name in ACTS[verb]) or name == "template"
+        both = name == "template" or name in OF_ROWS  # with an eval_dataset only
+        assert (name in found.notes) != (name in ACTS[verb]) or both
 
 
 def test_a_note_says_what_a_key_is_for() -> None:
@@ -202,3 +203,35 @@ def test_a_run_that_has_not_ended_is_named_to_go_on() -> None:
         assert "`tunesmith runs resume 2026-tiny` goes on" in refused.value.hint
     assert asked[0] == Path("saves/tiny/lora/sft").absolute()
     assert become(around=around).recipe.run.publish_to == asked[0]
+
+
+def test_rows_that_are_not_measured_are_told() -> None:
+    found = use("evaluate", do_eval=True, dataset="questions", val_size=0.5, max_samples=3)
+    assert {"dataset", "val_size", "max_samples"} <= found.notes.keys()
+    assert "held out" in found.notes["dataset"]
+
+
+def test_what_a_file_measures_is_what_its_flags_say() -> None:
+    def asked(**keys: Any) -> tuple[bool, bool]:
+        measured = use("evaluate", **keys).measured
+        assert measured is not None
+        return measured.loss, measured.answers
+
+    answered = {"do_predict": True, "predict_with_generate": True}
+    assert asked(**answered) == (False, True)
+    assert asked(do_eval=True) == (True, False)
+    assert asked(do_eval=True, **answered) == (True, True)
+    assert asked() == (True, True)
+
+
+def test_a_folder_with_a_blank_is_quoted_in_the_hint() -> None:
+    with pytest.raises(RecipeError) as refused:
+        use("chat", do_train=True, output_dir="saves/x y")
+    assert "'saves/x y'" in (refused.value.hint or "")
+
+
+def test_no_key_that_counts_is_called_idle() -> None:
+    notes = become(overwrite_output_dir=True, output_dir="saves/new").notes
+    assert "overwrite_output_dir" not in notes
+    packed = become(stage="pt", packing=True, dataset="texts").notes
+    assert "not packed" not in packed.get("packing", "")

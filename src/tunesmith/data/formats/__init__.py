@@ -26,8 +26,8 @@ from tunesmith.data.formats.text import TEXT
 FORMATS: dict[str, Format] = {
     "alpaca_pairs": ALPACA_PAIRS,
     "sharegpt_pairs": SHAREGPT_PAIRS,
-    "prompt_pairs": PROMPT_PAIRS,
     "messages_pairs": MESSAGES_PAIRS,
+    "prompt_pairs": PROMPT_PAIRS,
     "alpaca_judged": ALPACA_JUDGED,
     "sharegpt_judged": SHAREGPT_JUDGED,
     "messages_judged": MESSAGES_JUDGED,

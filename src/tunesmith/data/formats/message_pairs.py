@@ -10,6 +10,7 @@ from tunesmith.data.formats.messages import (
     matches_messages,
     read_messages,
     read_side,
+    spelled_messages,
     with_system,
 )
 from tunesmith.data.formats.turns import make_pair
@@ -33,7 +34,10 @@ def _read_after_messages(fields: Fields, tags: Names) -> Pair:
 def _matches_after_prompt(fields: Fields, tags: Names) -> bool:
     if not {*BOTH} <= fields.keys():
         return False
-    return "prompt" in fields or matches_messages({"messages": fields["chosen"]}, tags)
+    chosen = fields["chosen"]
+    if "prompt" in fields or not isinstance(chosen, str):
+        return "prompt" in fields or matches_messages({"messages": chosen}, tags)
+    return spelled_messages(chosen) is not None
 
 
 def _read_after_prompt(fields: Fields, tags: Names) -> Pair:
@@ -48,8 +52,11 @@ def _read_answers(asked: Sequence[Message], fields: Fields) -> Pair:
         raise RowFault("`chosen` and `rejected` differ before their last messages")
     if before and before[0].role == "assistant":  # they go on from the prompt
         before = [*asked, *before]
-    elif before and not _begins(asked, before):
-        raise RowFault("`chosen` answers another question than the row asks")
+    elif before:
+        if asked and asked[0].role == "system" != before[0].role:
+            before = [asked[0], *before]
+        if not _begins(asked, before):
+            raise RowFault("`chosen` answers another question than the row asks")
     whole = with_system(list(before or asked), fields)
     if whole and whole[-1].role == "assistant":
         raise RowFault("the conversation ends with an answer already, before the two")

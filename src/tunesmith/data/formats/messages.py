@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -58,8 +59,12 @@ def read_messages(fields: Fields) -> list[Message]:
 
 def with_system(messages: list[Message], fields: Fields) -> list[Message]:
     """Put the system column first, where the messages begin with no system message."""
-    system = read_optional(fields, "system")
-    if not system.strip() or (messages and messages[0].role == "system"):
+    system = fields.get("system")
+    if (
+        not isinstance(system, str)
+        or not system.strip()
+        or (messages and messages[0].role == "system")
+    ):
         return messages
     return [Message("system", system), *messages]
 
@@ -122,7 +127,9 @@ def _read_completion(fields: Fields, tags: Names) -> tuple[Message, ...]:
 
 
 def _read_completion_prompt(fields: Fields, tags: Names) -> Question:
-    """Read the same; rewards are given the completion."""
+    """Ask `prompt`; rewards are given `answer`, or else the completion, which may be missing."""
+    if read_optional(fields, "answer").strip() or not fields.get("completion"):
+        return _read_prompt(fields, tags)
     return make_question(_read_completion(fields, tags))
 
 
@@ -139,10 +146,26 @@ def read_side(fields: Fields, name: str, role: str) -> list[Message]:
     """Read a column that is a text of that role, a message or a list of messages."""
     value = fields.get(name)
     if isinstance(value, str):
-        return [Message(role, check_text(value, f"`{name}`"))]
+        listed = spelled_messages(value)
+        if listed is None:
+            return [Message(role, check_text(value, f"`{name}`"))]
+        return _read_listed(listed, f" of `{name}`")
     if isinstance(value, dict):
         return [read_one(value, f"`{name}`")]
     return _read_listed(read_list(fields, name), f" of `{name}`")
+
+
+def spelled_messages(text: str) -> list[object] | None:
+    """Return messages that a table spells as JSON; None for any other text."""
+    if not text.lstrip().startswith("["):
+        return None
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if not (isinstance(found, list) and found):
+        return None
+    return found if all(isinstance(one, dict) and "role" in one for one in found) else None
 
 
 def read_one(value: object, label: str) -> Message:
@@ -242,7 +265,7 @@ COMPLETION_JUDGED = Format(
 COMPLETION_PROMPTS = Format(
     name="completion_prompts",
     kind="prompt",
-    columns=COMPLETION.columns,
+    columns={**COMPLETION.columns, "answer": "answer"},
     tags={},
     matches=_matches_completion,
     read=_read_completion_prompt,

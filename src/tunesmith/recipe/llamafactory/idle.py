@@ -11,7 +11,7 @@ from tunesmith.recipe.llamafactory.file import TheirFile
 from tunesmith.recipe.llamafactory.keys import list_keys
 from tunesmith.recipe.llamafactory.rules import is_off
 
-NEEDED = ("model_name_or_path", "dataset", "do_train", "reward_model")
+NEEDED = ("model_name_or_path", "dataset", "do_train", "reward_model", "overwrite_output_dir")
 OF = {
     "lora_": "it is for finetuning_type: lora",
     "pissa_": "pissa_init is not true",
@@ -26,9 +26,10 @@ OF = {
     "galore_": "use_galore is not true, or takes no such key",
     "apollo_": "use_apollo is not true, or takes no such key",
     "badam_": "use_badam is not true",
+    "quantization_method": "quantization_bit is not given, or bitsandbytes is taken without it too",
     "quantization_": "quantization_bit is not given, or the method takes no such key",
     "double_quantization": "quantization_bit is not given, or the method takes no such key",
-    "packing": "rows of this stage are not packed",
+    "packing": "rows of this stage are packed, or not, without it too",
 }
 """Why keys with such a beginning change nothing."""
 BESIDE = "it changes nothing beside the other keys of the file"

@@ -19,7 +19,7 @@ class Measured:
 
     Attributes:
         rows: those of eval_dataset; None for the rows that the run held out.
-        loss, answers: what is measured; both, if the file does not say.
+        loss, answers: what is asked for; both, if the file does not say.
         tokens: of the longest answer; None if it is not said.
         to: the folder that gets the files of results; None for none.
     """
@@ -72,6 +72,7 @@ def read_measured(theirs: TheirFile, system: str | None) -> Measured:
     tokens = theirs["max_new_tokens"] if asked or theirs.has("max_new_tokens") else None
     return Measured(
         rows=rows,
+        loss=theirs["do_eval"] or not asked,
         answers=theirs["predict_with_generate"] or not asked,
         tokens=tokens,
         to=output_folder(theirs),

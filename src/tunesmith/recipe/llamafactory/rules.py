@@ -234,7 +234,7 @@ def few_bits_take_one_adapter(theirs: TheirFile) -> None:
             "PiSSA takes its beginning out of whole weights, and few bits have none",
             "remove it, or quantization_bit",
         )
-    if theirs["create_new_adapter"]:
+    if theirs["create_new_adapter"] and theirs.has("adapter_name_or_path"):
         raise theirs.refusal(
             "create_new_adapter", "a new adapter is not laid over another one on few bits", REMOVE
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -40,6 +41,7 @@ OF_TALK = (
     "repetition_penalty",
     "max_new_tokens",
 )
+OF_ROWS = ("dataset", "val_size", "dataset_dir", "max_samples", "cutoff_len")
 ACTS: dict[Verb, tuple[str, ...]] = {
     "chat": (*OF_ALL, *OF_TALK),
     "serve": (*OF_ALL, *OF_TALK),
@@ -169,7 +171,7 @@ def _refuse_training(theirs: TheirFile, verb: Verb) -> None:
     raise theirs.refusal(
         "do_train",
         "the file asks for training, and names the model that it begins with",
-        f"`tunesmith {verb} {trained}` takes what it trained"
+        f"`tunesmith {verb} {shlex.quote(str(trained))}` takes what it trained"
         if trained
         else "`tunesmith train` takes it; name the run here",
     )
@@ -178,8 +180,12 @@ def _refuse_training(theirs: TheirFile, verb: Verb) -> None:
 def _notes(theirs: TheirFile, verb: Verb, of_template: str) -> dict[str, str]:
     """Say why keys that are given say nothing of what is done."""
     found = {}
+    own_rows = verb == "evaluate" and not theirs.has("eval_dataset")
     for name in theirs.given:
         key = list_keys()[name]
+        if own_rows and name in OF_ROWS and not is_off(key, theirs[name]):
+            found[name] = "the rows that the run held out are measured, as it was trained on them"
+            continue
         if name in ACTS[verb] or is_off(key, theirs[name]):
             continue
         if key.ignored:

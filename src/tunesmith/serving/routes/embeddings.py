@@ -25,7 +25,10 @@ def add_embeddings(app: APIRouter, service: Service) -> None:
 
     @app.post("/v1/embeddings", response_model=None)
     async def embeddings(body: EmbeddingRequest, request: Request) -> Response:
-        """Return the mean of the model's last hidden states, of length one."""
+        """Return a point of each text, of length one.
+
+        The mean of the model's last hidden states, or what an embedding model's folder says.
+        """
         return await answered(_embed(body, request, service), request)
 
 
