@@ -162,7 +162,7 @@ def test_a_file_trains_and_others_merge_talk_and_measure(
     rows = {"pretrain": "texts"}.get(name, "questions")
     rows = "pairs" if DRAWER[name].get("stage") == "dpo" else rows
     rows = "judged" if name == "kto" else rows
-    asked = {"stage": "sft", "do_predict": True, "predict_with_generate": True,
+    asked = {"stage": "sft", "do_eval": True, "do_predict": True, "predict_with_generate": True,
              "eval_dataset": rows, "max_samples": 2, "output_dir": "predicted"}  # fmt: skip
     measured = command("evaluate", write("predict.yaml", **named, **asked), "max_new_tokens=3")
     assert measured.code == 0, measured.err
@@ -240,6 +240,9 @@ def test_what_llamafactory_trained_is_written_in_other_forms(
     path = write("merge.yaml", **named, export_dir="out")
     written = command("export", path, "--format", form)
     assert written.code == 0, written.err
+    if form == "adapter":  # no folder of this machine
+        config = json.loads(Path("out/adapter_config.json").read_text("utf-8"))
+        assert config["base_model_name_or_path"] == tiny_model.name
 
 
 def test_a_model_is_packed_without_having_been_trained(tiny_model: Path, command: Command) -> None:
