@@ -156,23 +156,26 @@ class Service(Queue):
                 hint=f"it has: {known}",
                 where="chat_template_kwargs",
             )
-        if tools and speech.template is not None and not speech.template.writes_tools:
+        shown = sum(_length(message.get("media", ())) for message in messages)
+        size = sum(map(_length, messages)) + sum(map(_length, tools)) - shown
+        _check_size(speech, size, "messages")
+        seconds = _seconds_for(size + shown)
+        template = speech.template
+        if (
+            tools
+            and template is not None
+            and not await in_time(self._writer, lambda: template.writes_tools, seconds, "tools")
+        ):
             raise RequestError(
                 "the model's chat template writes no tools",
                 hint="leave them out, or ask a model whose template does",
                 where="tools",
             )
-        shown = sum(_length(message.get("media", ())) for message in messages)
-        size = sum(map(_length, messages)) + sum(map(_length, tools)) - shown
-        _check_size(speech, size, "messages")
-        seconds = _seconds_for(size + shown)
         writing = partial(speech.write, messages, tools, options)
         try:
             tokenizing = await in_time(self._writer, writing, seconds, "messages")
             return await self.tokenize(tokenizing, size + shown, "messages")
         except DataError as problem:
-            if problem.where == "messages":
-                raise
             hint = "send what the model's template can write"
             raise RequestError(problem.message, hint=hint, where="messages") from problem
 
