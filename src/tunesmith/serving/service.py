@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -102,13 +101,10 @@ class Service(Queue):
             UnknownModel: if there is none of that name.
         """
         speakers = self.speakers()
-        for speaker in speakers:
-            if name in (None, speaker.name):
-                return speaker
-        called = [speaker for speaker in speakers if STAMP.sub("", speaker.name) == name]
-        if len(called) == 1:
-            return called[0]
-        raise self.unknown(name or "")
+        if name is None:
+            return speakers[0]
+        found = self.full_name(name, [speaker.name for speaker in speakers])
+        return next(speaker for speaker in speakers if speaker.name == found)
 
     def load(self) -> Load:
         """Tell how busy it is, and how full the engine's cache."""
@@ -281,8 +277,6 @@ def check_tokens(speech: Speech, tokens: Sequence[int] | Mapping[int, Any], wher
         )
 
 
-STAMP = re.compile(r"^\d{4}-\d{2}-\d{2}-\d{4}-")
-"""How names of runs begin: with the minute in which they were made."""
 LONGEST_TOKEN = 256
 """Characters; longer ones are found in runs of blanks only."""
 

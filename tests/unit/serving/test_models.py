@@ -118,6 +118,14 @@ def test_the_last_part_of_a_run_s_name_is_enough(run: Run) -> None:
         assert found == service.find(run.name) == service.find(None)
         with pytest.raises(RequestError, match="there is no model 'ny' here"):
             service.find("ny")
+        with inside.asking(service) as client:
+            assert client.get("/v1/models/tiny").json()["id"] == run.name
+            assert client.get("/v1/models/ny").status_code == 404
+            load = {"lora_name": "2026-01-02-0304-other", "lora_path": str(run.path)}
+            assert client.post("/v1/load_lora_adapter", json=load).status_code == 200
+            for name, status in (("tiny", 404), ("other", 200), ("other", 404)):
+                reply = client.post("/v1/unload_lora_adapter", json={"lora_name": name})
+                assert reply.status_code == status
 
 
 def test_adapters_come_and_go_while_others_answer(adapted: TestClient, run: Run) -> None:
