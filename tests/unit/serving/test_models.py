@@ -253,6 +253,14 @@ def test_a_reward_model_takes_no_options_of_answers(judge: Run, options: dict[st
         open_answers(judge.path, Answering(**options))
 
 
+@pytest.mark.parametrize(("engine", "code"), [("auto", 2), ("generate", 2), ("vllm", 0)])
+def test_a_client_is_printed_for_a_reward_model_that_writes(
+    command: Command, judge: Run, engine: str, code: int
+) -> None:
+    printed = command("serve", judge.path, "--engine", engine, "--print-client", "curl")
+    assert (printed.code, "/score" in printed.err) == (code, code == 2)
+
+
 def test_a_template_is_told_what_it_can_be_told(tmp_path: Path) -> None:
     folder = tiny.make_model(tmp_path / "thinking")
     told = "{% if enable_thinking is defined and not enable_thinking %}no thoughts {% endif %}"
