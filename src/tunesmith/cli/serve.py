@@ -150,7 +150,7 @@ def _name_of(name: str | Subject, engine: str) -> str:
     from tunesmith.models.chat import find_subject
     from tunesmith.models.gguf_file import find_gguf, name_of_gguf
     from tunesmith.paths import last_part
-    from tunesmith.serving.answers import address_of
+    from tunesmith.serving.answers import SCORE, address_of
 
     chosen = which_engine(name, engine)
     if isinstance(name, str) and chosen == "remote":
@@ -159,7 +159,8 @@ def _name_of(name: str | Subject, engine: str) -> str:
     if file is not None:
         return last_part(name_of_gguf(file))
     subject = find_subject(name)
-    if only := address_of(subject):
+    only = address_of(subject)
+    if only and (chosen == "own" or (only == SCORE and chosen != "vllm")):
         raise RequestError(
             f"the model writes no answers, and these clients ask for one; it is asked at {only}",
             hint=f"send your texts with POST to {only}; /docs of the server shows the fields",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from typing import Literal, TypeVar
 
 from tunesmith.errors import RequestError
@@ -14,6 +15,8 @@ from tunesmith.serving.timed import TimedPool
 
 Kind = Literal["forms", "embeddings", "adapters", "scores"]
 Made = TypeVar("Made")
+STAMP = re.compile(r"^\d{4}-\d{2}-\d{2}-\d{4}-")
+"""How names of runs begin: with the minute in which they were made."""
 
 
 class Busy(RequestError):
@@ -60,6 +63,25 @@ class Queue:
     def names(self) -> list[str]:
         """List what clients may call the models, the main one first."""
         raise NotImplementedError
+
+    def full_name(self, name: str, among: Sequence[str] = ()) -> str:
+        """Return what a model is called that a request names.
+
+        The last part of a run's name is enough if only one has it, as on the command line.
+
+        Args:
+            among: all names, where they are known already.
+
+        Raises:
+            UnknownModel: if there is none of that name.
+        """
+        names = among or self.names()
+        if name in names:
+            return name
+        called = [one for one in names if STAMP.sub("", one) == name]
+        if len(called) == 1:
+            return called[0]
+        raise self.unknown(name)
 
     def unknown(self, name: str) -> UnknownModel:
         """Say that there is no model of a name."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -102,13 +101,10 @@ class Service(Queue):
             UnknownModel: if there is none of that name.
         """
         speakers = self.speakers()
-        for speaker in speakers:
-            if name in (None, speaker.name):
-                return speaker
-        called = [speaker for speaker in speakers if STAMP.sub("", speaker.name) == name]
-        if len(called) == 1:
-            return called[0]
-        raise self.unknown(name or "")
+        if name is None:
+            return speakers[0]
+        found = self.full_name(name, [speaker.name for speaker in speakers])
+        return next(speaker for speaker in speakers if speaker.name == found)
 
     def load(self) -> Load:
         """Tell how busy it is, and how full the engine's cache."""
@@ -156,23 +152,26 @@ class Service(Queue):
                 hint=f"it has: {known}",
                 where="chat_template_kwargs",
             )
-        if tools and speech.template is not None and not speech.template.writes_tools:
+        shown = sum(_length(message.get("media", ())) for message in messages)
+        size = sum(map(_length, messages)) + sum(map(_length, tools)) - shown
+        _check_size(speech, size, "messages")
+        seconds = _seconds_for(size + shown)
+        template = speech.template
+        if (
+            tools
+            and template is not None
+            and not await in_time(self._writer, lambda: template.writes_tools, seconds, "tools")
+        ):
             raise RequestError(
                 "the model's chat template writes no tools",
                 hint="leave them out, or ask a model whose template does",
                 where="tools",
             )
-        shown = sum(_length(message.get("media", ())) for message in messages)
-        size = sum(map(_length, messages)) + sum(map(_length, tools)) - shown
-        _check_size(speech, size, "messages")
-        seconds = _seconds_for(size + shown)
         writing = partial(speech.write, messages, tools, options)
         try:
             tokenizing = await in_time(self._writer, writing, seconds, "messages")
             return await self.tokenize(tokenizing, size + shown, "messages")
         except DataError as problem:
-            if problem.where == "messages":
-                raise
             hint = "send what the model's template can write"
             raise RequestError(problem.message, hint=hint, where="messages") from problem
 
@@ -278,8 +277,6 @@ def check_tokens(speech: Speech, tokens: Sequence[int] | Mapping[int, Any], wher
         )
 
 
-STAMP = re.compile(r"^\d{4}-\d{2}-\d{2}-\d{4}-")
-"""How names of runs begin: with the minute in which they were made."""
 LONGEST_TOKEN = 256
 """Characters; longer ones are found in runs of blanks only."""
 

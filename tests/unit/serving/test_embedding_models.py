@@ -123,3 +123,4 @@ def test_options_of_answers_mean_nothing_to_it(tmp_path: Path, command: Command)
         choose_engine(folder, Engines(rows=3))
     ran = command("serve", str(folder), "--print-client", "curl")
     assert (ran.code, "/v1/embeddings" in ran.err) == (2, True)
+    assert command("serve", folder, "--engine", "generate", "--print-client", "curl").code == 0

@@ -118,6 +118,14 @@ def test_the_last_part_of_a_run_s_name_is_enough(run: Run) -> None:
         assert found == service.find(run.name) == service.find(None)
         with pytest.raises(RequestError, match="there is no model 'ny' here"):
             service.find("ny")
+        with inside.asking(service) as client:
+            assert client.get("/v1/models/tiny").json()["id"] == run.name
+            assert client.get("/v1/models/ny").status_code == 404
+            load = {"lora_name": "2026-01-02-0304-other", "lora_path": str(run.path)}
+            assert client.post("/v1/load_lora_adapter", json=load).status_code == 200
+            for name, status in (("tiny", 404), ("other", 200), ("other", 404)):
+                reply = client.post("/v1/unload_lora_adapter", json={"lora_name": name})
+                assert reply.status_code == status
 
 
 def test_adapters_come_and_go_while_others_answer(adapted: TestClient, run: Run) -> None:
@@ -243,6 +251,14 @@ def test_a_reward_model_scores_talks_and_texts(judge: Run) -> None:
 def test_a_reward_model_takes_no_options_of_answers(judge: Run, options: dict[str, Any]) -> None:
     with pytest.raises(Exception, match="a reward model scores"):
         open_answers(judge.path, Answering(**options))
+
+
+@pytest.mark.parametrize(("engine", "code"), [("auto", 2), ("generate", 2), ("vllm", 0)])
+def test_a_client_is_printed_for_a_reward_model_that_writes(
+    command: Command, judge: Run, engine: str, code: int
+) -> None:
+    printed = command("serve", judge.path, "--engine", engine, "--print-client", "curl")
+    assert (printed.code, "/score" in printed.err) == (code, code == 2)
 
 
 def test_a_template_is_told_what_it_can_be_told(tmp_path: Path) -> None:

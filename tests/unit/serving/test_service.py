@@ -21,6 +21,7 @@ from tunesmith.serving.limits import BESIDE, SLOW_WRITERS
 from tunesmith.serving.queue import Kind
 from tunesmith.serving.service import LONGEST_TOKEN, Service, several
 from tunesmith.serving.workspace import find_workspace
+from tunesmith.templates import Template
 
 MESSAGES = [{"role": "user", "content": "hi"}]
 
@@ -176,6 +177,21 @@ def test_a_conversation_that_keeps_its_template_long_keeps_no_other(
     monkeypatch.setattr(type(speaker.speech), "write", written)
     monkeypatch.setattr("tunesmith.serving.service.SECONDS_TO_TOKENIZE", 60)
     assert asyncio.run(ask()) == [*[False] * SLOW_WRITERS, True]
+
+
+def test_whether_tools_are_written_is_found_out_in_time(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def look(_template: Template) -> bool:
+        for _ in range(100):
+            time.sleep(0.02)
+        return True
+
+    monkeypatch.setattr(Template, "writes_tools", property(look))
+    monkeypatch.setattr("tunesmith.serving.service.SECONDS_TO_TOKENIZE", 0.1)
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    problem = refusal(service.render(service.find(None), MESSAGES, tools))
+    assert (problem.where, "took more than" in problem.message) == ("tools", True)
 
 
 def test_an_engine_is_closed_where_what_comes_after_it_fails(

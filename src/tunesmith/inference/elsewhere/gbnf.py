@@ -7,6 +7,7 @@ that it does not name.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -127,12 +128,12 @@ class _Schema:
             return self._write_object(schema)
         if kind == "object" and more is not True:
             pair = f'string ": " {self._write(more)}'
-            return f'"{{" ({pair} (", " {pair})*)? "}}"'
+            return self._add(f'"{{" ({pair} (", " {pair})*)? "}}"')
         if kind == "array" and schema.keys() & {"items", "minItems", "maxItems"}:
-            return self._write_array(schema)
+            return self._add(self._write_array(schema))
         if kind == "string" and schema.keys() & {"minLength", "maxLength"}:
             least, most = self._bounds(schema, "minLength", "maxLength")
-            return rf'"\"" {_times("char", least, most)} "\""'
+            return self._add(rf'"\"" {_times("char", least, most)} "\""')
         return kind
 
     def _write_array(self, schema: Mapping[str, Any]) -> str:
@@ -145,10 +146,12 @@ class _Schema:
 
     def _bounds(self, schema: Mapping[str, Any], low: str, high: str) -> tuple[int, int]:
         least = schema.get(low, 0)
-        most = schema.get(high, max(MOST, least))
+        most = schema.get(high, MOST)
+        if least > MOST:
+            self._no(f"`{low}` over {MOST:,}")
         if most < least:
             self._no(f"`{low}` over `{high}`")
-        return least, min(most, max(MOST, least))
+        return least, min(most, MOST)
 
     def _write_object(self, schema: Mapping[str, Any]) -> str:
         """Write the properties in their order; those that may be missing are there or not."""
@@ -194,4 +197,6 @@ def _refuse(what: str, where: str) -> RequestError:
 
 def _quote(text: str) -> str:
     """Spell a text literally: letters of other scripts too, which GBNF reads as they are."""
-    return json.dumps(text, ensure_ascii=False)
+    escapes = {"b": r"\x08", "f": r"\x0C"}  # GBNF has no \b and no \f
+    spelled = json.dumps(text, ensure_ascii=False)
+    return re.sub(r"\\(.)", lambda found: escapes.get(found[1], found[0]), spelled)

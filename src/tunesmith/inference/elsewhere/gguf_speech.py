@@ -58,7 +58,7 @@ class GgufSpeech(Speech):
         self._puts_space = header.get("tokenizer.ggml.model") == "llama" and prefixed
         whole = [texts[at] for at, kind in enumerate(kinds) if kind in (CONTROL, USER_DEFINED)]
         self.template = template = _build(header, texts, whole, name)
-        self.stop_ids, self.opening = _stop_ids(header, texts, template), opening_of(header)
+        self.stop_ids, self.opening = _stop_ids(header, texts, template), self._begun()
         self.defaults, self.can_chat = Sampling(), template is not None
         self.options = template.options if template else frozenset()
         controls = {texts[at]: at for at, kind in enumerate(kinds) if kind == CONTROL}
@@ -112,8 +112,13 @@ class GgufSpeech(Speech):
                 return led[len(ids) :]
         return self._tokenize(text)
 
-    def _tokenize(self, text: str) -> list[int]:
-        asked = {"content": text, "add_special": False, "parse_special": True}
+    def _begun(self) -> list[int]:
+        """Return the token that llama.cpp puts before a plain text, whatever the file says."""
+        whole, bare = (self._tokenize("a", around=around, parse=False) for around in (True, False))
+        return whole[:1] if whole[:1] != bare[:1] else []
+
+    def _tokenize(self, text: str, *, around: bool = False, parse: bool = True) -> list[int]:
+        asked = {"content": text, "add_special": around, "parse_special": parse}
         found: list[int] = self._address.ask("/tokenize", asked)["tokens"]
         return found
 
@@ -167,13 +172,6 @@ def _build(
 def _text_of(header: Mapping[str, Any], texts: Sequence[str], kind: str) -> str:
     token = header.get(f"tokenizer.ggml.{kind}_token_id")
     return texts[token] if isinstance(token, int) and token < len(texts) else ""
-
-
-def opening_of(header: Mapping[str, Any]) -> list[int]:
-    """Return the token that begins a plain text; files that do not say are as llama.cpp reads."""
-    first, kind = header.get("tokenizer.ggml.bos_token_id"), header.get("tokenizer.ggml.model")
-    wanted = header.get("tokenizer.ggml.add_bos_token", kind == "llama")
-    return [first] if wanted and isinstance(first, int) else []
 
 
 def _stop_ids(

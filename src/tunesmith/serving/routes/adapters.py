@@ -44,12 +44,13 @@ def add_adapters(app: APIRouter, service: Service) -> None:
     @app.post("/v1/unload_lora_adapter", response_model=None, responses=PLAIN)
     async def unload(body: UnloadRequest) -> PlainTextResponse:
         """Let an adapter answer no further request; those it answers now are finished."""
-        if body.lora_name not in service.names()[1:]:
+        name = service.full_name(body.lora_name)
+        if name == service.name:
             raise service.unknown(body.lora_name)
         await service.work(
             "adapters",
-            lambda: service.engine.remove(body.lora_name),
+            lambda: service.engine.remove(name),
             SECONDS_TO_LOAD,
             "lora_name",
         )
-        return PlainTextResponse(f"Success: LoRA adapter '{body.lora_name}' removed successfully.")
+        return PlainTextResponse(f"Success: LoRA adapter '{name}' removed successfully.")

@@ -27,8 +27,8 @@ def add_score(app: APIRouter, judge: Judge) -> None:
 
 
 async def _score(body: ScoreRequest, request: Request, judge: Judge) -> dict[str, Any]:
-    if body.model not in (None, judge.name, ANY):
-        raise judge.unknown(body.model or "")
+    if body.model not in (None, ANY):
+        judge.full_name(body.model)
     judge.enter(note_of(request.scope), judge.name)
     texts, talks = _read(body)
     found = await judge.score(

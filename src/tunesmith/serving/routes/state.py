@@ -50,9 +50,7 @@ def add_state(app: APIRouter, queue: Queue) -> None:
     @app.get("/v1/models/{name:path}")
     async def model(name: str) -> dict[str, Any]:
         """Describe a model."""
-        if name not in queue.names():
-            raise queue.unknown(name)
-        return model_entry(name, born)
+        return model_entry(queue.full_name(name), born)
 
 
 PLAIN: dict[int | str, dict[str, Any]] = {200: {"content": {"text/plain": {}}}}

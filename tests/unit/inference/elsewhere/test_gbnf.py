@@ -84,6 +84,21 @@ def test_json_is_what_its_schema_says(engine: LlamaCpp, name: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "schema",
+    [
+        {"items": {"items": {"type": "integer"}}},
+        {"items": {"type": "string", "maxLength": 300}},
+        {"type": "object", "additionalProperties": {"items": {"items": {"minLength": 2}}}},
+        {"items": {"type": "object", "additionalProperties": {"items": {"type": "null"}}}},
+    ],
+)
+def test_bounds_may_lie_in_one_another(engine: LlamaCpp, schema: dict[str, Any]) -> None:
+    (form,) = engine.speech.forms(Outline(Wanted("json", schema, "x")), 1)
+    request = Request(PROMPT, Sampling(max_tokens=8, seed=1), form=form)
+    assert hear(engine, request).text[0] in "[{"
+
+
+@pytest.mark.parametrize(
     ("given", "wanted"),
     [
         ((True, True, True), '{"a b": null, "n": 7, "l": []}'),
@@ -113,7 +128,8 @@ def reads(grammar: str, text: str) -> bool:
 def test_choices_and_grammars_are_kept_to_with_their_blanks(engine: LlamaCpp) -> None:
     choices = ["the quick brown", '你好 "x"\n\\ y', "user  assistant"]
     assert {say(engine, Wanted("choice", choices, "x"), seed) for seed in range(3)} <= {*choices}
-    assert say(engine, Wanted("choice", choices[1:2], "x"), 1) == choices[1]
+    for choice in (choices[1], "a\fb \b\\f"):
+        assert say(engine, Wanted("choice", [choice], "x"), 1) == choice
     grammar = 'root ::= " no " [0-9]{2} "!"\n'
     said = say(engine, Wanted("grammar", grammar, "x"), 1)
     assert (said[:4], said[4:6].isdigit(), said[6:]) == (" no ", True, "!")
@@ -135,6 +151,7 @@ def test_choices_and_grammars_are_kept_to_with_their_blanks(engine: LlamaCpp) ->
         ),
         (Outline(Wanted("json", {"type": "string", "pattern": "a+"}, "x")), "with `pattern`"),
         (Outline(Wanted("json", {"type": "integer", "minimum": 3}, "x")), "with `minimum`"),
+        (Outline(Wanted("json", {"minLength": 3000, "type": "string"}, "x")), "over 1,000"),
         (
             Outline(Wanted("json", {"anyOf": [{"type": "null"}], "minItems": 1}, "x")),
             "`anyOf` beside `minItems`",

@@ -16,12 +16,12 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from tests import tiny
+from tests.unit.export.gguf.test_vocabulary import byte_level, make_chat, sentencepiece
 from tests.unit.inference.hearing import hear, start
 from tunesmith.errors import EngineError, ModelError, RequestError
 from tunesmith.export.gguf.write import write_gguf
 from tunesmith.hardware import num_cores
 from tunesmith.inference.choose import Engines, choose_engine, which_engine
-from tunesmith.inference.elsewhere.gguf_speech import opening_of
 from tunesmith.inference.engine import Request
 from tunesmith.inference.llama_cpp import LlamaCpp, LlamaCppOptions
 from tunesmith.inference.own_model import OwnModel
@@ -208,17 +208,30 @@ def test_an_adapter_is_found_in_the_folder_of_its_export(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("told", "wanted"),
+    ("kind", "told", "wanted"),
     [
-        ({"model": "llama", "bos_token_id": 1}, [1]),
-        ({"model": "llama", "bos_token_id": 1, "add_bos_token": False}, []),
-        ({"model": "gpt2", "bos_token_id": 7}, []),
-        ({"model": "gpt2", "bos_token_id": 7, "add_bos_token": True}, [7]),
-        ({"model": "gpt2", "add_bos_token": True}, []),
+        ("llama", {"bos_token_id": 1}, [1]),
+        ("llama", {}, [1]),
+        ("llama", {"bos_token_id": 1, "add_bos_token": False}, []),
+        ("gpt-2", {"bos_token_id": 2}, []),
+        ("gpt-2", {"bos_token_id": 2, "add_bos_token": True}, [2]),
+        ("llama-bpe", {"bos_token_id": 2}, [2]),
+        ("llama-bpe", {"bos_token_id": 2, "add_bos_token": False}, []),
     ],
 )
-def test_plain_texts_begin_as_the_file_says(told: dict[str, Any], wanted: list[int]) -> None:
-    assert opening_of({f"tokenizer.ggml.{name}": value for name, value in told.items()}) == wanted
+def test_plain_texts_begin_as_llama_cpp_begins_them(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    told: dict[str, Any],
+    wanted: list[int],
+) -> None:
+    monkeypatch.setattr("tunesmith.export.gguf.vocabulary._describe_special", lambda _: told)
+    cut = sentencepiece(prefixed=True) if kind == "llama" else byte_level(kind)
+    chat = make_chat(tmp_path / "m", cut, eos_token="</s>" if kind == "llama" else tiny.SPECIALS[0])
+    write_gguf(chat, tmp_path / "m.gguf", "f32")
+    with closing_of(LlamaCpp(tmp_path / "m.gguf", LlamaCppOptions(slots=1, threads=1))) as engine:
+        assert engine.speech.opening == wanted
 
 
 @pytest.mark.parametrize(
