@@ -94,14 +94,7 @@ Part = Annotated[
     | Annotated[ImagePart, Tag("ImagePart")]
     | Annotated[VideoPart, Tag("VideoPart")]
     | Annotated[SoundPart, Tag("SoundPart")],
-    by_type(
-        {
-            "text": "TextPart",
-            "image_url": "ImagePart",
-            "video_url": "VideoPart",
-            "input_audio": "SoundPart",
-        }
-    ),
+    by_type(TextPart, ImagePart, VideoPart, SoundPart),
     AnyOf(),
 ]
 

@@ -40,10 +40,9 @@ class ImagePart(Body):
         return {"type": "image_url", "image_url": {"url": self.image_url, "detail": self.detail}}
 
 
-TEXTS = ("input_text", "output_text", "text")
 InputPart = Annotated[
     Annotated[TextPart, Tag("TextPart")] | Annotated[ImagePart, Tag("ImagePart")],
-    by_type({**dict.fromkeys(TEXTS, "TextPart"), "input_image": "ImagePart"}),
+    by_type(TextPart, ImagePart),
     AnyOf(),
 ]
 
@@ -112,15 +111,7 @@ Item = Annotated[
     | Annotated[CallItem, Tag("CallItem")]
     | Annotated[ResultItem, Tag("ResultItem")]
     | Annotated[ThoughtItem, Tag("ThoughtItem")],
-    by_type(
-        {
-            "message": "MessageItem",
-            "function_call": "CallItem",
-            "function_call_output": "ResultItem",
-            "reasoning": "ThoughtItem",
-        },
-        usual="message",
-    ),
+    by_type(MessageItem, CallItem, ResultItem, ThoughtItem),
     AnyOf(),
 ]
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import orjson
 from pydantic import (
@@ -53,13 +52,11 @@ Biases = Annotated[dict[str, float], Field(max_length=MAX_BIASES)]
 Stops = Words | Annotated[list[Words], Field(max_length=MAX_STOPS)]
 
 
-def by_type(tags: Mapping[str, str], usual: str = "") -> Discriminator:
-    """Choose among kinds of value by their field `type`.
-
-    Args:
-        tags: the tag of each kind, by what its field says.
-        usual: what it says where it is left out.
-    """
+def by_type(*kinds: type[Body]) -> Discriminator:
+    """Choose among kinds of value, each tagged by its name, by what their field `type` may say."""
+    fields = {kind.__name__: kind.model_fields["type"] for kind in kinds}
+    tags = {word: name for name, field in fields.items() for word in get_args(field.annotation)}
+    usual = next((field.default for field in fields.values() if not field.is_required()), "")
 
     def tag_of(value: Any) -> str | None:
         given = vars(value) if isinstance(value, Body) else value
