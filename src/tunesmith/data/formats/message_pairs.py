@@ -34,10 +34,12 @@ def _read_after_messages(fields: Fields, tags: Names) -> Pair:
 def _matches_after_prompt(fields: Fields, tags: Names) -> bool:
     if not {*BOTH} <= fields.keys():
         return False
+    if "prompt" in fields:
+        return True
     chosen = fields["chosen"]
-    if "prompt" in fields or not isinstance(chosen, str):
-        return "prompt" in fields or matches_messages({"messages": chosen}, tags)
-    return spelled_messages(chosen) is not None
+    if isinstance(chosen, str):
+        return spelled_messages(chosen) is not None
+    return matches_messages({"messages": chosen}, tags)
 
 
 def _read_after_prompt(fields: Fields, tags: Names) -> Pair:
