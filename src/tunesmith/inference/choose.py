@@ -94,12 +94,17 @@ def _is_known(name: str) -> TypeGuard[EngineName]:
 
 def _own(name: Name, how: Engines) -> Built:
     subject = find_subject(name)
-    if subject.adapter is None and subject.run is None and is_embedder(subject.base):
+    if only_embeds(subject):
         return _embedding(subject, how)
     built = build_engine(subject, precision=how.precision, rows=how.rows)
     for called, run in how.adapters.items():
         built.engine.add(called, run)
     return built
+
+
+def only_embeds(subject: Subject) -> bool:
+    """Whether a model makes points of texts, and writes nothing."""
+    return subject.adapter is None and subject.run is None and is_embedder(subject.base)
 
 
 def _embedding(subject: Subject, how: Engines) -> Built:

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.errors import ModelError
-from tunesmith.inference.choose import Engines, choose_engine
+from tunesmith.inference.choose import Engines, choose_engine, only_embeds
 from tunesmith.inference.engine import Engine, Piece, Request, Work
 from tunesmith.inference.generate import Answer, Messages, Tools
 from tunesmith.inference.sampling import Sampling
 from tunesmith.models.chat import Subject, find_subject
 from tunesmith.models.gguf_file import find_gguf
-from tunesmith.models.pooling import is_embedder
 
 NOTHING: Mapping[str, Any] = {}
 
@@ -83,7 +82,7 @@ def _refuse_embedder(name: str | Path | Subject) -> None:
     if not isinstance(name, Subject) and find_gguf(name) is not None:
         return
     subject = find_subject(name)
-    if subject.adapter is None and subject.run is None and is_embedder(subject.base):
+    if only_embeds(subject):
         raise ModelError(
             "an embedding model writes no answers",
             hint="name a model that writes; `tunesmith serve` gives its points",

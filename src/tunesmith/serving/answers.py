@@ -8,14 +8,13 @@ from pathlib import Path
 
 from tunesmith.errors import RequestError
 from tunesmith.hardware import PrecisionOption
-from tunesmith.inference.choose import Engines, choose_engine, which_engine
+from tunesmith.inference.choose import Engines, choose_engine, only_embeds, which_engine
 from tunesmith.inference.engine import Engine, Speech
 from tunesmith.inference.structured import Outline, Wanted
 from tunesmith.inference.tool_calls import ToolFormat, named_tool_format
 from tunesmith.logs import logger
 from tunesmith.models.chat import Subject, find_subject, load_reward_model
 from tunesmith.models.inspect import is_scorer, labels_of
-from tunesmith.models.pooling import is_embedder
 from tunesmith.paths import last_part
 from tunesmith.serving.guard import read_key
 from tunesmith.serving.judge import Judge
@@ -120,8 +119,7 @@ def address_of(subject: Subject) -> str:
     weights = subject.adapter or subject.base
     if is_scorer(weights) and not labels_of(weights):
         return SCORE
-    alone = subject.adapter is None and subject.run is None
-    return EMBED if alone and is_embedder(subject.base) else ""
+    return EMBED if only_embeds(subject) else ""
 
 
 def _engines(how: Answering) -> Engines:
