@@ -12,6 +12,8 @@ from tests import tiny
 COLOURS = ["red", "green", "blue", "white", "black", "brown", "grey", "pink"]
 HUES = ["红色", "绿色", "蓝色", "白色", "黑色", "棕色", "灰色", "粉色"]
 LETTERS = "ABCD"
+LONG = {"max_position_embeddings": 2048}
+"""What a model must take for questions with examples before them."""
 
 
 def quiz(number: int, *, zh: bool = False) -> list[str]:

@@ -32,18 +32,6 @@ from tunesmith.runs.run import Run
 from tunesmith.starter import MODEL
 
 CLOSE = 1e-5
-LONG = {"max_position_embeddings": 2048}
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.set_num_threads(1)
-    return tmp_path_factory.mktemp("suites")
-
-
-@pytest.fixture(scope="module")
-def model(root: Path) -> Path:
-    return tiny.make_model(root / "model", **LONG)
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +114,7 @@ def accuracy(suite: Suite, logps: list[list[float]]) -> float:
 def test_letters_are_as_likely_as_plain_transformers_say(
     root: Path, mmlu: Path, shape: str, shots: int
 ) -> None:
-    folder = MODEL if shape == "starter" else tiny.make_model(root / shape, shape, **LONG)
+    folder = MODEL if shape == "starter" else tiny.make_model(root / shape, shape, **suites.LONG)
     suite = read_tables("mmlu", mmlu, shots)
     found = ours(folder, suite, Way("choice", "letter", shots, chat=False, max_tokens=8))
     plain = Plain(folder)
@@ -171,7 +159,7 @@ def test_chat_models_are_asked_through_their_template(
 
 @pytest.mark.parametrize("shape", ["qwen3", "bloom", "starter"])
 def test_whole_texts_are_scored_by_their_bytes(root: Path, mmlu: Path, shape: str) -> None:
-    folder = MODEL if shape == "starter" else tiny.make_model(root / shape, shape, **LONG)
+    folder = MODEL if shape == "starter" else tiny.make_model(root / shape, shape, **suites.LONG)
     suite = read_tables("mmlu", mmlu, 1)
     found = ours(folder, suite, Way("choice", "text", 1, chat=False, max_tokens=8))
     plain = Plain(folder)

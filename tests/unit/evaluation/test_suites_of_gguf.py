@@ -6,11 +6,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-import torch
 
 from tests import suites, tiny
 from tests.command import Command
-from tests.unit.evaluation.test_suites import LONG, Plain, accuracy, close, listed, mmlu_text
+from tests.unit.evaluation.test_suites import Plain, accuracy, close, listed, mmlu_text
 from tests.unit.export.gguf.test_vocabulary import make_chat, sentencepiece
 from tunesmith.errors import RunError
 from tunesmith.evaluation.suites.examinee import Gguf, Loaded
@@ -24,17 +23,6 @@ from tunesmith.export.gguf.write import write_gguf
 from tunesmith.inference.text_stream import UNFINISHED
 from tunesmith.models.chat import load_chat_model
 from tunesmith.starter import MODEL
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.set_num_threads(1)
-    return tmp_path_factory.mktemp("suites")
-
-
-@pytest.fixture(scope="module")
-def model(root: Path) -> Path:
-    return tiny.make_model(root / "model", **LONG)
 
 
 @pytest.fixture(scope="module")
